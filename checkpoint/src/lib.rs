@@ -1,0 +1,1 @@
+//! Semper: the checkpoint.

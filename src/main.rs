@@ -1,0 +1,2 @@
+//! Semper.
+fn main() {}

@@ -1,1 +1,5 @@
-//! Semper: the store.
+//! The durable pages.
+
+mod ids;
+
+pub use ids::{Generation, MAX_SEGMENT_PAGES, PAGE_SIZE, Page, PageIndex, PageRange, SegmentId};

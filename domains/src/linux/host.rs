@@ -1,0 +1,114 @@
+//! What the personality is given by the kernel: segments, a console, clocks, randomness. Nothing else reaches it.
+
+use semper_pager::Segment;
+use semper_store::SegmentId;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// A segment could not be made or opened.
+#[derive(Debug, Error)]
+#[error("{what}: {reason}")]
+pub struct SegmentError {
+    /// What was tried.
+    pub what: String,
+    /// Why it failed.
+    pub reason: String,
+}
+
+/// Makes and opens segments on behalf of one domain.
+pub trait Segments: Send + Sync {
+    /// A new empty segment of this domain's, sparse, up to `pages` pages.
+    ///
+    /// # Errors
+    /// When the store or the machine has no room.
+    fn create(&self, pages: u64) -> Result<Arc<Segment>, SegmentError>;
+    /// One of this domain's segments.
+    ///
+    /// # Errors
+    /// When there is no such segment.
+    fn open(&self, id: SegmentId) -> Result<Arc<Segment>, SegmentError>;
+    /// Destroys one of this domain's segments.
+    fn remove(&self, id: SegmentId);
+    /// Whether the store has room for `pages` more pages; file writes ask first and answer `ENOSPC`.
+    fn room_for(&self, pages: u64) -> bool;
+}
+
+/// One of the three console streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard input.
+    In,
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// What the host has connected to a stream; a program's `fstat` and `isatty` show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleKind {
+    /// A terminal of this many rows and columns.
+    Terminal {
+        /// Lines.
+        rows: u16,
+        /// Columns.
+        columns: u16,
+    },
+    /// A pipe, socket or other stream.
+    Pipe,
+    /// A regular file of this size.
+    File {
+        /// Bytes.
+        size: u64,
+    },
+    /// The null device, or nothing at all.
+    Null,
+}
+
+/// The result of asking for console input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// This many bytes were put into the buffer (at least one).
+    Bytes(usize),
+    /// Nothing yet; wait with [`super::Wait::input`].
+    NotYet,
+    /// There will never be more.
+    End,
+}
+
+/// The console outside the store. Positions are absolute: bytes since the program began.
+pub trait Console: Send + Sync {
+    /// Reads input from `position` on. The host keeps what was given since the last commit, so that asking again for
+    /// the same position, also after a restart, gives the same bytes.
+    fn read(&self, position: u64, out: &mut [u8]) -> Input;
+    /// What is connected.
+    fn kind(&self, stream: Stream) -> ConsoleKind;
+    /// The program appended output up to absolute position `written` of `stream` (it lies in the stream's segment).
+    fn wrote(&self, stream: Stream, written: u64);
+}
+
+/// Time as the domain sees it.
+pub trait Clock: Send + Sync {
+    /// Monotonic time; continues across restarts without a jump back.
+    fn monotonic(&self) -> Duration;
+    /// Wall time since 1970.
+    fn realtime(&self) -> Duration;
+    /// Processor time that the domain has used.
+    fn cpu(&self) -> Duration;
+}
+
+/// Everything a program's personality is given.
+#[derive(Clone)]
+pub struct Host {
+    /// Segments of this domain.
+    pub segments: Arc<dyn Segments>,
+    /// Its console.
+    pub console: Arc<dyn Console>,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// Fills with random bytes.
+    pub random: fn(&mut [u8]),
+    /// The domain's name, for log lines.
+    pub name: String,
+}

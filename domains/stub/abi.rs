@@ -1,0 +1,145 @@
+// What the stub and the kernel agree on: addresses, the control header, orders. Included by both; no_std.
+// The kernel believes nothing it reads here: each field is read once, checked, then used.
+
+/// First address a program may map.
+pub const WINDOW_START: u64 = 0x1_0000;
+/// End of the window that holds all of a program's memory; page index in its memory segment = address >> 12.
+pub const WINDOW_END: u64 = 1 << 40;
+/// Where a domain's control pages lie in its process.
+pub const CONTROL: u64 = 0x6000_0000_0000;
+/// Pages of the control segment: the header, then the signal stack.
+pub const CONTROL_PAGES: u64 = 17;
+/// Offset of the signal stack within the control segment.
+pub const SIGNAL_STACK: u64 = 0x1000;
+/// Bytes of the signal stack; the frame that Linux writes lies at its top.
+pub const SIGNAL_STACK_BYTES: u64 = 0x1_0000;
+/// Upper 32 bits of every address inside the stub's own image; the seccomp filter tells stub from program by it.
+pub const STUB_BASE: u64 = 0x7000_0000_0000;
+/// End of user addresses.
+pub const TASK_END: u64 = 0x7fff_ffff_f000;
+
+/// `state`: the program runs.
+pub const RUNNING: u32 = 0;
+/// `state`: the stub posted a cause and waits.
+pub const POSTED: u32 = 1;
+/// `state`: the kernel lets the domain go on, after the orders in the header.
+pub const GO: u32 = 2;
+/// `state`: the kernel wants the orders in the header carried out, then `POSTED` again.
+pub const ORDER: u32 = 3;
+
+/// `cause` of a post that no signal made: the stub is set up and waits.
+pub const CAUSE_READY: u32 = 0;
+/// `cause`: an order failed; `order_status` has the errno, `order_count` the index.
+pub const CAUSE_ORDER_FAILED: u32 = 1000;
+/// The freeze signal (SIGUSR1).
+pub const FREEZE_SIGNAL: u32 = 10;
+
+/// Order: mprotect(address, length, protection).
+pub const ORDER_PROTECT: u32 = 1;
+/// Order: madvise(address, length, MADV_DONTNEED).
+pub const ORDER_ZAP: u32 = 2;
+/// Orders that fit into the header.
+pub const MAX_ORDERS: usize = 96;
+
+/// One thing the stub does for the kernel inside the domain's process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Order {
+    /// `ORDER_*`.
+    pub kind: u32,
+    /// PROT_* bits of `ORDER_PROTECT`.
+    pub protection: u32,
+    /// First address, in bytes.
+    pub address: u64,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+/// The first control page.
+#[repr(C)]
+pub struct Header {
+    /// `RUNNING`, `POSTED`, `GO` or `ORDER`; a futex.
+    pub state: u32,
+    /// Counts freezes acknowledged; a futex that only the checkpointer waits on.
+    pub frozen: u32,
+    /// Signal number, or `CAUSE_*`.
+    pub cause: u32,
+    /// `si_code` of that signal.
+    pub code: u32,
+    /// Address of the ucontext that Linux wrote.
+    pub context: u64,
+    /// `si_addr`.
+    pub address: u64,
+    /// fs_base at the post; loaded before the domain goes on.
+    pub fs_base: u64,
+    /// gs_base likewise.
+    pub gs_base: u64,
+    /// Non-zero: the kernel sleeps on `state` and wants a futex wake.
+    pub kernel_sleeps: u32,
+    /// Non-zero: the stub sleeps on `state`.
+    pub stub_sleeps: u32,
+    /// How many pauses the stub spins before it sleeps.
+    pub spins: u32,
+    /// Orders below.
+    pub order_count: u32,
+    /// errno of the first failed order.
+    pub order_status: u32,
+    /// Bit 0: rdfsbase and friends work.
+    pub features: u32,
+    /// Non-zero: the stub may answer the calls below by itself.
+    pub quick: u32,
+    /// Process id that the program sees.
+    pub pid: u32,
+    /// Parent process id that the program sees.
+    pub parent: u32,
+    /// User and group id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Pads to eight bytes.
+    pub pad: u32,
+    /// Added to the machine's CLOCK_MONOTONIC, nanoseconds.
+    pub monotonic_offset: i64,
+    /// Current program break, as last answered in the stub.
+    pub brk: u64,
+    /// The stub may answer brk within `[brk_start, brk_granted]`; 0: not.
+    pub brk_start: u64,
+    /// End of the range that is writable already.
+    pub brk_granted: u64,
+    /// Calls answered in the stub.
+    pub quick_calls: u64,
+    /// Zeros.
+    pub reserved: [u64; 10],
+    /// What to do before going on.
+    pub orders: [Order; MAX_ORDERS],
+}
+
+const _: () = assert!(core::mem::size_of::<Header>() <= 4096);
+
+/// What the runtime asks of the zygote: one process. Two descriptors come with it: memory, control.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SpawnRequest {
+    /// Chosen by the runtime; comes back in the reply.
+    pub token: u64,
+    /// Whether the new process makes a userfaultfd.
+    pub want_uffd: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// What a new process answers; a userfaultfd comes with it if one was wanted and could be had.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SpawnReply {
+    /// From the request.
+    pub token: u64,
+    /// The process.
+    pub pid: u32,
+    /// 0, or the errno of what failed.
+    pub errno: u32,
+    /// Which step failed.
+    pub step: u32,
+    /// errno of userfaultfd(2), 0 if it worked.
+    pub uffd_errno: u32,
+}

@@ -10,11 +10,31 @@
 //! for what ([`Answer::Wait`]) and leaves nothing half done: the same call is given again when what it waits for may have
 //! come, also after a restart. What has to be done inside the domain's process is an [`Order`](crate::abi::Order).
 
+pub mod calls;
 mod errno;
+mod files;
 mod host;
+mod loader;
+mod memory;
+mod names;
+mod process;
+mod program;
+mod signal_calls;
+mod signal_frame;
+mod signals;
+mod stack;
+mod state;
+mod time;
+mod user;
+pub mod vma;
 
+pub use calls::Call;
 pub use errno::Errno;
 pub use host::{Clock, Console, ConsoleKind, Host, Input, SegmentError, Segments, Stream};
+pub use loader::LoadError;
+pub use program::{Program, ProgramSpec, Start};
+pub use state::State;
+pub use user::{CHUNK, MAX_RW, UserMemory};
 
 use std::time::Duration;
 

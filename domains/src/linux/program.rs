@@ -1,0 +1,311 @@
+//! One program: its state, the caches made from it, and what happens at each stop.
+
+use super::calls::{self, Call};
+use super::files::Files;
+use super::loader::{self, LoadError};
+use super::memory::Mm;
+use super::process::Process;
+use super::signals::{Delivered, Signals};
+use super::state::State;
+use super::user::UserMemory;
+use super::{Answer, Errno, ExitStatus, Fault, Host, Outcome, Wait, names, signals, time};
+use crate::abi::Order;
+use crate::cpu::Cpu;
+use crate::table::TableMemory;
+use semper_pager::Segment;
+use semper_store::{PageRange, SegmentId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a program is started with.
+pub struct ProgramSpec<'a> {
+    /// Path under which the program sees itself (`AT_EXECFN`, `/proc/self/exe`).
+    pub path: &'a [u8],
+    /// The ELF file.
+    pub image: &'a [u8],
+    /// Its arguments, the name first.
+    pub args: Vec<Vec<u8>>,
+    /// Its environment, `NAME=value`.
+    pub env: Vec<Vec<u8>>,
+    /// `AT_HWCAP2`; the platform knows what works.
+    pub hwcap2: u64,
+}
+
+/// Where a program begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// First instruction.
+    pub rip: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+}
+
+/// A program under the `linux` personality.
+pub struct Program {
+    /// What the kernel gives it.
+    pub(super) host: Host,
+    /// Its memory, as the kernel may touch it.
+    pub(super) user: UserMemory,
+    /// Its records, under one transaction a call.
+    pub(super) state: State,
+    /// Areas and the program break.
+    pub(super) mm: Mm,
+    /// Open files, directories, console.
+    pub(super) files: Files,
+    /// Handlers, masks, pending signals.
+    pub(super) signals: Signals,
+    /// Identity, limits, timers, what it waits for.
+    pub(super) process: Process,
+    pub(super) orders: Vec<Order>,
+    told: BTreeSet<u64>,
+}
+
+impl Program {
+    /// Makes a program from an ELF file: its memory image, its stack, its first records.
+    ///
+    /// # Errors
+    /// [`LoadError`], as a sentence for whoever started it. The segments are to be thrown away then.
+    pub fn create(
+        host: Host,
+        memory: Arc<Segment>,
+        state: Box<dyn TableMemory>,
+        spec: &ProgramSpec<'_>,
+    ) -> Result<(Self, Start), LoadError> {
+        let mut state = State::create(state)?;
+        state.begin();
+        let process = Process::create(&mut state, spec)?;
+        let files = Files::create(&mut state, &host).map_err(LoadError::Records)?;
+        let mut program = Self {
+            user: UserMemory::new(memory, super::vma::Vmas::default()),
+            mm: Mm::default(),
+            signals: Signals::create(&mut state)?,
+            orders: Vec::new(),
+            told: BTreeSet::new(),
+            host,
+            state,
+            files,
+            process,
+        };
+        let start = loader::load(&mut program, spec)?;
+        program.sync_areas().map_err(LoadError::Records)?;
+        program.state.commit();
+        program.orders.clear();
+        Ok((program, start))
+    }
+
+    /// Opens a program whose state exists: after a restart, or in another runtime.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the records are damaged or contradict each other.
+    pub fn load(host: Host, memory: Arc<Segment>, state: Box<dyn TableMemory>) -> Result<Self, LoadError> {
+        let state = State::open(state)?;
+        let (mm, vmas) = Mm::load(&state)?;
+        let program = Self {
+            user: UserMemory::new(memory, vmas),
+            mm,
+            files: Files::load(&state, &host).map_err(LoadError::Records)?,
+            signals: Signals::load(&state)?,
+            process: Process::load(&state)?,
+            orders: Vec::new(),
+            told: BTreeSet::new(),
+            host,
+            state,
+        };
+        match program.check() {
+            Some(wrong) => Err(LoadError::Damaged(wrong)),
+            None => Ok(program),
+        }
+    }
+
+    /// Serves the system call that the domain stands in.
+    pub fn syscall(&mut self, cpu: &mut Cpu<'_>) -> Outcome {
+        if let Some(status) = self.process.ended() {
+            return Outcome::Ended(status);
+        }
+        self.fire_timers();
+        let (number, arguments) = cpu.call();
+        let result = match calls::find(number) {
+            Some(call) => self.run(call, cpu, arguments),
+            None => {
+                self.tell_unserved(number);
+                Err(Errno::ENOSYS)
+            }
+        };
+        match result {
+            Ok(Answer::Ended(status)) => Outcome::Ended(status),
+            Ok(Answer::Wait(wait)) if !self.signals.interrupts() => self.waiting(wait),
+            Ok(Answer::Wait(_)) => {
+                cpu.regs.rax = time::interrupted(self, number, arguments).as_result();
+                self.finish(cpu, Some(number))
+            }
+            Ok(Answer::Registers) => self.finish(cpu, None),
+            Ok(Answer::Value(value)) => {
+                cpu.regs.rax = value;
+                self.finish(cpu, None)
+            }
+            Err(errno) => {
+                cpu.regs.rax = errno.as_result();
+                self.finish(cpu, None)
+            }
+        }
+    }
+
+    /// Turns a processor exception into a signal of the program's.
+    pub fn fault(&mut self, cpu: &mut Cpu<'_>, fault: Fault) -> Outcome {
+        if let Some(status) = self.process.ended() {
+            return Outcome::Ended(status);
+        }
+        self.fire_timers();
+        self.state.begin();
+        let delivered = signals::deliver_fault(self, cpu, fault);
+        self.settle(cpu, delivered)
+    }
+
+    /// The domain was stopped between two instructions: delivers what is due.
+    pub fn interrupted(&mut self, cpu: &mut Cpu<'_>) -> Outcome {
+        if let Some(status) = self.process.ended() {
+            return Outcome::Ended(status);
+        }
+        self.fire_timers();
+        self.finish(cpu, None)
+    }
+
+    /// What has to be done in the domain's process before it goes on.
+    #[must_use]
+    pub fn take_orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// What makes the memory of a new process (all of it inaccessible) the program's.
+    #[must_use]
+    pub fn protection_orders(&self) -> Vec<Order> {
+        self.mm.protection_orders(&self.user.vmas)
+    }
+
+    /// The pages of memory that mean something; whatever else the segment holds is rubbish.
+    #[must_use]
+    pub fn mapped_ranges(&self) -> Vec<PageRange> {
+        self.user.vmas.iter().map(|v| PageRange::between(v.start >> 12, v.end >> 12)).collect()
+    }
+
+    /// Domain monotonic time of the next timer.
+    #[must_use]
+    pub fn timer_deadline(&self) -> Option<Duration> {
+        self.process.timer_deadline()
+    }
+
+    /// The segments that its files and streams occupy.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentId> {
+        self.files.segments()
+    }
+
+    /// Brings memory into the state that a capture may see: nothing waits to be discarded.
+    pub fn before_capture(&mut self) {
+        self.user.discard_doomed();
+    }
+
+    /// What is wrong with the program's state, if anything.
+    #[must_use]
+    pub fn check(&self) -> Option<String> {
+        self.user.vmas.check().or_else(|| self.mm.check(&self.user.vmas)).or_else(|| self.process.check())
+    }
+
+    /// Runs one handler in one transaction.
+    fn run(&mut self, call: &Call, cpu: &mut Cpu<'_>, arguments: [u64; 6]) -> Result<Answer, Errno> {
+        let orders = self.orders.len();
+        self.state.begin();
+        let result = (call.handler)(self, cpu, arguments).and_then(|answer| {
+            self.sync_areas()?;
+            Ok(answer)
+        });
+        match result {
+            Ok(_) => self.state.commit(),
+            Err(_) => {
+                self.orders.truncate(orders);
+                self.undo();
+            }
+        }
+        result
+    }
+
+    /// Aborts the open transaction and makes the caches say what the records say.
+    fn undo(&mut self) {
+        if !self.state.abort() && self.user.vmas.take_touched().is_empty() {
+            return;
+        }
+        if let Err(error) = self.reload() {
+            // The records were sound before the call, and it was undone: this is a bug, and going on could only spread it.
+            tracing::error!(program = %self.host.name, %error, "the state cannot be read back; the program is ended");
+            self.process.poison();
+        }
+    }
+
+    fn reload(&mut self) -> Result<(), LoadError> {
+        let (mm, vmas) = Mm::load(&self.state)?;
+        self.mm = mm;
+        self.user.vmas = vmas;
+        self.signals = Signals::load(&self.state)?;
+        self.process = Process::load(&self.state)?;
+        self.files = Files::load(&self.state, &self.host).map_err(LoadError::Records)?;
+        Ok(())
+    }
+
+    /// Ends a stop: the call is over (unless it is `restarting`), pending signals are delivered.
+    fn finish(&mut self, cpu: &mut Cpu<'_>, restarting: Option<u64>) -> Outcome {
+        self.state.begin();
+        let delivered = self
+            .process
+            .clear_wait(&mut self.state)
+            .and_then(|()| signals::deliver_pending(self, cpu, restarting));
+        self.settle(cpu, delivered)
+    }
+
+    fn settle(&mut self, _cpu: &mut Cpu<'_>, delivered: Result<Delivered, Errno>) -> Outcome {
+        match delivered {
+            Ok(Delivered::Resume) => {
+                self.state.commit();
+                Outcome::Resume
+            }
+            Ok(Delivered::Ended(status)) => {
+                let told = self.process.end(&mut self.state, status);
+                if told.is_err() { self.undo() } else { self.state.commit() }
+                Outcome::Ended(status)
+            }
+            Err(errno) => {
+                tracing::warn!(program = %self.host.name, errno = errno.0, "a signal could not be delivered");
+                self.undo();
+                Outcome::Ended(ExitStatus::Signal(signals::SIGKILL))
+            }
+        }
+    }
+
+    /// The domain stays stopped; a timer may end the wait as well.
+    fn waiting(&self, wait: Wait) -> Outcome {
+        let until = match (wait.until, self.process.timer_deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Outcome::Wait(Wait { until, ..wait })
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.host.clock.monotonic();
+        if self.process.timer_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        self.state.begin();
+        match time::fire(self, now) {
+            Ok(()) => self.state.commit(),
+            Err(_) => self.undo(),
+        }
+    }
+
+    fn tell_unserved(&mut self, number: u64) {
+        if self.told.len() < calls::NUMBERS && self.told.insert(number) {
+            let name = names::of(number).unwrap_or("unknown");
+            tracing::warn!(program = %self.host.name, number, "the call {name} is not served; it answers ENOSYS");
+        }
+    }
+}

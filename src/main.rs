@@ -1,2 +1,3 @@
-//! Semper.
+//! Semper: the command line.
+
 fn main() {}

@@ -1,0 +1,83 @@
+//! What is said over the control socket.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// What a command asks of the runtime.
+#[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Request {
+    /// What is in the store and how it goes. Answered by [`Reply::Status`].
+    Status,
+    /// A checkpoint now. Answered by [`Reply::Committed`].
+    Checkpoint,
+    /// A final checkpoint and a clean end. Answered by [`Reply::Stopped`].
+    Stop,
+    /// A new program, whose standard input, output and error are the three descriptors sent along. Answered by
+    /// [`Reply::Started`], and by [`Reply::Ended`] once it has ended.
+    Run(Program),
+    /// The end of a domain. Answered by [`Reply::Ended`].
+    Wait {
+        /// Which domain.
+        domain: u64,
+    },
+}
+
+/// A program to start. Paths are absolute; names that need not be UTF-8 are bytes.
+#[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Program {
+    /// Its name in the store, if not the file name of the program.
+    pub name: Option<String>,
+    /// The executable.
+    pub path: Vec<u8>,
+    /// Its arguments, the name it is called by first.
+    pub args: Vec<Vec<u8>>,
+    /// Its environment.
+    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Files to import: path here, name in the store.
+    pub files: Vec<(Vec<u8>, String)>,
+}
+
+/// What the runtime answers.
+#[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Reply {
+    /// The status as JSON.
+    Status {
+        /// The document that `semper status --json` prints.
+        json: String,
+    },
+    /// The checkpoint that was asked for is committed.
+    Committed {
+        /// Its generation.
+        generation: u64,
+    },
+    /// The final checkpoint is committed and nothing runs any more.
+    Stopped,
+    /// The program runs.
+    Started {
+        /// The domain it became.
+        domain: u64,
+    },
+    /// The domain has ended, or the runtime has stopped under it.
+    Ended(Ending),
+    /// The request was not carried out.
+    Refused(Refusal),
+}
+
+/// How a domain ended.
+#[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Ending {
+    /// By itself, with this status.
+    Exited(u8),
+    /// By this signal.
+    Signaled(u8),
+    /// Not yet: the runtime was stopped, and `semper resume` goes on.
+    Stopped,
+}
+
+/// Why a request was not carried out.
+#[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Refusal {
+    /// The exit code that the command should end with.
+    pub code: u8,
+    /// The sentence to show.
+    pub message: String,
+}

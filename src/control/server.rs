@@ -1,0 +1,218 @@
+//! The runtime's end of the control socket.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, warn};
+
+use super::message::{Ending, Program, Refusal, Reply, Request};
+use super::wire::{self, WireError};
+use super::socket;
+
+/// How many requests are read and answered at once; more wait in the socket's queue.
+const MAX_CONNECTIONS: usize = 16;
+/// How many peers may wait for the end of a domain at once.
+const MAX_WAITERS: usize = 1024;
+/// How long a peer may take to send its request, or to take the answer.
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The exit code for what is the peer's fault.
+const BAD_REQUEST: u8 = 125;
+
+/// What the socket serves: the runtime, or a stand-in in tests.
+pub trait Served: Send + Sync + 'static {
+    /// The status as JSON.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn status(&self) -> Result<String, Refusal>;
+    /// Takes a checkpoint; gives its generation.
+    ///
+    /// # Errors
+    /// When none was committed.
+    fn checkpoint(&self) -> Result<u64, Refusal>;
+    /// Takes a final checkpoint and ends everything cleanly.
+    ///
+    /// # Errors
+    /// When that could not be committed.
+    fn stop(&self) -> Result<(), Refusal>;
+    /// Starts a program with a console (input, output, error); gives its domain.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    fn run(&self, program: Program, console: [OwnedFd; 3]) -> Result<u64, Refusal>;
+    /// Waits until a domain has ended, or the runtime has stopped.
+    fn wait(&self, domain: u64) -> Ending;
+}
+
+/// The running server.
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    served: Arc<dyn Served>,
+    load: Mutex<Load>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Load {
+    connections: usize,
+    waiters: usize,
+}
+
+impl Server {
+    /// Listens in `store`. The caller holds the lock of the store.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn start(store: &Path, served: Arc<dyn Served>) -> io::Result<Server> {
+        let listener = socket::listen(store)?;
+        let shared = Arc::new(Shared { served, load: Mutex::default(), changed: Condvar::new() });
+        let accepting = Arc::clone(&shared);
+        thread::Builder::new().name("control".to_owned()).spawn(move || accepting.accept(&listener))?;
+        Ok(Server { shared })
+    }
+
+    /// Gives the answers that are under way a moment to leave before the process ends.
+    pub fn finish(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut load = self.shared.load();
+        while load.connections + load.waiters > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            load = self.shared.changed.wait_timeout(load, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Shared {
+    fn load(&self) -> MutexGuard<'_, Load> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Load)) {
+        change(&mut self.load());
+        self.changed.notify_all();
+    }
+
+    fn accept(self: &Arc<Shared>, listener: &UnixListener) {
+        loop {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: they come back when others hang up.
+                    warn!(%error, "the control socket cannot accept");
+                    thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
+            };
+            let mut load = self.load();
+            while load.connections >= MAX_CONNECTIONS {
+                load = self.changed.wait(load).unwrap_or_else(PoisonError::into_inner);
+            }
+            load.connections += 1;
+            drop(load);
+            let shared = Arc::clone(self);
+            let spawned = thread::Builder::new().name("control-peer".to_owned()).spawn(move || {
+                if let Err(error) = shared.serve(&stream) {
+                    debug!(%error, "a request over the control socket was dropped");
+                }
+                shared.change(|load| load.connections -= 1);
+            });
+            if spawned.is_err() {
+                self.change(|load| load.connections -= 1);
+            }
+        }
+    }
+
+    fn serve(self: &Arc<Shared>, stream: &UnixStream) -> Result<(), WireError> {
+        if !is_own_user(stream)? {
+            warn!("a process of another user tried the control socket");
+            return Ok(());
+        }
+        stream.set_read_timeout(Some(PEER_TIMEOUT))?;
+        stream.set_write_timeout(Some(PEER_TIMEOUT))?;
+        match wire::receive(stream) {
+            Ok((request, descriptors)) => self.answer(stream, request, descriptors),
+            Err(WireError::HungUp) => Ok(()),
+            Err(error) => {
+                wire::send(stream, &refused(BAD_REQUEST, error.to_string()), &[])?;
+                Err(error)
+            }
+        }
+    }
+
+    fn answer(
+        self: &Arc<Shared>,
+        stream: &UnixStream,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), WireError> {
+        let served = &self.served;
+        let reply = match request {
+            Request::Status => served.status().map(|json| Reply::Status { json }),
+            Request::Checkpoint => served.checkpoint().map(|generation| Reply::Committed { generation }),
+            Request::Stop => served.stop().map(|()| Reply::Stopped),
+            Request::Wait { domain } => return self.answer_end_later(stream, domain),
+            Request::Run(program) => match <[OwnedFd; 3]>::try_from(descriptors) {
+                Err(_) => Ok(refused(BAD_REQUEST, "a program needs three descriptors as its console".to_owned())),
+                Ok(console) => match served.run(program, console) {
+                    Err(refusal) => Err(refusal),
+                    Ok(domain) => {
+                        wire::send(stream, &Reply::Started { domain }, &[])?;
+                        return self.answer_end_later(stream, domain);
+                    }
+                },
+            },
+        };
+        wire::send(stream, &reply.unwrap_or_else(Reply::Refused), &[])
+    }
+
+    /// Leaves the waiting to a thread that does not count as a connection.
+    fn answer_end_later(self: &Arc<Shared>, stream: &UnixStream, domain: u64) -> Result<(), WireError> {
+        {
+            let mut load = self.load();
+            if load.waiters >= MAX_WAITERS {
+                drop(load);
+                return wire::send(stream, &refused(BAD_REQUEST, "too many commands wait already".to_owned()), &[]);
+            }
+            load.waiters += 1;
+        }
+        let shared = Arc::clone(self);
+        let stream = stream.try_clone();
+        let spawned = thread::Builder::new().name("control-wait".to_owned()).spawn(move || {
+            let ending = shared.served.wait(domain);
+            if let Ok(stream) = stream
+                && let Err(error) = wire::send(&stream, &Reply::Ended(ending), &[])
+            {
+                debug!(%error, domain, "nobody took the end of a domain");
+            }
+            shared.change(|load| load.waiters -= 1);
+        });
+        if spawned.is_err() {
+            self.change(|load| load.waiters -= 1);
+        }
+        spawned.map(drop).map_err(WireError::from)
+    }
+}
+
+fn is_own_user(stream: &UnixStream) -> io::Result<bool> {
+    let peer = rustix::net::sockopt::socket_peercred(stream)?;
+    Ok(peer.uid.is_root() || peer.uid == rustix::process::geteuid())
+}
+
+fn refused(code: u8, message: String) -> Reply {
+    Reply::Refused(Refusal { code, message })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,149 @@
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+
+use super::super::{Connection, ControlError};
+use super::*;
+
+/// A stand-in for the runtime: domain 7 ends at once, a program named "bad" is refused.
+struct Stub;
+
+impl Served for Stub {
+    fn status(&self) -> Result<String, Refusal> {
+        Ok("{}".to_owned())
+    }
+    fn checkpoint(&self) -> Result<u64, Refusal> {
+        Ok(42)
+    }
+    fn stop(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn run(&self, program: Program, console: [OwnedFd; 3]) -> Result<u64, Refusal> {
+        if program.path == b"/bad" {
+            return Err(Refusal { code: 126, message: "not a program".to_owned() });
+        }
+        let [_, output, _] = console;
+        std::fs::File::from(output).write_all(b"hello").unwrap();
+        Ok(7)
+    }
+    fn wait(&self, domain: u64) -> Ending {
+        if domain == 7 { Ending::Exited(3) } else { Ending::Stopped }
+    }
+}
+
+fn start() -> (tempfile::TempDir, Server) {
+    let store = tempfile::tempdir().unwrap();
+    let server = Server::start(store.path(), Arc::new(Stub)).unwrap();
+    (store, server)
+}
+
+fn program(path: &str) -> Request {
+    Request::Run(Program { name: None, path: path.into(), args: vec![], env: vec![], files: vec![] })
+}
+
+#[test]
+fn requests_are_answered() {
+    let (store, server) = start();
+    let ask = |request| Connection::open(store.path()).unwrap().ask(&request).unwrap();
+    assert_eq!(ask(Request::Status), Reply::Status { json: "{}".to_owned() });
+    assert_eq!(ask(Request::Checkpoint), Reply::Committed { generation: 42 });
+    assert_eq!(ask(Request::Wait { domain: 8 }), Reply::Ended(Ending::Stopped));
+    assert_eq!(ask(Request::Stop), Reply::Stopped);
+    server.finish(Duration::from_secs(5));
+    assert_eq!(server.shared.load().connections, 0);
+}
+
+#[test]
+fn a_program_gets_the_console_of_the_command() {
+    let (store, _server) = start();
+    let connection = Connection::open(store.path()).unwrap();
+    let (mut read, write) = std::io::pipe().unwrap();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    connection.send(&program("/good"), &[&null as &dyn AsFd, &write, &null]).unwrap();
+    drop(write);
+    assert_eq!(connection.receive().unwrap(), Reply::Started { domain: 7 });
+    assert_eq!(connection.receive().unwrap(), Reply::Ended(Ending::Exited(3)));
+    let mut said = String::new();
+    read.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "hello");
+}
+
+#[test]
+fn a_refusal_carries_its_sentence_and_exit_code() {
+    let (store, _server) = start();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let connection = Connection::open(store.path()).unwrap();
+    connection.send(&program("/bad"), &[&null as &dyn AsFd, &null, &null]).unwrap();
+    let Err(ControlError::Refused(refusal)) = connection.receive() else { panic!("not refused") };
+    assert_eq!((refusal.code, refusal.message.as_str()), (126, "not a program"));
+
+    let connection = Connection::open(store.path()).unwrap();
+    let Err(ControlError::Refused(refusal)) = connection.ask(&program("/good")) else { panic!("not refused") };
+    assert_eq!(refusal.message, "a program needs three descriptors as its console");
+}
+
+#[test]
+fn garbage_is_refused_and_the_server_stays_up() {
+    let (store, _server) = start();
+    let mut header = b"SMPR\x01\0\0\0".to_vec();
+    header.extend(u32::MAX.to_le_bytes());
+    let mut invalid = b"SMPR\x01\0\0\0\x40\0\0\0".to_vec();
+    invalid.extend([0xff; 64]);
+    let frames: [&[u8]; 6] =
+        [b"", b"SMPR", b"GET / HTTP/1.1\r\n\r\n", b"SMPR\x09\0\0\0\0\0\0\0", &header, &invalid];
+    for frame in frames {
+        let mut stream = socket::connect(store.path()).unwrap();
+        stream.write_all(frame).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // A complete frame is answered by a refusal, an incomplete one by hanging up.
+        match wire::receive::<Reply>(&stream) {
+            Ok((Reply::Refused(_), _)) | Err(WireError::HungUp | WireError::Socket(_)) => {}
+            other => panic!("{frame:?} was answered by {other:?}"),
+        }
+    }
+    assert_eq!(
+        Connection::open(store.path()).unwrap().ask(&Request::Checkpoint).unwrap(),
+        Reply::Committed { generation: 42 }
+    );
+}
+
+#[test]
+fn a_flipped_bit_in_a_request_never_harms() {
+    let (store, _server) = start();
+    let request = Request::Run(Program {
+        name: Some("a name long enough to lie out of line".to_owned()),
+        path: b"/bad".to_vec(),
+        args: vec![b"x".to_vec(), b"a much longer argument".to_vec()],
+        env: vec![(b"K".to_vec(), b"V".to_vec())],
+        files: vec![(b"/host".to_vec(), "/guest".to_owned())],
+    });
+    let body = rkyv::to_bytes::<rkyv::rancor::Error>(&request).unwrap();
+    for bit in (0..body.len() * 8).step_by(7) {
+        let mut frame = b"SMPR\x01\0\0\0".to_vec();
+        frame.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+        frame.extend_from_slice(&body);
+        frame[12 + bit / 8] ^= 1 << (bit % 8);
+        let mut stream = socket::connect(store.path()).unwrap();
+        stream.write_all(&frame).unwrap();
+        wire::receive::<Reply>(&stream).unwrap();
+    }
+    Connection::open(store.path()).unwrap().ask(&Request::Status).unwrap();
+}
+
+#[test]
+fn a_dead_runtimes_socket_is_replaced_and_no_runtime_is_said_plainly() {
+    let store = tempfile::tempdir().unwrap();
+    assert!(matches!(Connection::open(store.path()), Err(ControlError::NotRunning)));
+    drop(socket::listen(store.path()).unwrap());
+    assert!(matches!(Connection::open(store.path()), Err(ControlError::NotRunning)));
+    let _server = Server::start(store.path(), Arc::new(Stub)).unwrap();
+    Connection::open(store.path()).unwrap().ask(&Request::Status).unwrap();
+}
+
+#[test]
+fn a_store_may_lie_deeper_than_a_socket_address_is_long() {
+    let root = tempfile::tempdir().unwrap();
+    let store = root.path().join("d".repeat(120)).join("e".repeat(120));
+    std::fs::create_dir_all(&store).unwrap();
+    let _server = Server::start(&store, Arc::new(Stub)).unwrap();
+    Connection::open(&store).unwrap().ask(&Request::Status).unwrap();
+}

@@ -1,0 +1,193 @@
+//! The console: three streams of a program, connected to descriptors outside the store.
+//!
+//! **Promise.** Output leaves when the checkpoint that contains it has committed, in order, and where it goes to a regular
+//! file, each byte is written at its own place, so that doing it again after a crash changes nothing. Input that a
+//! program has consumed since the last commit is kept, and given again after a restart.
+//!
+//! * [`input`]: regular files by position; pipes and terminals through a log beside the store.
+//! * [`output`]: releases the streams; a mark per stream says how far, beside the store.
+//! * [`mark`]: those files' bytes (`docs/format-console.md`).
+
+mod input;
+mod mark;
+mod output;
+
+pub use output::Releaser;
+
+use crate::kernel::bell::Bell;
+use crate::kernel::objects::FileIdentity;
+use crate::linux::{Console, ConsoleKind, Input, Stream};
+use input::InputSide;
+use nix::sys::stat::{SFlag, fstat};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The descriptors that a program's streams are connected to.
+#[derive(Debug)]
+pub struct ConsoleFds {
+    /// Standard input.
+    pub input: OwnedFd,
+    /// Standard output.
+    pub output: OwnedFd,
+    /// Standard error.
+    pub error: OwnedFd,
+}
+
+/// What the kernel does when output was produced.
+pub trait OutputEvents: Send + Sync {
+    /// A program wrote: the next checkpoint is wanted soon, or the output may leave at once.
+    fn wrote(&self, domain: u64);
+}
+
+/// The host side of one domain's console.
+pub struct HostConsole {
+    domain: u64,
+    fds: Mutex<Option<Arc<ConsoleFds>>>,
+    input: Mutex<InputSide>,
+    written: [AtomicU64; 2],
+    input_ended: AtomicBool,
+    bell: Arc<Bell>,
+    events: Arc<dyn OutputEvents>,
+}
+
+impl HostConsole {
+    /// A console of domain `domain` that is not connected yet; its input log lies in `dir`.
+    ///
+    /// # Errors
+    /// When the input log cannot be read.
+    pub fn new(dir: &Path, domain: u64, bell: Arc<Bell>, events: Arc<dyn OutputEvents>) -> std::io::Result<Arc<Self>> {
+        let input = InputSide::open(&dir.join(format!("{domain}.in")), domain)?;
+        Ok(Arc::new(Self {
+            domain,
+            fds: Mutex::new(None),
+            input: Mutex::new(input),
+            written: [AtomicU64::new(0), AtomicU64::new(0)],
+            input_ended: AtomicBool::new(false),
+            bell,
+            events,
+        }))
+    }
+
+    /// Connects it. Returns what each stream is, for the record: regular files by identity.
+    ///
+    /// # Errors
+    /// When a descriptor cannot be looked at.
+    pub fn connect(
+        self: &Arc<Self>,
+        fds: ConsoleFds,
+        known: [FileIdentity; 3],
+        positions: [u64; 3],
+    ) -> std::io::Result<[FileIdentity; 3]> {
+        let identities = [
+            identify(fds.input.as_fd(), known[0], positions[0], false)?,
+            identify(fds.output.as_fd(), known[1], positions[1], true)?,
+            identify(fds.error.as_fd(), known[2], positions[2], true)?,
+        ];
+        let fds = Arc::new(fds);
+        *self.fds.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&fds));
+        self.input_ended.store(false, SeqCst);
+        let mut input = self.input();
+        if identities[0].inode == 0 {
+            input.connect_stream(fds, positions[0], Arc::clone(&self.bell));
+        } else {
+            input.connect_file(fds, identities[0].base);
+        }
+        drop(input);
+        self.bell.ring();
+        Ok(identities)
+    }
+
+    fn input(&self) -> std::sync::MutexGuard<'_, InputSide> {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The descriptors, if connected.
+    #[must_use]
+    pub fn fds(&self) -> Option<Arc<ConsoleFds>> {
+        self.fds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How far the program has written: output, error.
+    #[must_use]
+    pub fn written(&self) -> [u64; 2] {
+        [self.written[0].load(SeqCst), self.written[1].load(SeqCst)]
+    }
+
+    /// After a restart or a roll-back: how far the program has written.
+    pub fn set_written(&self, written: [u64; 2]) {
+        self.written[0].store(written[0], SeqCst);
+        self.written[1].store(written[1], SeqCst);
+    }
+
+    /// A commit covers input up to `position`: what is kept before it may go.
+    pub fn input_committed(&self, position: u64) {
+        self.input().forget_before(position);
+    }
+}
+
+impl Console for HostConsole {
+    fn read(&self, position: u64, out: &mut [u8]) -> Input {
+        self.input().read(position, out)
+    }
+
+    fn kind(&self, stream: Stream) -> ConsoleKind {
+        let Some(fds) = self.fds() else { return ConsoleKind::Pipe };
+        match stream {
+            Stream::In => kind(fds.input.as_fd()),
+            Stream::Out => kind(fds.output.as_fd()),
+            Stream::Err => kind(fds.error.as_fd()),
+        }
+    }
+
+    fn wrote(&self, stream: Stream, written: u64) {
+        let at = usize::from(stream == Stream::Err);
+        self.written[at].store(written, SeqCst);
+        self.events.wrote(self.domain);
+    }
+}
+
+fn kind(fd: BorrowedFd<'_>) -> ConsoleKind {
+    let Ok(stat) = fstat(fd) else { return ConsoleKind::Null };
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFREG => ConsoleKind::File { size: u64::try_from(stat.st_size).unwrap_or(0) },
+        SFlag::S_IFCHR if nix::unistd::isatty(fd).unwrap_or(false) => {
+            let (rows, columns) = window_size(fd);
+            ConsoleKind::Terminal { rows, columns }
+        }
+        SFlag::S_IFCHR => ConsoleKind::Null,
+        _ => ConsoleKind::Pipe,
+    }
+}
+
+fn window_size(fd: BorrowedFd<'_>) -> (u16, u16) {
+    let mut size = nix::libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    unsafe { nix::libc::ioctl(fd.as_raw_fd(), nix::libc::TIOCGWINSZ, &raw mut size) };
+    if size.ws_row == 0 || size.ws_col == 0 { (24, 80) } else { (size.ws_row, size.ws_col) }
+}
+
+/// Where byte 0 of a stream lies in the regular file it is connected to; the zero identity for anything else.
+///
+/// The same file as before keeps its base. If it was cut since (`> file` at resume), or is another one, the stream goes on where
+/// the file now ends or stands.
+fn identify(fd: BorrowedFd<'_>, known: FileIdentity, position: u64, output: bool) -> std::io::Result<FileIdentity> {
+    let stat = fstat(fd)?;
+    if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+        return Ok(FileIdentity::default());
+    }
+    let position = i64::try_from(position).unwrap_or(i64::MAX);
+    let same = known.inode == stat.st_ino && known.device == stat.st_dev && known.inode != 0;
+    if same && (!output || stat.st_size >= known.base.saturating_add(position)) {
+        return Ok(known);
+    }
+    let flags = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL)?;
+    let appends = flags & nix::libc::O_APPEND != 0;
+    let here = if output && appends {
+        stat.st_size
+    } else {
+        nix::unistd::lseek(fd, 0, nix::unistd::Whence::SeekCur)?
+    };
+    Ok(FileIdentity { device: stat.st_dev, inode: stat.st_ino, base: here - position })
+}

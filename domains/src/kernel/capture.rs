@@ -1,0 +1,211 @@
+//! What a checkpoint needs of the kernel: all domains stopped at one instant, a sound state, and to know what became of it.
+
+use super::Kernel;
+use super::domain::Domain;
+use super::objects::ENDED;
+use crate::platform::PlatformError;
+use crate::platform::frame::Frame;
+use semper_store::PageRange;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use thiserror::Error;
+
+/// Why the world cannot be captured now; a later attempt may succeed.
+#[derive(Debug, Error)]
+pub enum FreezeError {
+    /// A domain's process died while it ran: it has to go back first.
+    #[error("the process of domain {0} died while it ran; the domain goes back to the newest generation first")]
+    Died(String),
+    /// A domain does not stop.
+    #[error("domain {name}: {source}")]
+    Domain {
+        /// Which.
+        name: String,
+        /// Why.
+        source: PlatformError,
+    },
+}
+
+/// Whether a capture is on its way: roll-backs of single domains wait for its outcome, and it for them.
+#[derive(Debug, Default)]
+pub struct CaptureState {
+    state: Mutex<Phase>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+enum Phase {
+    #[default]
+    Idle,
+    Capturing,
+    Reverting,
+}
+
+impl CaptureState {
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, phase: Phase) {
+        let mut state = self.lock();
+        while *state != Phase::Idle {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        *state = phase;
+    }
+
+    fn leave(&self, phase: Phase) {
+        let mut state = self.lock();
+        if *state == phase {
+            *state = Phase::Idle;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Runs `work` while no capture is on its way.
+    pub fn while_idle<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.enter(Phase::Reverting);
+        let result = work();
+        self.leave(Phase::Reverting);
+        result
+    }
+}
+
+impl Kernel {
+    /// A capture begins; domains still run. What can be prepared without stopping them is.
+    pub fn before_capture(&self) {
+        self.capture.enter(Phase::Capturing);
+        for domain in self.domains() {
+            let _pass = self.gate.enter();
+            domain.program().before_capture();
+            if domain.touched.load(SeqCst) {
+                // A domain that ran has other registers, even if it wrote no page: that is worth a commit.
+                domain.control.mark_header_dirty();
+            }
+        }
+    }
+
+    /// Stops every domain; each stands in its pages when this returns. After an error all run again.
+    ///
+    /// # Errors
+    /// [`FreezeError`]: a domain died or does not stop.
+    pub fn freeze(&self) -> Result<(), FreezeError> {
+        self.gate.close();
+        let domains = self.domains();
+        let result = self.stop_all(&domains);
+        if result.is_err() {
+            self.thaw();
+        }
+        result
+    }
+
+    fn stop_all(&self, domains: &[Arc<Domain>]) -> Result<(), FreezeError> {
+        let mut asked = Vec::new();
+        for domain in domains {
+            if let Some(process) = domain.process()
+                && let Some(seen) = process.freeze()
+            {
+                asked.push((domain, process, seen));
+            }
+        }
+        for (domain, process, seen) in asked {
+            match process.wait_frozen(seen) {
+                Ok(()) => {}
+                Err(PlatformError::Died { .. }) => return Err(FreezeError::Died(domain.name.clone())),
+                Err(source) => return Err(FreezeError::Domain { name: domain.name.clone(), source }),
+            }
+        }
+        for domain in domains {
+            if domain.touched.load(SeqCst) {
+                domain.program().before_capture();
+                let frame = Frame::find(&domain.control).map(|f| f.pages());
+                let view = domain.control.view();
+                view.mark_dirty(PageRange::between(0, 1));
+                if let Ok(pages) = frame {
+                    view.mark_dirty(pages);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The consistency check before a commit, while all stand still.
+    ///
+    /// # Errors
+    /// What is wrong; the state must not be committed.
+    pub fn check(&self) -> Result<(), String> {
+        let mut objects = self.objects();
+        objects.table.check().map_err(|e| format!("the object table: {e}"))?;
+        let (monotonic, wall) = self.clock.reading();
+        let (at, mut world) = objects.world;
+        (world.monotonic, world.wall) = (monotonic, wall);
+        let mut tx = objects.table.begin();
+        tx.update(at, &world).map_err(|e| format!("the object table: {e}"))?;
+        tx.commit();
+        objects.world.1 = world;
+        drop(objects);
+        for domain in self.domains() {
+            if domain.touched.load(SeqCst)
+                && let Some(wrong) = domain.program().check()
+            {
+                return Err(format!("the state of domain {}: {wrong}", domain.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Called while all stand still, after the last scan: notes what this capture contains.
+    pub fn captured(&self) {
+        for domain in self.domains() {
+            let [out, err] = domain.console.written();
+            let input = domain.program().input_position();
+            for (place, value) in domain.captured.iter().zip([out, err, input]) {
+                place.store(value, SeqCst);
+            }
+            domain.captured_end.store(domain.ended().is_some(), SeqCst);
+            // Whoever runs again is touched again: the stub writes its header at the next stop.
+            domain.touched.store(domain.process().is_some_and(|p| p.is_stopped() && is_frozen(&domain)), SeqCst);
+        }
+    }
+
+    /// Lets all go on.
+    pub fn thaw(&self) {
+        for domain in self.domains() {
+            if let Some(process) = domain.process() {
+                process.thaw();
+            }
+        }
+        self.gate.open();
+    }
+
+    /// The newest capture is durable: its output may leave, its consumed input may be forgotten.
+    pub fn committed(&self) {
+        self.capture.leave(Phase::Capturing);
+        for domain in self.domains() {
+            domain.progressed();
+            let [out, err, input] = [0, 1, 2].map(|i: usize| domain.captured[i].load(SeqCst));
+            if let Some(releaser) = domain.releaser() {
+                releaser.release([out, err]);
+            }
+            domain.console.input_committed(input);
+            if domain.captured_end.load(SeqCst) {
+                domain.bell.ring();
+            }
+        }
+    }
+
+    /// The capture came to nothing.
+    pub fn failed(&self) {
+        self.capture.leave(Phase::Capturing);
+    }
+
+    /// How many domains are ended but not finished.
+    #[must_use]
+    pub fn ending(&self) -> usize {
+        self.records().iter().filter(|r| r.state == ENDED).count()
+    }
+}
+
+fn is_frozen(domain: &Domain) -> bool {
+    domain.control.cause() == crate::abi::FREEZE_SIGNAL
+}

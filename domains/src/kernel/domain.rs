@@ -1,0 +1,148 @@
+//! One domain that is in memory: its program, its control pages, its process if it has one.
+
+use super::bell::Bell;
+use super::clock::DomainClock;
+use super::objects::DomainRecord;
+use crate::console::{HostConsole, Releaser};
+use crate::linux::{ExitStatus, Program};
+use crate::platform::control::Control;
+use crate::platform::process::Process;
+use crate::table::RecordId;
+use semper_pager::Segment;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Deaths in a row within one generation after which a domain is held to kill its own process, and is ended.
+pub const MAX_DEATHS: u32 = 8;
+
+/// A live domain.
+pub struct Domain {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where its record is.
+    pub record: RecordId,
+    /// Its memory.
+    pub memory: Arc<Segment>,
+    /// The segment of its control pages.
+    pub control_segment: Arc<Segment>,
+    /// Those pages, mapped.
+    pub control: Arc<Control>,
+    /// Its clock.
+    pub clock: Arc<DomainClock>,
+    /// Rings when something comes that it may wait for.
+    pub bell: Arc<Bell>,
+    /// Its console outside.
+    pub console: Arc<HostConsole>,
+    /// What releases its output.
+    pub releaser: Mutex<Option<Arc<Releaser>>>,
+    program: Mutex<Program>,
+    process: Mutex<Option<Arc<Process>>>,
+    /// It ran, or its control pages changed, since the last capture.
+    pub touched: AtomicBool,
+    /// Its server has to stop serving: the runtime ends.
+    pub closing: AtomicBool,
+    /// What the newest capture contains: output, error, input positions.
+    pub captured: [AtomicU64; 3],
+    /// The last capture contains its end.
+    pub captured_end: AtomicBool,
+    deaths: AtomicU32,
+    ended: Mutex<Option<ExitStatus>>,
+}
+
+/// The parts a domain is put together from.
+pub struct Parts {
+    /// Its record.
+    pub record: (RecordId, DomainRecord),
+    /// Memory and control segments.
+    pub segments: [Arc<Segment>; 2],
+    /// Mapped control pages.
+    pub control: Control,
+    /// Clock.
+    pub clock: Arc<DomainClock>,
+    /// Bell.
+    pub bell: Arc<Bell>,
+    /// Console.
+    pub console: Arc<HostConsole>,
+    /// Program.
+    pub program: Program,
+}
+
+impl Domain {
+    /// Puts a domain together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let (record, content) = parts.record;
+        let [memory, control_segment] = parts.segments;
+        Arc::new(Self {
+            id: content.id,
+            name: content.name(),
+            record,
+            memory,
+            control_segment,
+            control: Arc::new(parts.control),
+            clock: parts.clock,
+            bell: parts.bell,
+            console: parts.console,
+            releaser: Mutex::new(None),
+            program: Mutex::new(parts.program),
+            process: Mutex::new(None),
+            touched: AtomicBool::new(true),
+            closing: AtomicBool::new(false),
+            captured: Default::default(),
+            captured_end: AtomicBool::new(false),
+            deaths: AtomicU32::new(0),
+            ended: Mutex::new(content.exit()),
+        })
+    }
+
+    /// Its program; hold it no longer than one transaction.
+    pub fn program(&self) -> MutexGuard<'_, Program> {
+        self.program.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> Option<Arc<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It lives in another process now, or in none.
+    pub fn set_process(&self, process: Option<Arc<Process>>) -> Option<Arc<Process>> {
+        std::mem::replace(&mut *self.process.lock().unwrap_or_else(PoisonError::into_inner), process)
+    }
+
+    /// What releases its output.
+    #[must_use]
+    pub fn releaser(&self) -> Option<Arc<Releaser>> {
+        self.releaser.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How it ended.
+    #[must_use]
+    pub fn ended(&self) -> Option<ExitStatus> {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It ended.
+    pub fn set_ended(&self, status: ExitStatus) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    /// Its process died; tells whether that happened too often since it last got anywhere.
+    pub fn died(&self) -> bool {
+        self.deaths.fetch_add(1, SeqCst) + 1 > MAX_DEATHS
+    }
+
+    /// A commit contains it: it got somewhere.
+    pub fn progressed(&self) {
+        self.deaths.store(0, SeqCst);
+    }
+
+    /// Tells the server to stop serving.
+    pub fn close(&self) {
+        self.closing.store(true, SeqCst);
+        self.bell.ring();
+    }
+}

@@ -1,0 +1,408 @@
+//! The life of a domain: it is added, brought back, revived in a new process, ended.
+
+use super::bell::Bell;
+use super::clock::DomainClock;
+use super::domain::{Domain, Parts};
+use super::memory::ViewMemory;
+use super::objects::{ALIVE, DomainRecord, FINISHED, FileIdentity, NAME_BYTES};
+use super::segments::DomainSegments;
+use super::server;
+use super::{Kernel, KernelError, OutputPolicy};
+use crate::abi::{CONTROL_PAGES, POSTED, WINDOW_END, WINDOW_START};
+use crate::console::{ConsoleFds, HostConsole, OutputEvents, Releaser};
+use crate::linux::{ExitStatus, Host, Program, ProgramSpec, Stream};
+use crate::platform::PlatformError;
+use crate::platform::control::Control;
+use crate::platform::frame::Frame;
+use crate::platform::process::{Process, Zapper};
+use semper_pager::{Segment, Space};
+use semper_store::{PageRange, SegmentId};
+use std::fs::File;
+use std::io::Read;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, PoisonError};
+
+/// Pages of a program's state segment: room for some 60,000 records.
+const STATE_PAGES: u64 = 8192;
+/// Pages of a memory segment: the window; page index = address / 4096.
+const MEMORY_PAGES: u64 = WINDOW_END >> 12;
+
+/// A file that is brought into the store for a program.
+pub struct ImportFile {
+    /// Where the program finds it.
+    pub guest: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its content.
+    pub content: Box<dyn Read + Send>,
+}
+
+/// A program to be added as a domain.
+pub struct NewProgram {
+    /// Its name; made unique if it is not.
+    pub name: String,
+    /// Path under which it sees itself.
+    pub path: Vec<u8>,
+    /// The ELF file.
+    pub image: Vec<u8>,
+    /// Arguments, its name first.
+    pub args: Vec<Vec<u8>>,
+    /// Environment.
+    pub env: Vec<Vec<u8>>,
+    /// Files.
+    pub files: Vec<ImportFile>,
+}
+
+fn random(out: &mut [u8]) {
+    // getrandom does not fail for these sizes; should it, the device answers.
+    // SAFETY: `out` is a valid buffer of that length.
+    let got = unsafe { nix::libc::getrandom(out.as_mut_ptr().cast(), out.len(), 0) };
+    if usize::try_from(got).ok() != Some(out.len())
+        && let Ok(mut device) = File::open("/dev/urandom")
+    {
+        let _ = device.read_exact(out);
+    }
+}
+
+/// Whether user programs may use rdfsbase (AT_HWCAP2 bit 1).
+fn fsgsbase() -> bool {
+    // SAFETY: getauxval only reads the auxiliary vector.
+    (unsafe { nix::libc::getauxval(nix::libc::AT_HWCAP2) }) & 2 != 0
+}
+
+impl Kernel {
+    /// Adds a program, stopped before its first instruction, and commits that; it runs from then on.
+    ///
+    /// # Errors
+    /// When it cannot be loaded, or there is no room; nothing of it is left then.
+    pub fn add(self: &Arc<Self>, new: NewProgram, fds: ConsoleFds) -> Result<u64, KernelError> {
+        let domain = {
+            let _pass = self.gate.enter();
+            let id = self.new_domain_id()?;
+            match self.build(id, new, fds) {
+                Ok(domain) => domain,
+                Err(error) => {
+                    for (segment, _) in self.segments_of(id) {
+                        self.remove_segment(id, segment);
+                    }
+                    return Err(error);
+                }
+            }
+        };
+        let id = domain.id;
+        self.begin(domain, true)?;
+        Ok(id)
+    }
+
+    fn new_domain_id(&self) -> Result<u64, KernelError> {
+        let mut objects = self.objects();
+        let (at, mut world) = objects.world;
+        let id = world.next_domain;
+        world.next_domain += 1;
+        let mut tx = objects.table.begin();
+        tx.update(at, &world)?;
+        tx.commit();
+        objects.world.1 = world;
+        Ok(id)
+    }
+
+    fn build(self: &Arc<Self>, id: u64, new: NewProgram, fds: ConsoleFds) -> Result<Arc<Domain>, KernelError> {
+        let name = self.unique_name(&new.name)?;
+        let memory = self.create_segment(id, MEMORY_PAGES)?;
+        let control_segment = self.create_segment(id, CONTROL_PAGES)?;
+        let state = self.create_segment(id, STATE_PAGES)?;
+        let control = Control::new(control_segment.view(PageRange::between(0, CONTROL_PAGES))?);
+        let bell = Arc::new(Bell::default());
+        let clock = Arc::new(DomainClock::new(Arc::clone(&self.clock), 0));
+        let events: Arc<dyn OutputEvents> = Arc::clone(self) as Arc<dyn OutputEvents>;
+        let console = HostConsole::new(&self.console_dir, id, Arc::clone(&bell), events)
+            .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
+        let identities = self.connect(&console, fds, [FileIdentity::default(); 3], [0; 3])?;
+        let host = self.host(id, &name, &console, &clock);
+        let view = state.view(PageRange::between(0, STATE_PAGES))?;
+        let hwcap2 = if fsgsbase() { 2 } else { 0 };
+        let spec = ProgramSpec { path: &new.path, image: &new.image, args: new.args, env: new.env, hwcap2 };
+        let (mut program, start) = Program::create(host, Arc::clone(&memory), Box::new(ViewMemory(view)), &spec)?;
+        for mut file in new.files {
+            let guest = String::from_utf8_lossy(&file.guest).into_owned();
+            program
+                .import(&file.guest, file.mode, &mut *file.content)
+                .map_err(|e| KernelError::Refused(format!("the file {guest} cannot be brought into the store: {e}")))?;
+        }
+        Frame::initial(&control, start.rip, start.rsp)?;
+        control.set_cause(crate::abi::CAUSE_READY);
+        control.state().store(POSTED, SeqCst);
+        let (_, wall) = self.clock.reading();
+        let mut text = [0u8; NAME_BYTES];
+        text[..name.len()].copy_from_slice(name.as_bytes());
+        let record = DomainRecord {
+            id,
+            state: ALIVE,
+            exit_kind: 0,
+            exit_value: 0,
+            name_len: u32::try_from(name.len()).unwrap_or(0),
+            memory: memory.id().0,
+            control: control_segment.id().0,
+            program: state.id().0,
+            started: wall,
+            cpu: 0,
+            console: identities,
+            name: text,
+        };
+        let mut objects = self.objects();
+        let mut tx = objects.table.begin();
+        let at = tx.insert(&record)?;
+        tx.commit();
+        drop(objects);
+        let segments = [memory, control_segment];
+        Ok(Domain::new(Parts { record: (at, record), segments, control, clock, bell, console, program }))
+    }
+
+    fn unique_name(&self, wanted: &str) -> Result<String, KernelError> {
+        if wanted.is_empty() || wanted.len() > NAME_BYTES - 8 || wanted.chars().any(char::is_control) {
+            return Err(KernelError::Refused(format!(
+                "a domain's name has 1 to {} bytes and no control characters: {wanted:?}",
+                NAME_BYTES - 8
+            )));
+        }
+        let taken: Vec<String> = self.records().iter().map(DomainRecord::name).collect();
+        let mut name = wanted.to_owned();
+        let mut n = 2;
+        while taken.contains(&name) {
+            name = format!("{wanted}-{n}");
+            n += 1;
+        }
+        Ok(name)
+    }
+
+    fn host(self: &Arc<Self>, id: u64, name: &str, console: &Arc<HostConsole>, clock: &Arc<DomainClock>) -> Host {
+        Host {
+            segments: Arc::new(DomainSegments { kernel: Arc::downgrade(self), domain: id }),
+            console: Arc::clone(console) as Arc<dyn crate::linux::Console>,
+            clock: Arc::clone(clock) as Arc<dyn crate::linux::Clock>,
+            random,
+            name: name.to_owned(),
+        }
+    }
+
+    fn connect(
+        &self,
+        console: &Arc<HostConsole>,
+        fds: ConsoleFds,
+        known: [FileIdentity; 3],
+        positions: [u64; 3],
+    ) -> Result<[FileIdentity; 3], KernelError> {
+        console
+            .connect(fds, known, positions)
+            .map_err(|source| KernelError::File { path: "the console's descriptors".into(), source })
+    }
+
+    /// Brings back every domain that has not finished, with a console for each.
+    ///
+    /// # Errors
+    /// When a domain's state is damaged: then nothing has run, and an older generation may be tried.
+    pub fn bring_back(
+        self: &Arc<Self>,
+        mut console: impl FnMut(&DomainRecord) -> std::io::Result<ConsoleFds>,
+    ) -> Result<usize, KernelError> {
+        let records: Vec<_> = self.objects().table.iter::<DomainRecord>().collect();
+        let mut back = Vec::new();
+        for (at, record) in records {
+            if record.state == FINISHED {
+                continue;
+            }
+            let fds = console(&record)
+                .map_err(|source| KernelError::File { path: format!("a console for {}", record.name()).into(), source })?;
+            back.push(self.reopen(at, record, fds)?);
+        }
+        let count = back.len();
+        for domain in back {
+            self.begin(domain, false)?;
+        }
+        Ok(count)
+    }
+
+    fn reopen(
+        self: &Arc<Self>,
+        at: crate::table::RecordId,
+        mut record: DomainRecord,
+        fds: ConsoleFds,
+    ) -> Result<Arc<Domain>, KernelError> {
+        let id = record.id;
+        let state = self.open_segment(id, SegmentId(record.program), None)?;
+        let control_segment = self.open_segment(id, SegmentId(record.control), None)?;
+        let memory = self.open_segment(id, SegmentId(record.memory), Some(&[]))?;
+        let control = Control::new(control_segment.view(PageRange::between(0, CONTROL_PAGES))?);
+        let bell = Arc::new(Bell::default());
+        let clock = Arc::new(DomainClock::new(Arc::clone(&self.clock), record.cpu));
+        let events: Arc<dyn OutputEvents> = Arc::clone(self) as Arc<dyn OutputEvents>;
+        let console = HostConsole::new(&self.console_dir, id, Arc::clone(&bell), events)
+            .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
+        let program = self.load_program(&record, &memory, &state, &console, &clock)?;
+        let [out, err] = program.outputs();
+        let positions = [program.input_position(), out.released, err.released];
+        console.set_written([out.written, err.written]);
+        record.console = self.connect(&console, fds, record.console, positions)?;
+        let mut objects = self.objects();
+        let mut tx = objects.table.begin();
+        tx.update(at, &record)?;
+        tx.commit();
+        drop(objects);
+        let segments = [memory, control_segment];
+        Ok(Domain::new(Parts { record: (at, record), segments, control, clock, bell, console, program }))
+    }
+
+    pub(super) fn load_program(
+        self: &Arc<Self>,
+        record: &DomainRecord,
+        memory: &Arc<Segment>,
+        state: &Arc<Segment>,
+        console: &Arc<HostConsole>,
+        clock: &Arc<DomainClock>,
+    ) -> Result<Program, KernelError> {
+        let host = self.host(record.id, &record.name(), console, clock);
+        let view = state.view(PageRange::between(0, STATE_PAGES))?;
+        let program = Program::load(host, Arc::clone(memory), Box::new(ViewMemory(view)))?;
+        memory.set_stored(&program.mapped_ranges())?;
+        Ok(program)
+    }
+
+    /// Puts a domain among the live ones and starts what serves it; a new one is committed first.
+    fn begin(self: &Arc<Self>, domain: Arc<Domain>, new: bool) -> Result<(), KernelError> {
+        domain.control.set_spins(self.spins());
+        self.domains.lock().unwrap_or_else(PoisonError::into_inner).insert(domain.id, Arc::clone(&domain));
+        self.live.fetch_add(1, SeqCst);
+        if new {
+            self.surroundings.commit_now().map_err(KernelError::Refused)?;
+        }
+        self.start_releaser(&domain)?;
+        let kernel = Arc::clone(self);
+        std::thread::Builder::new()
+            .name(format!("serve-{}", domain.id))
+            .spawn(move || server::serve(&kernel, &domain))
+            .map_err(PlatformError::system("start a thread"))?;
+        Ok(())
+    }
+
+    fn start_releaser(self: &Arc<Self>, domain: &Arc<Domain>) -> Result<(), KernelError> {
+        let outputs = domain.program().outputs();
+        let mut streams = Vec::new();
+        for stream in outputs {
+            let segment = self.open_segment(domain.id, stream.segment, None)?;
+            streams.push(crate::console::OutputStream { segment, released: stream.released });
+        }
+        let Ok(streams) = <[_; 2]>::try_from(streams) else { return Ok(()) };
+        let record = self.records().into_iter().find(|r| r.id == domain.id);
+        let identity = record.map_or([FileIdentity::default(); 2], |r| [r.console[1], r.console[2]]);
+        let (weak, id) = (Arc::downgrade(self), domain.id);
+        let done = move |released| {
+            if let Some(kernel) = weak.upgrade() {
+                kernel.released(id, released);
+            }
+        };
+        let releaser =
+            Releaser::start(Arc::clone(&domain.console), domain.id, &self.console_dir, streams, identity, done)
+                .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
+        // All that is in the store at this moment was committed with it.
+        releaser.release([outputs[0].written, outputs[1].written]);
+        *domain.releaser.lock().unwrap_or_else(PoisonError::into_inner) = Some(releaser);
+        Ok(())
+    }
+
+    /// Output has left: the program's state says so from the next commit on.
+    fn released(&self, id: u64, released: [u64; 2]) {
+        let Some(domain) = self.domain(id) else { return };
+        {
+            let _pass = self.gate.enter();
+            let mut program = domain.program();
+            program.note_released(Stream::Out, released[0]);
+            program.note_released(Stream::Err, released[1]);
+        }
+        domain.bell.ring();
+    }
+
+    /// A process for a domain that stands in its pages.
+    pub(super) fn revive(&self, domain: &Arc<Domain>) -> Result<Arc<Process>, PlatformError> {
+        let control = &domain.control;
+        control.state().store(POSTED, SeqCst);
+        control.kernel_sleeps().store(0, SeqCst);
+        control.set_order_count(0);
+        control.set_spins(self.spins());
+        control.set_features(u32::from(fsgsbase()));
+        control.set_monotonic_offset(self.clock.offset());
+        let spawned = self.zygote.spawn(domain.memory.memfd(), domain.control_segment.memfd(), true)?;
+        let uffd = spawned.uffd.map_err(PlatformError::errno("userfaultfd"))?;
+        let pagemap = File::open(format!("/proc/{}/pagemap", spawned.pid)).map_err(PlatformError::system("open pagemap"))?;
+        let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));
+        super::server::watch(&process, domain)?;
+        let zapper = Arc::new(Zapper(Arc::clone(&process)));
+        let space = Space { uffd, pagemap, base: 0, window: WINDOW_START..WINDOW_END, zapper };
+        process.set_attachment(domain.memory.attach(space)?);
+        let orders = {
+            let program = domain.program();
+            let identity = program.identity();
+            control.set_pid(identity.pid);
+            control.set_parent(identity.parent);
+            control.set_uid(identity.uid);
+            control.set_gid(identity.gid);
+            program.protection_orders()
+        };
+        control.set_quick(1);
+        process.order(&orders)?;
+        domain.clock.moved_to(process.pid);
+        if let Some(old) = domain.set_process(Some(Arc::clone(&process))) {
+            old.end();
+        }
+        Ok(process)
+    }
+
+    /// A domain has ended: noted in its record; the rest goes when that is committed and its output has left.
+    pub(super) fn end(&self, domain: &Arc<Domain>, status: ExitStatus) {
+        let cpu = u64::try_from(crate::linux::Clock::cpu(&*domain.clock).as_nanos()).unwrap_or(u64::MAX);
+        let changed = self.change_domain(domain, |record| {
+            record.set_exit(status);
+            record.cpu = cpu;
+        });
+        if let Err(error) = changed {
+            tracing::error!(%error, domain = %domain.name, "the end cannot be noted");
+        }
+        domain.set_ended(status);
+        if let Some(process) = domain.set_process(None) {
+            process.end();
+        }
+    }
+
+    fn change_domain(&self, domain: &Domain, change: impl FnOnce(&mut DomainRecord)) -> Result<(), KernelError> {
+        let mut objects = self.objects();
+        let mut tx = objects.table.begin();
+        tx.modify(domain.record, change)?;
+        tx.commit();
+        Ok(())
+    }
+
+    /// The end of a domain is committed: lets its last output leave and gives everything back but its record.
+    pub(super) fn finish(&self, domain: &Arc<Domain>) {
+        if let Some(releaser) = domain.releaser() {
+            releaser.drain();
+            releaser.close();
+        }
+        {
+            let _pass = self.gate.enter();
+            let drained = domain.releaser().is_none_or(|r| r.released() == domain.console.written());
+            if drained || self.policy == OutputPolicy::Immediate {
+                for (segment, _) in self.segments_of(domain.id) {
+                    self.remove_segment(domain.id, segment);
+                }
+                if let Err(error) = self.change_domain(domain, |record| record.state = FINISHED) {
+                    tracing::error!(%error, domain = %domain.name, "the end cannot be noted");
+                }
+                for kind in ["mark", "in"] {
+                    let _ = std::fs::remove_file(self.console_dir.join(format!("{}.{kind}", domain.id)));
+                }
+            }
+        }
+        self.domains.lock().unwrap_or_else(PoisonError::into_inner).remove(&domain.id);
+        self.live.fetch_sub(1, SeqCst);
+        self.changed.notify_all();
+    }
+}

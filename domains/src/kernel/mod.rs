@@ -1,0 +1,283 @@
+//! The kernel of domains: who there is, what they own, and how all of them stop at one instant.
+//!
+//! **Promise.** The kernel's own state is segment 0, changed by transactions; a domain's state is its segments. A domain
+//! is served by a thread of its own, which passes the [`gate`] for every transaction; a freeze closes the gate, so
+//! that a capture sees each transaction wholly or not at all.
+//!
+//! **Invariants.**
+//! * While the gate is closed and [`Kernel::freeze`] has returned, every domain stands in its pages.
+//! * A domain whose process died while it ran has memory that is ahead of its registers: it is never captured, but goes back
+//!   alone to the newest generation ([`Kernel::freeze`] refuses until it has).
+//! * Nothing of a domain runs or is shown before a commit contains it.
+
+pub mod bell;
+pub mod clock;
+pub mod domain;
+pub mod gate;
+pub mod objects;
+
+mod capture;
+mod life;
+mod memory;
+mod segments;
+mod server;
+
+pub use capture::FreezeError;
+pub use life::NewProgram;
+
+use crate::console::OutputEvents;
+use crate::linux::{ExitStatus, LoadError, SegmentError};
+use crate::platform::PlatformError;
+use crate::platform::zygote::Zygote;
+use crate::table::{RecordId, Table, TableError};
+use capture::CaptureState;
+use clock::WorldClock;
+use domain::Domain;
+use gate::Gate;
+use memory::ViewMemory;
+use objects::{DomainRecord, OBJECT_PAGES, RECORD_BYTES, SegmentRecord, WorldRecord};
+use semper_pager::Pager;
+use semper_store::{PageRange, SegmentId};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use thiserror::Error;
+
+/// Why the kernel cannot do something.
+#[derive(Debug, Error)]
+pub enum KernelError {
+    /// The program file is not one that can be run.
+    #[error(transparent)]
+    Program(#[from] LoadError),
+    /// The user asked for something that is not there or cannot be.
+    #[error("{0}")]
+    Refused(String),
+    /// Segment 0 cannot be used.
+    #[error("the object table: {0}")]
+    Table(#[from] TableError),
+    /// A segment cannot be made or opened.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The machine or a process refused.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// The pager refused.
+    #[error(transparent)]
+    Pager(#[from] semper_pager::Error),
+    /// A file beside the store.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What the kernel asks of the runtime around it.
+pub trait Surroundings: Send + Sync {
+    /// Held output waits: commit soon.
+    fn hasten(&self);
+    /// Commit now, and tell when a generation contains all that happened before this call.
+    ///
+    /// # Errors
+    /// A sentence, if nothing can be committed any more.
+    fn commit_now(&self) -> Result<(), String>;
+    /// Whether the store has room for `pages` more pages.
+    fn room_for(&self, pages: u64) -> bool;
+}
+
+/// How long the end waits for a console that does not take its output.
+const LAST_OUTPUT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How output leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputPolicy {
+    /// When the commit that contains it is durable.
+    #[default]
+    Held,
+    /// At once; a crash may show output of a future that then comes differently.
+    Immediate,
+}
+
+/// Segment 0, open.
+pub(crate) struct Objects {
+    pub(crate) table: Table,
+    pub(crate) world: (RecordId, WorldRecord),
+    pub(crate) segments: BTreeMap<u64, (RecordId, SegmentRecord)>,
+}
+
+/// The kernel.
+pub struct Kernel {
+    pub(crate) pager: Arc<Pager>,
+    pub(crate) zygote: Zygote,
+    pub(crate) gate: Gate,
+    pub(crate) clock: Arc<WorldClock>,
+    pub(crate) console_dir: PathBuf,
+    pub(crate) surroundings: Arc<dyn Surroundings>,
+    pub(crate) policy: OutputPolicy,
+    pub(crate) room: Box<dyn Fn(u64) -> bool + Send + Sync>,
+    objects: Mutex<Objects>,
+    domains: Mutex<BTreeMap<u64, Arc<Domain>>>,
+    changed: Condvar,
+    capture: CaptureState,
+    closing: AtomicBool,
+    live: AtomicU32,
+    cores: u32,
+}
+
+impl Kernel {
+    /// Opens the world in segment 0, or makes a new one if `fresh`.
+    ///
+    /// # Errors
+    /// When segment 0 is damaged or the console's directory cannot be made.
+    pub fn open(
+        pager: Arc<Pager>,
+        fresh: bool,
+        console_dir: PathBuf,
+        policy: OutputPolicy,
+        surroundings: Arc<dyn Surroundings>,
+    ) -> Result<Arc<Self>, KernelError> {
+        std::fs::create_dir_all(&console_dir)
+            .map_err(|source| KernelError::File { path: console_dir.clone(), source })?;
+        let clock = Arc::new(WorldClock::default());
+        let objects = if fresh { Objects::create(&pager)? } else { Objects::open(&pager, &clock)? };
+        let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        let around = Arc::clone(&surroundings);
+        Ok(Arc::new(Self {
+            pager,
+            zygote: Zygote::default(),
+            gate: Gate::default(),
+            clock,
+            console_dir,
+            surroundings,
+            policy,
+            room: Box::new(move |pages| around.room_for(pages)),
+            objects: Mutex::new(objects),
+            domains: Mutex::new(BTreeMap::new()),
+            changed: Condvar::new(),
+            capture: CaptureState::default(),
+            closing: AtomicBool::new(false),
+            live: AtomicU32::new(0),
+            cores,
+        }))
+    }
+
+    pub(crate) fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The domains that are in memory, by number.
+    #[must_use]
+    pub fn domains(&self) -> Vec<Arc<Domain>> {
+        self.domains.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// A domain that is in memory.
+    #[must_use]
+    pub fn domain(&self, id: u64) -> Option<Arc<Domain>> {
+        self.domains.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// The records of all domains, ended ones too.
+    #[must_use]
+    pub fn records(&self) -> Vec<DomainRecord> {
+        self.objects().table.iter::<DomainRecord>().map(|(_, r)| r).collect()
+    }
+
+    /// Waits until domain `id` (or every domain) has ended and its output has left; tells how it ended. With no domain
+    /// left the status is that of the first that failed, or of the last.
+    #[must_use]
+    pub fn wait(&self, id: Option<u64>) -> Option<ExitStatus> {
+        let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let alive = match id {
+                Some(id) => domains.contains_key(&id),
+                None => !domains.is_empty(),
+            };
+            if !alive || self.closing.load(SeqCst) {
+                break;
+            }
+            domains = self.changed.wait(domains).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(domains);
+        let records = self.records();
+        let ended = records.iter().filter(|r| id.is_none_or(|id| r.id == id)).filter_map(DomainRecord::exit);
+        let all: Vec<ExitStatus> = ended.collect();
+        all.iter().find(|s| **s != ExitStatus::Code(0)).or(all.last()).copied()
+    }
+
+    /// The runtime ends: every process is dropped, nothing is served any more, waiters return.
+    pub fn close(&self) {
+        self.closing.store(true, SeqCst);
+        for domain in self.domains() {
+            domain.close();
+            if let Some(releaser) = domain.releaser() {
+                releaser.drain_for(LAST_OUTPUT_PATIENCE);
+                releaser.close();
+            }
+            if let Some(process) = domain.process() {
+                process.end();
+            }
+        }
+        // Whoever looks at `closing` under the lock has either seen it or is woken.
+        drop(self.domains.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// Spins before sleeping: only while there are cores to spare.
+    pub(crate) fn spins(&self) -> u32 {
+        if self.live.load(SeqCst) < self.cores { 3000 } else { 0 }
+    }
+}
+
+/// The domain records of a world at rest.
+///
+/// # Errors
+/// When segment 0 is damaged.
+pub fn read_records(pager: &Arc<Pager>) -> Result<Vec<DomainRecord>, KernelError> {
+    let objects = Objects::open(pager, &WorldClock::default())?;
+    Ok(objects.table.iter::<DomainRecord>().map(|(_, r)| r).collect())
+}
+
+impl OutputEvents for Kernel {
+    fn wrote(&self, domain: u64) {
+        match self.policy {
+            OutputPolicy::Held => self.surroundings.hasten(),
+            OutputPolicy::Immediate => {
+                let domain = self.domain(domain);
+                if let Some((releaser, domain)) = domain.and_then(|d| d.releaser().map(|r| (r, d))) {
+                    releaser.release(domain.console.written());
+                }
+            }
+        }
+    }
+}
+
+impl Objects {
+    fn create(pager: &Arc<Pager>) -> Result<Self, KernelError> {
+        let segment = pager.create_segment(SegmentId::OBJECTS, OBJECT_PAGES)?;
+        let view = segment.view(PageRange::between(0, OBJECT_PAGES))?;
+        let mut table = Table::format(ViewMemory(view), RECORD_BYTES)?;
+        let world = WorldRecord { next_segment: 1, next_domain: 1, ..WorldRecord::default() };
+        let mut tx = table.begin();
+        let id = tx.insert(&world)?;
+        tx.commit();
+        Ok(Self { table, world: (id, world), segments: BTreeMap::new() })
+    }
+
+    fn open(pager: &Arc<Pager>, clock: &WorldClock) -> Result<Self, KernelError> {
+        let all = PageRange::between(0, OBJECT_PAGES);
+        let segment = pager.open_segment(SegmentId::OBJECTS, OBJECT_PAGES, &[all])?;
+        let (table, opened) = Table::open(ViewMemory(segment.view(all)?))?;
+        if opened.undone > 0 {
+            tracing::warn!(writes = opened.undone, "an unfinished kernel transaction was undone");
+        }
+        let world = table.first::<WorldRecord>();
+        let world = world.ok_or_else(|| KernelError::Refused("the object table has no world record".into()))?;
+        clock.continue_from(world.1.monotonic, world.1.wall);
+        let segments = table.iter::<SegmentRecord>().map(|(at, r)| (r.id, (at, r))).collect();
+        Ok(Self { table, world, segments })
+    }
+}

@@ -1,0 +1,257 @@
+//! Serving one domain: a thread waits for its posts, runs one transaction for each, and lets it go on.
+
+use super::Kernel;
+use super::domain::Domain;
+use crate::abi::{CAUSE_READY, CONTROL_PAGES, FREEZE_SIGNAL, GO, MAX_ORDERS, RUNNING};
+use crate::cpu::Cpu;
+use crate::linux::{ExitStatus, Fault, Outcome, Wait};
+use crate::platform::PlatformError;
+use crate::platform::frame::Frame;
+use crate::platform::process::{Posted, Process};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use semper_store::PageRange;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+const SIGKILL: u8 = 9;
+const SIGSEGV: u8 = 11;
+const SIGSYS: u32 = 31;
+
+/// Serves `domain` until it has ended and that is committed, or the runtime ends.
+pub fn serve(kernel: &Arc<Kernel>, domain: &Arc<Domain>) {
+    if domain.ended().is_none() {
+        let mut server = Server { kernel, domain, interrupted: false };
+        if let Err(error) = server.run() {
+            tracing::error!(%error, domain = %domain.name, "the domain is ended");
+            let _pass = kernel.gate.enter();
+            kernel.end(domain, ExitStatus::Signal(SIGKILL));
+        }
+    }
+    if domain.ended().is_none() {
+        return;
+    }
+    domain.touched.store(true, SeqCst);
+    loop {
+        let rings = domain.bell.rings();
+        if domain.captured_end.load(SeqCst) {
+            kernel.finish(domain);
+            return;
+        }
+        if domain.closing.load(SeqCst) {
+            return;
+        }
+        kernel.surroundings.hasten();
+        domain.bell.wait(rings, Some(Instant::now() + Duration::from_millis(500)));
+    }
+}
+
+/// Tells the process and its domain when the process dies.
+pub fn watch(process: &Arc<Process>, domain: &Arc<Domain>) -> Result<(), PlatformError> {
+    let (process, domain) = (Arc::clone(process), Arc::downgrade(domain));
+    let run = move || {
+        loop {
+            let mut fds = [PollFd::new(process.pidfd().as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(nix::errno::Errno::EINTR) => {}
+                _ => break,
+            }
+        }
+        process.set_dead();
+        if let Some(domain) = domain.upgrade() {
+            domain.bell.ring();
+        }
+    };
+    std::thread::Builder::new().name("watch".into()).spawn(run).map_err(PlatformError::system("start a thread"))?;
+    Ok(())
+}
+
+struct Server<'a> {
+    kernel: &'a Arc<Kernel>,
+    domain: &'a Arc<Domain>,
+    /// A timer is due and the domain was asked to stop for it.
+    interrupted: bool,
+}
+
+impl Server<'_> {
+    fn run(&mut self) -> Result<(), super::KernelError> {
+        let mut waiting: Option<Wait> = None;
+        let mut rings = self.domain.bell.rings();
+        loop {
+            if self.domain.closing.load(SeqCst) {
+                return Ok(());
+            }
+            match waiting {
+                Some(wait) => self.domain.bell.wait(rings, wait.until.map(|t| self.instant(t))),
+                None => {
+                    if !self.wait_for_post()? {
+                        continue;
+                    }
+                }
+            }
+            // Rings from here on are seen by the next wait.
+            rings = self.domain.bell.rings();
+            let outcome = {
+                let _pass = self.kernel.gate.enter();
+                if self.domain.closing.load(SeqCst) {
+                    return Ok(());
+                }
+                self.step()?
+            };
+            match outcome {
+                Outcome::Resume => waiting = None,
+                Outcome::Wait(wait) => waiting = Some(wait),
+                Outcome::Ended(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Domain monotonic time as an instant.
+    fn instant(&self, time: Duration) -> Instant {
+        Instant::now() + time.saturating_sub(self.kernel.clock.monotonic())
+    }
+
+    /// Waits until the domain has posted; false: look again.
+    fn wait_for_post(&mut self) -> Result<bool, super::KernelError> {
+        let Some(process) = self.domain.process() else { return Ok(true) };
+        let deadline = self.domain.program().timer_deadline();
+        let deadline = if self.interrupted { None } else { deadline.map(|t| self.instant(t)) };
+        match process.wait(deadline, self.kernel.spins(), self.interrupted) {
+            Posted::Cause => {
+                self.interrupted = false;
+                Ok(true)
+            }
+            Posted::TimedOut => {
+                if deadline.is_some_and(|d| d <= Instant::now()) {
+                    self.interrupted = process.freeze().is_some();
+                }
+                Ok(false)
+            }
+            Posted::Dead => {
+                self.interrupted = false;
+                self.bury()?;
+                Ok(self.domain.ended().is_none())
+            }
+        }
+    }
+
+    /// The process is dead. If the domain stood in its pages nothing is lost; else it goes back alone to the newest generation.
+    fn bury(&self) -> Result<(), super::KernelError> {
+        let (kernel, domain) = (self.kernel, self.domain);
+        let state = domain.control.state().load(SeqCst);
+        if state != RUNNING && state != GO {
+            if let Some(process) = domain.set_process(None) {
+                process.end();
+            }
+            return Ok(());
+        }
+        if domain.closing.load(SeqCst) {
+            return Ok(());
+        }
+        if domain.died() {
+            tracing::error!(domain = %domain.name, "its process dies again and again before it gets anywhere; the domain is ended");
+            let _pass = kernel.gate.enter();
+            kernel.end(domain, ExitStatus::Signal(SIGKILL));
+            return Ok(());
+        }
+        tracing::info!(domain = %domain.name, "its process died; the domain goes back to the newest generation");
+        kernel.capture.while_idle(|| {
+            let _pass = kernel.gate.enter();
+            kernel.revert(domain)
+        })
+    }
+
+    /// One transaction: what the domain posted is served and it goes on, unless it has to wait or has ended.
+    fn step(&self) -> Result<Outcome, super::KernelError> {
+        let domain = self.domain;
+        let process = match domain.process() {
+            Some(process) if !process.is_dead() => process,
+            _ => self.kernel.revive(domain)?,
+        };
+        if !process.is_stopped() {
+            return Ok(Outcome::Resume);
+        }
+        domain.touched.store(true, SeqCst);
+        let control = &domain.control;
+        let cause = control.cause();
+        let mut program = domain.program();
+        program.note_brk(control.brk());
+        let mut frame = match Frame::find(control) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::warn!(%error, domain = %domain.name, "the domain is ended");
+                drop(program);
+                return Ok(self.ended(ExitStatus::Signal(SIGSEGV)));
+            }
+        };
+        let before = frame.load();
+        let bases = (control.fs_base(), control.gs_base());
+        let mut cpu = Cpu { regs: before, fs_base: bases.0, gs_base: bases.1, extended: &mut frame };
+        let outcome = match cause {
+            SIGSYS => program.syscall(&mut cpu),
+            CAUSE_READY | FREEZE_SIGNAL => program.interrupted(&mut cpu),
+            4 | 5 | 7 | 8 | 11 => {
+                program.fault(&mut cpu, Fault { signal: cause, code: control.code(), address: control.address() })
+            }
+            cause => {
+                let status = control.order_status();
+                tracing::warn!(domain = %domain.name, cause, status, "an order failed in the domain's process, or it posted nonsense");
+                Outcome::Ended(ExitStatus::Signal(SIGKILL))
+            }
+        };
+        let (after, fs, gs) = (cpu.regs, cpu.fs_base, cpu.gs_base);
+        if after != before {
+            frame.store(&after);
+        }
+        if (fs, gs) != bases {
+            control.set_fs_base(fs);
+            control.set_gs_base(gs);
+        }
+        if let Outcome::Ended(status) = outcome {
+            drop(program);
+            return Ok(self.ended(status));
+        }
+        let mut orders = program.take_orders();
+        let (start, current, granted) = program.brk_state();
+        control.set_brk_start(start);
+        control.set_brk(current);
+        control.set_brk_granted(granted);
+        drop(program);
+        let last = orders.split_off(orders.len().saturating_sub(MAX_ORDERS));
+        process.order(&orders)?;
+        match outcome {
+            Outcome::Resume => process.go(&last),
+            _ => process.order(&last)?,
+        }
+        Ok(outcome)
+    }
+
+    fn ended(&self, status: ExitStatus) -> Outcome {
+        self.kernel.end(self.domain, status);
+        Outcome::Ended(status)
+    }
+}
+
+impl Kernel {
+    /// Makes one domain again what the newest generation holds of it.
+    fn revert(self: &Arc<Self>, domain: &Arc<Domain>) -> Result<(), super::KernelError> {
+        if let Some(process) = domain.set_process(None) {
+            process.end();
+        }
+        let record = self.records().into_iter().find(|r| r.id == domain.id);
+        let record = record.ok_or_else(|| super::KernelError::Refused("the domain has no record".into()))?;
+        let mut program = domain.program();
+        for (segment, pages) in self.segments_of(domain.id) {
+            let stored = if segment == domain.memory.id() { vec![] } else { vec![PageRange::between(0, pages)] };
+            self.pager.revert_segment(segment, &stored)?;
+        }
+        // The control pages are mapped here: bring the old ones in before anybody looks.
+        drop(domain.control_segment.view(PageRange::between(0, CONTROL_PAGES))?);
+        let state = self.open_segment(domain.id, semper_store::SegmentId(record.program), None)?;
+        *program = self.load_program(&record, &domain.memory, &state, &domain.console, &domain.clock)?;
+        let outputs = program.outputs();
+        domain.console.set_written([outputs[0].written, outputs[1].written]);
+        Ok(())
+    }
+}

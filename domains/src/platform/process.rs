@@ -1,0 +1,270 @@
+//! One live process of a domain: post and answer, orders, freeze, death.
+
+use super::PlatformError;
+use super::control::Control;
+use crate::abi::{CAUSE_ORDER_FAILED, FREEZE_SIGNAL, GO, MAX_ORDERS, ORDER, ORDER_ZAP, Order, POSTED};
+use nix::libc;
+use semper_pager::{Attachment, Zap};
+use semper_store::{PAGE_SIZE, PageRange};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the kernel waits for a stopped stub to carry out orders, or a running domain to freeze, before it looks whether it lives.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens a pidfd.
+///
+/// # Errors
+/// When there is no such process.
+pub fn pidfd_open(pid: i32) -> std::io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    let fd = i32::try_from(fd).unwrap_or(-1);
+    // SAFETY: the kernel just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn pidfd_signal(pidfd: &OwnedFd, signal: i32) {
+    // SAFETY: no pointers but a null one. A process that is gone is no error here: its death is noticed elsewhere.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) };
+}
+
+/// Sleeps while `word == expected`, at most `timeout`.
+pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) {
+    let time = libc::timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    };
+    // SAFETY: `word` and `time` outlive the call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const time) };
+}
+
+/// Wakes all that sleep on `word`.
+pub fn futex_wake(word: &AtomicU32) {
+    // SAFETY: FUTEX_WAKE only uses the address.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+/// What ended a wait for the domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// It stopped and says why in its control pages.
+    Cause,
+    /// The time is up.
+    TimedOut,
+    /// Its process is dead.
+    Dead,
+}
+
+/// The shared core of a process: what the server, the checkpointer and the reaper use.
+pub struct Process {
+    /// The process.
+    pub pid: i32,
+    pidfd: OwnedFd,
+    control: Arc<Control>,
+    dead: AtomicBool,
+    attachment: Mutex<Option<Attachment>>,
+}
+
+impl Process {
+    /// A process that was just set up.
+    #[must_use]
+    pub fn new(pid: i32, pidfd: OwnedFd, control: Arc<Control>) -> Arc<Self> {
+        let process = Self { pid, pidfd, control, dead: AtomicBool::new(false), attachment: Mutex::new(None) };
+        Arc::new(process)
+    }
+
+    /// Keeps the pager's attachment as long as the process.
+    pub fn set_attachment(&self, attachment: Attachment) {
+        *self.attachment.lock().unwrap_or_else(PoisonError::into_inner) = Some(attachment);
+    }
+
+    /// The pidfd, for the reaper.
+    #[must_use]
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    /// Whether its death was noticed.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(SeqCst)
+    }
+
+    /// The reaper saw it die: whoever waits for it looks again.
+    pub fn set_dead(&self) {
+        self.dead.store(true, SeqCst);
+        futex_wake(self.control.state());
+        futex_wake(self.control.frozen());
+    }
+
+    /// Whether the kernel says that it is alive at all; slower than [`Self::is_dead`], never late.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+    }
+
+    /// Whether the domain is stopped with its registers in its pages.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.control.state().load(SeqCst) == POSTED
+    }
+
+    /// Waits for a post until `deadline`; spins `spins` times first. `freezes`: also wake for an acknowledged freeze.
+    #[must_use]
+    pub fn wait(&self, deadline: Option<Instant>, spins: u32, freezes: bool) -> Posted {
+        let state = self.control.state();
+        for _ in 0..spins {
+            if state.load(SeqCst) == POSTED {
+                return Posted::Cause;
+            }
+            std::hint::spin_loop();
+        }
+        loop {
+            self.control.kernel_sleeps().store(if freezes { 2 } else { 1 }, SeqCst);
+            let now = state.load(SeqCst);
+            let verdict = if now == POSTED {
+                Some(Posted::Cause)
+            } else if self.is_dead() {
+                Some(Posted::Dead)
+            } else {
+                let left = deadline.map_or(ANSWER_TIMEOUT, |d| d.saturating_duration_since(Instant::now()));
+                if left.is_zero() {
+                    Some(Posted::TimedOut)
+                } else {
+                    futex_wait(state, now, left);
+                    None
+                }
+            };
+            if let Some(verdict) = verdict {
+                self.control.kernel_sleeps().store(0, SeqCst);
+                return verdict;
+            }
+        }
+    }
+
+    /// Lets the stopped domain go on, after `orders` (at most [`MAX_ORDERS`]).
+    pub fn go(&self, orders: &[Order]) {
+        self.control.set_orders(orders);
+        self.answer(GO);
+    }
+
+    fn answer(&self, state: u32) {
+        self.control.state().store(state, SeqCst);
+        if self.control.stub_sleeps() {
+            futex_wake(self.control.state());
+        }
+    }
+
+    /// Lets a domain go on that stands frozen, and only such a one.
+    pub fn thaw(&self) {
+        if self.is_stopped() && self.control.cause() == FREEZE_SIGNAL {
+            self.control.set_order_count(0);
+            self.answer(GO);
+        }
+    }
+
+    /// Has the stopped stub carry out any number of orders now.
+    ///
+    /// # Errors
+    /// When one fails, or the process dies.
+    pub fn order(&self, orders: &[Order]) -> Result<(), PlatformError> {
+        for batch in orders.chunks(MAX_ORDERS) {
+            let cause = self.control.cause();
+            self.control.set_orders(batch);
+            self.answer(ORDER);
+            match self.wait(Some(Instant::now() + ANSWER_TIMEOUT), 2000, false) {
+                Posted::Cause => {}
+                Posted::Dead => return Err(PlatformError::Died { pid: self.pid }),
+                Posted::TimedOut => return Err(PlatformError::Silent { pid: self.pid, what: "orders" }),
+            }
+            let status = self.control.order_status();
+            if status != 0 {
+                if self.control.cause() == CAUSE_ORDER_FAILED {
+                    self.control.set_cause(cause);
+                }
+                let source = std::io::Error::from_raw_os_error(status.cast_signed());
+                return Err(PlatformError::Order { index: self.control.order_count(), source });
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a running domain to stop; [`Self::wait_frozen`] waits until it has. Returns what to wait with.
+    #[must_use]
+    pub fn freeze(&self) -> Option<u32> {
+        let seen = self.control.frozen().load(SeqCst);
+        if self.is_stopped() {
+            return None;
+        }
+        pidfd_signal(&self.pidfd, FREEZE_SIGNAL.cast_signed());
+        Some(seen)
+    }
+
+    /// Waits until the domain is stopped: frozen, or posted for a reason of its own.
+    ///
+    /// # Errors
+    /// When the process is dead or does not stop.
+    pub fn wait_frozen(&self, mut seen: u32) -> Result<(), PlatformError> {
+        let begun = Instant::now();
+        let mut spins = 4000;
+        loop {
+            if self.is_stopped() {
+                return Ok(());
+            }
+            if spins > 0 {
+                spins -= 1;
+                std::hint::spin_loop();
+                continue;
+            }
+            if self.is_dead() || self.is_gone() {
+                return Err(PlatformError::Died { pid: self.pid });
+            }
+            if begun.elapsed() > ANSWER_TIMEOUT {
+                return Err(PlatformError::Silent { pid: self.pid, what: "freeze" });
+            }
+            // A post for another reason does not touch `frozen`: look again soon.
+            futex_wait(self.control.frozen(), seen, Duration::from_micros(500));
+            seen = self.control.frozen().load(SeqCst);
+        }
+    }
+
+    /// Ends the process. The domain is not harmed.
+    pub fn kill(&self) {
+        pidfd_signal(&self.pidfd, libc::SIGKILL);
+    }
+
+    /// Ends the process, waits until it is gone, and lets the pager forget its mappings.
+    pub fn end(&self) {
+        self.kill();
+        let mut poll = libc::pollfd { fd: self.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        unsafe { libc::poll(&raw mut poll, 1, 10_000) };
+        self.set_dead();
+        drop(self.attachment.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// Zaps page-table entries of a stopped domain on behalf of the pager.
+pub struct Zapper(pub Arc<Process>);
+
+impl Zap for Zapper {
+    fn zap(&self, ranges: &[PageRange]) -> std::io::Result<()> {
+        let page = PAGE_SIZE as u64;
+        let order = |r: &PageRange| Order {
+            kind: ORDER_ZAP,
+            protection: 0,
+            address: r.first.0 * page,
+            length: r.count * page,
+        };
+        let orders: Vec<Order> = ranges.iter().map(order).collect();
+        self.0.order(&orders).map_err(std::io::Error::other)
+    }
+}

@@ -1,0 +1,46 @@
+//! Why a runtime cannot do something, by who can help.
+
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// An error of the assembled runtime.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// There is no store there.
+    #[error("{0} holds no store; `semper run` makes one")]
+    NoStore(PathBuf),
+    /// The program file is not there.
+    #[error("there is no program {0}")]
+    NoProgram(PathBuf),
+    /// The program cannot be run: not an ELF file, dynamic, another architecture.
+    #[error("{program} cannot be run: {reason}")]
+    NotRunnable {
+        /// Which.
+        program: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file of the user's cannot be read.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The user asked for something that cannot be.
+    #[error("{0}")]
+    Refused(String),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] semper_store::Error),
+    /// The pager.
+    #[error(transparent)]
+    Pager(#[from] semper_pager::Error),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] semper_checkpoint::CheckpointError),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] semper_domains::kernel::KernelError),
+}

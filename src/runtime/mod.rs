@@ -1,0 +1,183 @@
+//! The assembled runtime: store, pager, checkpointer and kernel around one store directory.
+//!
+//! **Promise.** While a [`Runtime`] lives, every program in its store runs; when it dies, however it dies, nothing that was committed is
+//! lost and the next one goes on from there.
+
+mod error;
+mod program;
+mod status;
+mod world;
+
+pub use error::RuntimeError;
+pub use program::{Import, NewProgram};
+pub use semper_domains::console::ConsoleFds;
+pub use semper_domains::kernel::OutputPolicy;
+pub use semper_domains::linux::ExitStatus;
+pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status};
+
+use semper_checkpoint::{Checkpointer, Policy};
+use semper_domains::kernel::Kernel;
+use semper_pager::{Pager, PagerConfig, TrackingChoice};
+use semper_store::{CreateOptions, OpenOptions, Store};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use world::{Around, StoreBacking, World};
+
+/// How long a checkpoint that somebody waits for may take before the wait is given up.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Number of a domain.
+pub type DomainId = u64;
+
+/// What a run or resume is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Time from checkpoint to checkpoint; none: only when asked.
+    pub interval: Option<Duration>,
+    /// Limit on page frames, in bytes.
+    pub memory: Option<u64>,
+    /// When output leaves.
+    pub output: OutputPolicy,
+    /// Least time between checkpoints that held output asks for.
+    pub output_gap: Duration,
+    /// How writes to memory are tracked.
+    pub tracking: TrackingChoice,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            interval: Some(Duration::from_secs(1)),
+            memory: None,
+            output: OutputPolicy::Held,
+            output_gap: Duration::from_millis(20),
+            tracking: TrackingChoice::Auto,
+        }
+    }
+}
+
+/// What to do with the store directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Open it, or make it with this size.
+    CreateOrOpen {
+        /// Size of a new store in bytes.
+        size_bytes: u64,
+    },
+    /// It has to be there.
+    Resume,
+}
+
+/// A running world.
+pub struct Runtime {
+    dir: PathBuf,
+    store: Arc<Store>,
+    pager: Arc<Pager>,
+    kernel: Arc<Kernel>,
+    checkpointer: Arc<Checkpointer>,
+    options: Options,
+}
+
+impl Runtime {
+    /// Opens (or makes) the store and goes on with everything in it. `console` gives each domain that comes back its descriptors.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]: the store is in use, damaged, foreign, of another version, or the machine lacks something.
+    pub fn start(
+        dir: &Path,
+        how: Start,
+        options: &Options,
+        console: impl FnMut() -> std::io::Result<ConsoleFds>,
+    ) -> Result<Arc<Self>, RuntimeError> {
+        let store = Arc::new(open_store(dir, how)?);
+        for reason in &store.recovery().fallen_back {
+            tracing::warn!("{reason}");
+        }
+        raise_descriptor_limit();
+        let config = PagerConfig { memory_limit: options.memory, tracking: options.tracking };
+        let pager = Pager::new(config, Arc::new(StoreBacking(Arc::clone(&store))))?;
+        let around = Arc::new(Around::new(Arc::clone(&store), Arc::clone(&pager)));
+        let fresh = store.generation().0 == 0;
+        let kernel =
+            Kernel::open(Arc::clone(&pager), fresh, dir.join("console"), options.output, Arc::clone(&around) as Arc<_>)?;
+        let world = Arc::new(World::new(Arc::clone(&kernel)));
+        let policy = Policy { interval: options.interval, output_gap: options.output_gap, ..Policy::default() };
+        let checkpointer = Checkpointer::start(Arc::clone(&store), Arc::clone(&pager), world, policy)?;
+        around.set_checkpointer(&checkpointer);
+        let runtime = Arc::new(Self {
+            dir: dir.to_path_buf(),
+            store,
+            pager,
+            kernel,
+            checkpointer,
+            options: options.clone(),
+        });
+        let mut console = console;
+        runtime.kernel.bring_back(|_| console())?;
+        Ok(runtime)
+    }
+
+    /// Adds a program; it runs when this returns, and its first state is committed.
+    ///
+    /// # Errors
+    /// When the program or a file cannot be read or loaded, or the store is full; nothing of it is left then.
+    pub fn add(&self, new: NewProgram, console: ConsoleFds) -> Result<DomainId, RuntimeError> {
+        let program = new.read()?;
+        Ok(self.kernel.add(program, console)?)
+    }
+
+    /// Waits until a domain, or all, have ended and their output has left. None: the runtime stops before that.
+    #[must_use]
+    pub fn wait(&self, domain: Option<DomainId>) -> Option<ExitStatus> {
+        self.kernel.wait(domain)
+    }
+
+    /// Takes a checkpoint now; returns its generation when it is durable.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub fn checkpoint(&self) -> Result<u64, RuntimeError> {
+        let generation = self.checkpointer.request().wait(CHECKPOINT_PATIENCE)?;
+        Ok(generation.0)
+    }
+
+    /// Stops the world: a final checkpoint, its output, then every process ends. Waiters return.
+    ///
+    /// # Errors
+    /// When the final checkpoint cannot be committed; the world stops all the same, at the last good generation.
+    pub fn stop(&self) -> Result<(), RuntimeError> {
+        let last = self.checkpointer.final_checkpoint();
+        self.kernel.close();
+        self.checkpointer.shut_down();
+        last?;
+        Ok(())
+    }
+
+    /// The store's directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+fn open_store(dir: &Path, how: Start) -> Result<Store, RuntimeError> {
+    let there = dir.join("pages").symlink_metadata().is_ok();
+    match how {
+        Start::CreateOrOpen { size_bytes } if !there => {
+            Ok(Store::create(dir, &CreateOptions { size_bytes, ..CreateOptions::default() })?)
+        }
+        Start::Resume if !there => Err(RuntimeError::NoStore(dir.to_path_buf())),
+        _ => Ok(Store::open(dir, &OpenOptions::default())?),
+    }
+}
+
+/// One memfd a segment, a few descriptors a domain: ask for all that the system allows.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

@@ -1,0 +1,131 @@
+//! A program to be added: read from the host's files, once, before anything in the store changes.
+
+use super::RuntimeError;
+use semper_domains::kernel as domains;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Largest program file that is read.
+const MAX_IMAGE_BYTES: u64 = 1 << 30;
+/// Most files that one directory import may bring.
+const MAX_IMPORTED_FILES: usize = 100_000;
+
+/// A file or directory to bring into the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Where it is.
+    pub host: PathBuf,
+    /// Where the program finds it; none: under the same absolute path.
+    pub guest: Option<String>,
+}
+
+/// A program and what it is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewProgram {
+    /// Its name as a domain; none: the file's name.
+    pub name: Option<String>,
+    /// The ELF file.
+    pub program: PathBuf,
+    /// Arguments, its name first.
+    pub args: Vec<OsString>,
+    /// Environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Files.
+    pub files: Vec<Import>,
+}
+
+impl NewProgram {
+    /// Reads the program and opens its files.
+    pub(super) fn read(self) -> Result<domains::NewProgram, RuntimeError> {
+        let program = self.program;
+        let metadata = std::fs::metadata(&program).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => RuntimeError::NoProgram(program.clone()),
+            _ => RuntimeError::File { path: program.clone(), source },
+        })?;
+        let refuse = |reason: &str| RuntimeError::NotRunnable { program: program.clone(), reason: reason.to_owned() };
+        if !metadata.is_file() {
+            return Err(refuse("it is not a regular file"));
+        }
+        if metadata.permissions().mode() & 0o111 == 0 {
+            return Err(refuse("it is not executable (chmod +x)"));
+        }
+        if metadata.len() > MAX_IMAGE_BYTES {
+            return Err(refuse("it is larger than 1 GiB"));
+        }
+        let image = std::fs::read(&program).map_err(|source| RuntimeError::File { path: program.clone(), source })?;
+        let absolute = std::path::absolute(&program).unwrap_or_else(|_| program.clone());
+        let name = self.name.unwrap_or_else(|| {
+            program.file_name().map_or_else(|| "program".into(), |n| n.to_string_lossy().chars().take(40).collect())
+        });
+        let mut files = Vec::new();
+        for import in self.files {
+            let guest = match import.guest {
+                Some(guest) if guest.starts_with('/') => PathBuf::from(guest),
+                Some(guest) => Path::new("/").join(guest),
+                None => std::path::absolute(&import.host)
+                    .map_err(|source| RuntimeError::File { path: import.host.clone(), source })?,
+            };
+            collect(&import.host, &guest, &mut files)?;
+        }
+        let env = self.env.into_iter().map(|(name, value)| {
+            let mut pair = name.into_vec();
+            pair.push(b'=');
+            pair.extend(value.into_vec());
+            pair
+        });
+        Ok(domains::NewProgram {
+            name,
+            path: absolute.as_os_str().as_bytes().to_vec(),
+            image,
+            args: self.args.into_iter().map(OsStringExt::into_vec).collect(),
+            env: env.collect(),
+            files,
+        })
+    }
+}
+
+/// Opens a file, or all files below a directory. Links are followed; what is neither file nor directory is refused.
+fn collect(host: &Path, guest: &Path, files: &mut Vec<domains::ImportFile>) -> Result<(), RuntimeError> {
+    let failed = |source| RuntimeError::File { path: host.to_path_buf(), source };
+    let metadata = std::fs::metadata(host).map_err(failed)?;
+    if metadata.is_dir() {
+        let mut entries: Vec<_> = std::fs::read_dir(host).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            collect(&entry.path(), &guest.join(entry.file_name()), files)?;
+        }
+        return Ok(());
+    }
+    if !metadata.is_file() {
+        return Err(RuntimeError::Refused(format!("{} is neither a file nor a directory", host.display())));
+    }
+    if files.len() >= MAX_IMPORTED_FILES {
+        return Err(RuntimeError::Refused(format!("more than {MAX_IMPORTED_FILES} files to import")));
+    }
+    File::open(host).map_err(failed)?;
+    files.push(domains::ImportFile {
+        guest: guest.as_os_str().as_bytes().to_vec(),
+        mode: metadata.permissions().mode() & 0o7777,
+        content: Box::new(LazyFile { path: host.to_path_buf(), file: None }),
+    });
+    Ok(())
+}
+
+/// Opened when it is read: a directory import may name more files than there are descriptors.
+struct LazyFile {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl std::io::Read for LazyFile {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::open(&self.path)?),
+        };
+        file.read(out)
+    }
+}

@@ -1,0 +1,168 @@
+//! What `semper status` shows, of a live world or of a store at rest.
+
+use super::{Runtime, RuntimeError};
+use semper_domains::kernel::objects::{self, DomainRecord};
+use semper_domains::linux::ExitStatus;
+use semper_pager::{Pager, PagerConfig, TrackingChoice};
+use semper_store::Store;
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The whole picture.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Whether a runtime has the store open.
+    pub live: bool,
+    /// The store.
+    pub store: StoreStatus,
+    /// Its domains, ended ones too.
+    pub domains: Vec<DomainStatus>,
+    /// Frames; of a live world only.
+    pub memory: Option<MemoryStatus>,
+    /// Figures of the last checkpoints; of a live world only.
+    pub checkpoints: Option<semper_checkpoint::Summary>,
+}
+
+/// The store.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoreStatus {
+    /// Its directory.
+    pub dir: String,
+    /// Its identity.
+    pub id: String,
+    /// The newest generation.
+    pub generation: u64,
+    /// Kept generations: number, commit time in seconds since 1970.
+    pub generations: Vec<(u64, u64)>,
+    /// Pages it can hold.
+    pub total_pages: u64,
+    /// Pages in use.
+    pub used_pages: u64,
+    /// How it writes.
+    pub io: String,
+}
+
+/// A domain.
+#[derive(Clone, Debug, Serialize)]
+pub struct DomainStatus {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// `running`, `stopped` (at rest), `ended`.
+    pub state: &'static str,
+    /// The exit code, if it ended by exit.
+    pub exit_code: Option<u8>,
+    /// The signal, if it ended by one.
+    pub exit_signal: Option<u8>,
+    /// The process that caches it now.
+    pub pid: Option<i32>,
+    /// Processor time used, milliseconds.
+    pub cpu_ms: u64,
+    /// Output held until the next commit, bytes.
+    pub held_output: u64,
+}
+
+/// Frames.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemoryStatus {
+    /// Bytes of frames in use.
+    pub resident_bytes: u64,
+    /// The limit, if there is one.
+    pub limit_bytes: Option<u64>,
+    /// `async` or `sync` write tracking.
+    pub tracking: String,
+    /// Page faults served.
+    pub faults: u64,
+    /// Pages evicted.
+    pub evicted: u64,
+}
+
+fn domain_status(record: &DomainRecord, live: bool) -> DomainStatus {
+    let exit = record.exit();
+    DomainStatus {
+        id: record.id,
+        name: record.name(),
+        state: match (record.state, live) {
+            (objects::ALIVE, true) => "running",
+            (objects::ALIVE, false) => "stopped",
+            _ => "ended",
+        },
+        exit_code: exit.and_then(|e| if let ExitStatus::Code(code) = e { Some(code) } else { None }),
+        exit_signal: exit.and_then(|e| if let ExitStatus::Signal(signal) = e { Some(signal) } else { None }),
+        pid: None,
+        cpu_ms: record.cpu / 1_000_000,
+        held_output: 0,
+    }
+}
+
+fn store_status(dir: &Path, store: &Store) -> StoreStatus {
+    let space = store.space();
+    StoreStatus {
+        dir: dir.display().to_string(),
+        id: store.id().to_string(),
+        generation: store.generation().0,
+        generations: store.generations().iter().map(|g| (g.generation.0, g.committed_at_seconds())).collect(),
+        total_pages: space.total,
+        used_pages: space.used,
+        io: store.io_kind().to_string(),
+    }
+}
+
+impl Runtime {
+    /// What is going on.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let usage = self.pager.usage();
+        let mut domains: Vec<DomainStatus> = self.kernel.records().iter().map(|r| domain_status(r, true)).collect();
+        for status in &mut domains {
+            if let Some(domain) = self.kernel.domain(status.id) {
+                status.pid = domain.process().map(|p| p.pid);
+                let cpu = semper_domains::linux::Clock::cpu(&*domain.clock);
+                status.cpu_ms = u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX);
+                let released = domain.releaser().map_or([0, 0], |r| r.released());
+                let written = domain.console.written();
+                status.held_output = (0..2).map(|i: usize| written[i].saturating_sub(released[i])).sum();
+            }
+        }
+        Status {
+            live: true,
+            store: store_status(&self.dir, &self.store),
+            domains,
+            memory: Some(MemoryStatus {
+                resident_bytes: usage.resident * 4096,
+                limit_bytes: self.options.memory,
+                tracking: format!("{:?}", self.pager.tracking()).to_lowercase(),
+                faults: usage.faults,
+                evicted: usage.evictions,
+            }),
+            checkpoints: Some(self.checkpointer.summary()),
+        }
+    }
+}
+
+/// What a store at rest holds; takes no lock and changes nothing.
+///
+/// # Errors
+/// When there is no store, or it is damaged.
+pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
+    if dir.join("pages").symlink_metadata().is_err() {
+        return Err(RuntimeError::NoStore(dir.to_path_buf()));
+    }
+    let store = Arc::new(Store::open_read_only(dir)?);
+    let records = if store.generation().0 == 0 {
+        Vec::new()
+    } else {
+        let config = PagerConfig { memory_limit: None, tracking: TrackingChoice::Auto };
+        let pager = Pager::new(config, Arc::new(super::world::StoreBacking(Arc::clone(&store))))?;
+        semper_domains::kernel::read_records(&pager)?
+    };
+    Ok(Status {
+        live: false,
+        store: store_status(dir, &store),
+        domains: records.iter().map(|r| domain_status(r, false)).collect(),
+        memory: None,
+        checkpoints: None,
+    })
+}

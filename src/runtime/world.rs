@@ -1,0 +1,108 @@
+//! Ties the crates together: the kernel is what the checkpointer stops, the store is what the pager reads from.
+
+use semper_checkpoint::{CheckpointError, Checkpointer, Inconsistency};
+use semper_domains::kernel::{Kernel, Surroundings};
+use semper_pager::{Backing, BackingError, Pager};
+use semper_store::{Committed, PageIndex, SegmentId, Store};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+/// How long adding a program waits for the commit that contains it.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Room that stays free for checkpoints and resumes, in pages, besides one copy of all that is resident.
+const SPARE_PAGES: u64 = 1024;
+
+/// The store as the pager sees it.
+pub struct StoreBacking(pub Arc<Store>);
+
+impl Backing for StoreBacking {
+    fn read(&self, segment: SegmentId, first: PageIndex, out: &mut [u8]) -> Result<(), BackingError> {
+        self.0.read(segment, first, out).map_err(Into::into)
+    }
+}
+
+/// The kernel as the checkpointer sees it.
+pub struct World {
+    kernel: Arc<Kernel>,
+}
+
+impl World {
+    /// Of this kernel.
+    pub fn new(kernel: Arc<Kernel>) -> Self {
+        Self { kernel }
+    }
+}
+
+impl semper_checkpoint::World for World {
+    fn before_capture(&self) {
+        self.kernel.before_capture();
+    }
+
+    fn freeze(&self) -> Result<(), semper_checkpoint::FreezeError> {
+        self.kernel.freeze().map_err(|e| semper_checkpoint::FreezeError(e.to_string()))
+    }
+
+    fn check(&self) -> Result<(), Inconsistency> {
+        self.kernel.check().map_err(Inconsistency)
+    }
+
+    fn captured(&self) {
+        self.kernel.captured();
+    }
+
+    fn thaw(&self) {
+        self.kernel.thaw();
+    }
+
+    fn committed(&self, _committed: &Committed) {
+        self.kernel.committed();
+    }
+
+    fn failed(&self, error: &CheckpointError) {
+        tracing::warn!(%error, "no checkpoint was committed; the last one stands");
+        self.kernel.failed();
+    }
+}
+
+/// What the kernel asks of the runtime.
+pub struct Around {
+    store: Arc<Store>,
+    pager: Arc<Pager>,
+    checkpointer: OnceLock<Weak<Checkpointer>>,
+}
+
+impl Around {
+    /// Before the checkpointer exists.
+    pub fn new(store: Arc<Store>, pager: Arc<Pager>) -> Self {
+        Self { store, pager, checkpointer: OnceLock::new() }
+    }
+
+    /// From now on it does.
+    pub fn set_checkpointer(&self, checkpointer: &Arc<Checkpointer>) {
+        let _ = self.checkpointer.set(Arc::downgrade(checkpointer));
+    }
+
+    fn checkpointer(&self) -> Option<Arc<Checkpointer>> {
+        self.checkpointer.get().and_then(Weak::upgrade)
+    }
+}
+
+impl Surroundings for Around {
+    fn hasten(&self) {
+        if let Some(checkpointer) = self.checkpointer() {
+            checkpointer.hasten();
+        }
+    }
+
+    fn commit_now(&self) -> Result<(), String> {
+        let checkpointer = self.checkpointer().ok_or("the runtime is not up yet")?;
+        checkpointer.request().wait(COMMIT_PATIENCE).map(|_| ()).map_err(|e| e.to_string())
+    }
+
+    fn room_for(&self, pages: u64) -> bool {
+        let free = self.store.space().free;
+        let resident = self.pager.usage().resident;
+        free >= resident.saturating_add(pages).saturating_add(SPARE_PAGES)
+    }
+}

@@ -16,6 +16,7 @@ mod files;
 mod host;
 mod loader;
 mod memory;
+mod mm;
 mod names;
 mod process;
 mod program;
@@ -32,7 +33,8 @@ pub use calls::Call;
 pub use errno::Errno;
 pub use host::{Clock, Console, ConsoleKind, Host, Input, SegmentError, Segments, Stream};
 pub use loader::LoadError;
-pub use program::{Program, ProgramSpec, Start};
+pub use process::{PARENT, PID, UID};
+pub use program::{Machine, Program, ProgramSpec, Start};
 pub use state::State;
 pub use user::{CHUNK, MAX_RW, UserMemory};
 

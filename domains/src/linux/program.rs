@@ -3,12 +3,12 @@
 use super::calls::{self, Call};
 use super::files::Files;
 use super::loader::{self, LoadError};
-use super::memory::Mm;
+use super::mm::Mm;
 use super::process::Process;
 use super::signals::{Delivered, Signals};
 use super::state::State;
 use super::user::UserMemory;
-use super::{Answer, Errno, ExitStatus, Fault, Host, Outcome, Wait, names, signals, time};
+use super::{Answer, Errno, ExitStatus, Fault, Host, Outcome, Wait, names, signals, stack, time};
 use crate::abi::Order;
 use crate::cpu::Cpu;
 use crate::table::TableMemory;
@@ -28,8 +28,39 @@ pub struct ProgramSpec<'a> {
     pub args: Vec<Vec<u8>>,
     /// Its environment, `NAME=value`.
     pub env: Vec<Vec<u8>>,
-    /// `AT_HWCAP2`; the platform knows what works.
+    /// What the machine offers; `Machine::here()`.
+    pub machine: Machine,
+}
+
+/// What the auxiliary vector says about the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// `AT_HWCAP`: edx of cpuid leaf 1.
+    pub hwcap: u64,
+    /// `AT_HWCAP2`: bit 1 if rdfsbase and its kin work.
     pub hwcap2: u64,
+    /// `AT_MINSIGSTKSZ`: bytes of a signal frame.
+    pub min_signal_stack: u64,
+}
+
+impl Machine {
+    /// This machine, as the host's own auxiliary vector tells it; `fsgsbase`: whether those instructions work in a domain.
+    #[must_use]
+    pub fn here(fsgsbase: bool) -> Self {
+        let frame = host_auxiliary(stack::AT_MINSIGSTKSZ).unwrap_or(0).max(2048);
+        Self {
+            hwcap: u64::from(std::arch::x86_64::__cpuid(1).edx),
+            hwcap2: if fsgsbase { 2 } else { 0 },
+            min_signal_stack: frame,
+        }
+    }
+}
+
+/// An entry of this process's auxiliary vector.
+fn host_auxiliary(wanted: u64) -> Option<u64> {
+    let bytes = std::fs::read("/proc/self/auxv").ok()?;
+    let word = |b: &[u8]| b.try_into().map(u64::from_ne_bytes).unwrap_or(0);
+    bytes.chunks_exact(16).find(|e| word(&e[..8]) == wanted).map(|e| word(&e[8..]))
 }
 
 /// Where a program begins.
@@ -88,7 +119,7 @@ impl Program {
             process,
         };
         let start = loader::load(&mut program, spec)?;
-        program.sync_areas().map_err(LoadError::Records)?;
+        program.settle_memory().map_err(LoadError::Records)?;
         program.state.commit();
         program.orders.clear();
         Ok((program, start))
@@ -217,7 +248,7 @@ impl Program {
         let orders = self.orders.len();
         self.state.begin();
         let result = (call.handler)(self, cpu, arguments).and_then(|answer| {
-            self.sync_areas()?;
+            self.settle_memory()?;
             Ok(answer)
         });
         match result {
@@ -232,6 +263,7 @@ impl Program {
 
     /// Aborts the open transaction and makes the caches say what the records say.
     fn undo(&mut self) {
+        self.user.forget();
         if !self.state.abort() && self.user.vmas.take_touched().is_empty() {
             return;
         }
@@ -255,10 +287,8 @@ impl Program {
     /// Ends a stop: the call is over (unless it is `restarting`), pending signals are delivered.
     fn finish(&mut self, cpu: &mut Cpu<'_>, restarting: Option<u64>) -> Outcome {
         self.state.begin();
-        let delivered = self
-            .process
-            .clear_wait(&mut self.state)
-            .and_then(|()| signals::deliver_pending(self, cpu, restarting));
+        let delivered =
+            self.process.clear_wait(&mut self.state).and_then(|()| signals::deliver_pending(self, cpu, restarting));
         self.settle(cpu, delivered)
     }
 
@@ -270,7 +300,11 @@ impl Program {
             }
             Ok(Delivered::Ended(status)) => {
                 let told = self.process.end(&mut self.state, status);
-                if told.is_err() { self.undo() } else { self.state.commit() }
+                if told.is_err() {
+                    self.undo()
+                } else {
+                    self.state.commit()
+                }
                 Outcome::Ended(status)
             }
             Err(errno) => {

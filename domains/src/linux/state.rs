@@ -4,10 +4,10 @@
 //! between without holding a borrow. Reading needs no transaction and sees the open one's changes.
 
 use super::Errno;
-use crate::table::{Record, RecordId, Table, TableError, TableMemory};
+use crate::table::{Iter, Record, RecordId, Table, TableError, TableMemory};
 
 /// Bytes of one record slot in a state segment.
-pub const RECORD_BYTES: usize = 512;
+pub const RECORD_BYTES: u32 = 512;
 
 /// The records of one program.
 pub struct State {
@@ -21,7 +21,7 @@ impl State {
     /// # Errors
     /// When the memory cannot be used.
     pub fn create(memory: Box<dyn TableMemory>) -> Result<Self, TableError> {
-        Ok(Self { table: Table::create(memory, RECORD_BYTES)?, changes: 0 })
+        Ok(Self { table: Table::format(memory, RECORD_BYTES)?, changes: 0 })
     }
 
     /// Opens a state; an unfinished transaction is undone.
@@ -29,29 +29,27 @@ impl State {
     /// # Errors
     /// When it is not a state or is damaged.
     pub fn open(memory: Box<dyn TableMemory>) -> Result<Self, TableError> {
-        Ok(Self { table: Table::open(memory, RECORD_BYTES)?, changes: 0 })
+        Ok(Self { table: Table::open(memory)?.0, changes: 0 })
     }
 
-    /// Opens a transaction.
+    /// Opens a transaction; what an earlier one left open is undone.
     pub fn begin(&mut self) {
-        self.changes = 0;
+        self.abort();
     }
 
     /// Makes the changes of the open transaction final.
     pub fn commit(&mut self) {
-        if self.changes > 0 {
-            self.table.commit();
+        if std::mem::take(&mut self.changes) > 0 {
+            self.table.resume().commit();
         }
-        self.changes = 0;
     }
 
     /// Undoes the changes of the open transaction; tells whether there were any.
     pub fn abort(&mut self) -> bool {
-        let changed = self.changes > 0;
+        let changed = std::mem::take(&mut self.changes) > 0;
         if changed {
-            self.table.abort();
+            self.table.resume().abort();
         }
-        self.changes = 0;
         changed
     }
 
@@ -60,37 +58,50 @@ impl State {
     /// # Errors
     /// `ENOMEM` when the state is full.
     pub fn insert<R: Record>(&mut self, record: &R) -> Result<RecordId, Errno> {
-        self.changes += 1;
-        self.table.insert(record).map_err(|_| Errno::ENOMEM)
+        self.change(|tx| tx.insert(record))
     }
 
     /// Replaces a record.
     ///
     /// # Errors
-    /// `EIO` when there is no such record: a bug, the call is undone.
+    /// `ENOMEM` when the transaction is too large; `EIO` when there is no such record, which is a bug.
     pub fn update<R: Record>(&mut self, id: RecordId, record: &R) -> Result<(), Errno> {
-        self.changes += 1;
-        self.table.update(id, record).map_err(|_| Errno::EIO)
+        self.change(|tx| tx.update(id, record))
     }
 
     /// Removes a record.
     ///
     /// # Errors
-    /// `EIO` when there is no such record: a bug, the call is undone.
-    pub fn remove<R: Record>(&mut self, id: RecordId) -> Result<(), Errno> {
-        self.changes += 1;
-        self.table.remove::<R>(id).map_err(|_| Errno::EIO)
+    /// As [`State::update`].
+    pub fn remove(&mut self, id: RecordId) -> Result<(), Errno> {
+        self.change(|tx| tx.remove(id))
     }
 
-    /// A record.
+    /// A record; none if the id is void or names another kind.
     #[must_use]
     pub fn get<R: Record>(&self, id: RecordId) -> Option<R> {
-        self.table.get(id)
+        self.table.get(id).ok()
     }
 
-    /// All records of a kind, by id.
-    #[must_use]
-    pub fn iter<R: Record>(&self) -> Vec<(RecordId, R)> {
+    /// All records of a kind.
+    pub fn iter<R: Record>(&self) -> Iter<'_, R> {
         self.table.iter()
+    }
+
+    fn change<T>(
+        &mut self,
+        change: impl FnOnce(&mut crate::table::Tx<'_>) -> Result<T, TableError>,
+    ) -> Result<T, Errno> {
+        let mut tx = self.table.resume();
+        let result = change(&mut tx);
+        tx.set_aside();
+        self.changes += 1;
+        result.map_err(|error| match error {
+            TableError::Full { .. } | TableError::LogFull { .. } => Errno::ENOMEM,
+            bug => {
+                tracing::error!(%bug, "a program's records were used wrongly");
+                Errno::EIO
+            }
+        })
     }
 }

@@ -22,11 +22,13 @@ pub struct UserMemory {
     pub(super) segment: Arc<Segment>,
     pub(super) vmas: Vmas,
     doomed: Vec<(u64, u64)>,
+    dooming: Vec<(u64, u64)>,
+    wiping: Vec<(u64, u64)>,
 }
 
 impl UserMemory {
     pub(super) fn new(segment: Arc<Segment>, vmas: Vmas) -> Self {
-        Self { segment, vmas, doomed: Vec::new() }
+        Self { segment, vmas, doomed: Vec::new(), dooming: Vec::new(), wiping: Vec::new() }
     }
 
     /// The map.
@@ -141,21 +143,45 @@ impl UserMemory {
         self.segment.write_at(address, bytes).map_err(|_| Errno::EIO)
     }
 
-    /// `start..end` is not mapped any more: its content goes when something is mapped there again, or before a capture.
+    /// `start..end` is not mapped any more: once the transaction has ended, its content goes when something is mapped
+    /// there again, when much waits, or before a capture.
     pub(super) fn doom(&mut self, start: u64, end: u64) {
-        match self.doomed.last_mut() {
-            Some(last) if last.1 == start => last.1 = end,
-            Some(last) if last.0 == end => last.0 = start,
-            _ => self.doomed.push((start, end)),
+        self.dooming.push((start, end));
+    }
+
+    /// `start..end` must hold zeros once the records are changed.
+    pub(super) fn wipe(&mut self, start: u64, end: u64) {
+        self.wiping.push((start, end));
+    }
+
+    /// The records are changed: does what cannot be undone.
+    pub(super) fn settle(&mut self) {
+        for (start, end) in std::mem::take(&mut self.dooming) {
+            match self.doomed.last_mut() {
+                Some(last) if last.1 == start => last.1 = end,
+                Some(last) if last.0 == end => last.0 = start,
+                _ => self.doomed.push((start, end)),
+            }
+        }
+        for (start, end) in std::mem::take(&mut self.wiping) {
+            self.reclaim(start, end);
         }
         if self.doomed.len() > MAX_DOOMED {
             self.discard_doomed();
         }
     }
 
-    /// Makes `start..end` zeros if anything in it waits to be discarded.
-    pub(super) fn reclaim(&mut self, start: u64, end: u64) {
-        let mut kept = Vec::with_capacity(self.doomed.len());
+    /// The transaction was undone: nothing that it doomed is.
+    pub(super) fn forget(&mut self) {
+        self.dooming.clear();
+        self.wiping.clear();
+    }
+
+    fn reclaim(&mut self, start: u64, end: u64) {
+        if !self.doomed.iter().any(|&(s, e)| s < end && e > start) {
+            return;
+        }
+        let mut kept = Vec::with_capacity(self.doomed.len() + 1);
         for (s, e) in std::mem::take(&mut self.doomed) {
             if e <= start || s >= end {
                 kept.push((s, e));
@@ -186,7 +212,9 @@ impl UserMemory {
 }
 
 fn discard(segment: &Segment, start: u64, end: u64) {
-    segment.discard(PageRange::between(start >> 12, end >> 12));
+    if let Err(error) = segment.discard(PageRange::between(start >> 12, end >> 12)) {
+        tracing::error!(%error, start, end, "memory could not be discarded");
+    }
 }
 
 /// The page that holds `address`.

@@ -117,9 +117,7 @@ impl Vmas {
     /// The areas that overlap `start..end`, whole.
     pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = Vma> + '_ {
         let first = self.areas.range(..=start).next_back().filter(|&(_, &(e, _))| e > start).map_or(start, |(&s, _)| s);
-        self.areas
-            .range(first..end.max(first))
-            .map(|(&start, &(end, attributes))| Vma { start, end, attributes })
+        self.areas.range(first..end.max(first)).map(|(&start, &(end, attributes))| Vma { start, end, attributes })
     }
 
     /// The area that holds `address`.
@@ -242,7 +240,10 @@ impl Vmas {
         let mut bytes = 0;
         for v in self.iter() {
             if v.end <= v.start || window_range(v.start, v.end - v.start) != Some((v.start, v.end)) {
-                return Some(format!("the area {:#x}..{:#x} is empty, unaligned or outside the window", v.start, v.end));
+                return Some(format!(
+                    "the area {:#x}..{:#x} is empty, unaligned or outside the window",
+                    v.start, v.end
+                ));
             }
             if let Some(b) = before {
                 if b.end > v.start {

@@ -8,6 +8,9 @@ pub const PAGE_SIZE: usize = 4096;
 /// Pages a segment can have (2^40); a page index is always below it.
 pub const MAX_SEGMENT_PAGES: u64 = 1 << 40;
 
+/// Segment ids are below this (2^48): the tree keeps them in six bytes.
+pub const MAX_SEGMENTS: u64 = 1 << 48;
+
 /// The content of one page.
 pub type Page = [u8; PAGE_SIZE];
 
@@ -54,6 +57,22 @@ impl PageRange {
     #[must_use]
     pub const fn contains(self, page: PageIndex) -> bool {
         page.0 >= self.first.0 && page.0 < self.end()
+    }
+}
+
+/// Names one store: 128 random bits, drawn when it is created and bound into every checksum.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StoreId(pub [u8; 16]);
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreId({self})")
     }
 }
 

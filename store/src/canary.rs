@@ -1,0 +1,64 @@
+//! Planted bugs. A test harness is worth what it finds: each of these must be found by it. They can be planted only under
+//! the `sim` feature; without it [`Canary::planted`] is always false.
+
+use crate::ids::Page;
+use crate::root::Root;
+
+/// A bug to plant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Canary {
+    /// The root is written before the pages are durable.
+    SkipDataFlush,
+    /// A commit is announced before its root is durable.
+    SkipRootFlush,
+    /// A page of a commit is lost now and then.
+    LoseAPage,
+    /// A root says the wrong generation.
+    WrongGeneration,
+    /// Both roots are written to the same slot.
+    OneSlotOnly,
+    /// Replaced pages are reused at once, though an older generation refers to them.
+    ReuseTooEarly,
+    /// Checksums of pages are not checked.
+    TrustPages,
+    /// The newest root is used without a look at its tree.
+    TrustRoot,
+    /// The page's checksum does not say which page it is.
+    UnboundChecksum,
+    /// A removed range stays.
+    ForgetRemoval,
+}
+
+impl Canary {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::SkipDataFlush,
+        Self::SkipRootFlush,
+        Self::LoseAPage,
+        Self::WrongGeneration,
+        Self::OneSlotOnly,
+        Self::ReuseTooEarly,
+        Self::TrustPages,
+        Self::TrustRoot,
+        Self::UnboundChecksum,
+        Self::ForgetRemoval,
+    ];
+
+    pub(crate) fn planted(self, planted: Option<Self>) -> bool {
+        cfg!(feature = "sim") && planted == Some(self)
+    }
+
+    pub(crate) fn spoil_root(planted: Option<Self>, root: &Root, slot: usize, encoded: &mut Page) {
+        if Self::WrongGeneration.planted(planted) && root.newest().generation % 5 == 4 {
+            let mut wrong = root.clone();
+            wrong.kept[0].generation += 1;
+            wrong.highest += 1;
+            encoded.copy_from_slice(&wrong.encode(slot)[..]);
+        }
+    }
+
+    /// The identity that the page's checksum is bound to.
+    pub(crate) fn identity(planted: Option<Self>, segment: u64, page: u64) -> (u64, u64) {
+        if Self::UnboundChecksum.planted(planted) { (0, 0) } else { (segment, page) }
+    }
+}

@@ -1,0 +1,148 @@
+//! What can go wrong, by who must act.
+
+use crate::ids::{Generation, PageIndex, SegmentId};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why a call to the store failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Another process has the store open.
+    #[error("the store {} is in use{}; stop that runtime first", dir.display(), holder(*pid))]
+    InUse {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The process that holds it, if it said so.
+        pid: Option<u32>,
+    },
+    /// There is no store at this path.
+    #[error("{} holds no store: there is no `pages` file in it", dir.display())]
+    Missing {
+        /// The directory that was named.
+        dir: PathBuf,
+    },
+    /// The directory to create a store in has something else in it.
+    #[error("{} is not empty (it holds `{found}`); name a new or an empty directory", dir.display())]
+    NotEmpty {
+        /// The directory that was named.
+        dir: PathBuf,
+        /// One thing that was found in it.
+        found: String,
+    },
+    /// The file is not a store, or both of its roots are destroyed.
+    #[error("this is not a Semper store, or both of its roots are destroyed: {reason}")]
+    NotAStore {
+        /// What was found in each root slot.
+        reason: String,
+    },
+    /// The store was written by another version of the format.
+    #[error(
+        "the store has format version {found}, and this program reads version {expected}; use the matching program"
+    )]
+    Version {
+        /// The version in the root.
+        found: u32,
+        /// The version that this program reads.
+        expected: u32,
+    },
+    /// The file is shorter than the store that it holds.
+    #[error("the store is truncated: its roots speak of {expected} bytes, the file has {found}")]
+    Truncated {
+        /// The length that the root asks for.
+        expected: u64,
+        /// The length that the file has.
+        found: u64,
+    },
+    /// A size that no store can have.
+    #[error("a store cannot have {bytes} bytes: {why}")]
+    BadSize {
+        /// What was asked for.
+        bytes: u64,
+        /// Which limit it breaks.
+        why: &'static str,
+    },
+    /// There is not enough free space.
+    #[error("the store is full: {needed} pages needed, {available} available; grow it or remove something")]
+    Full {
+        /// How many pages were asked for.
+        needed: u64,
+        /// How many are free. 0 if the file system that the store lies on is full.
+        available: u64,
+    },
+    /// A write or a flush failed earlier: nothing can be promised any more until the store is opened anew.
+    #[error("the store takes no more commits, because an earlier write failed: {reason}; open it again")]
+    Poisoned {
+        /// The failure that did it.
+        reason: String,
+    },
+    /// The handle was opened for reading.
+    #[error("the store was opened for reading only")]
+    ReadOnly,
+    /// The generation is not among those that are kept.
+    #[error("{generation} is not kept in this store (kept: {kept})")]
+    NoSuchGeneration {
+        /// What was asked for.
+        generation: Generation,
+        /// Those that are kept.
+        kept: String,
+    },
+    /// What the disk gave back is not what was written.
+    #[error("corrupt: {0}")]
+    Corrupt(Fault),
+    /// A segment or page number beyond the limits of the format, or a buffer that is no multiple of a page.
+    #[error("bad argument: {0}")]
+    BadArgument(String),
+    /// The host refused an operation.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the host said.
+        source: Arc<io::Error>,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>, source: io::Error) -> Self {
+        Self::Io { what: what.into(), source: Arc::new(source) }
+    }
+
+    /// Whether what was read is not what was written.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Corrupt(_))
+    }
+}
+
+/// Whether the host ran out of space or of quota.
+pub(crate) fn no_space(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" by process {pid}")).unwrap_or_default()
+}
+
+/// One place of the store that does not hold what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The (newest) generation in whose tree it was found.
+    pub generation: Generation,
+    /// The page concerned; none for a tree node.
+    pub page: Option<(SegmentId, PageIndex)>,
+    /// Where it lies, in pages from the start of the file.
+    pub place: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.page {
+            Some((segment, page)) => write!(f, "{segment}, {page}")?,
+            None => write!(f, "a tree node")?,
+        }
+        write!(f, " at place {} of {}: {}", self.place, self.generation, self.reason)
+    }
+}

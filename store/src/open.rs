@@ -1,0 +1,207 @@
+//! Creating and opening.
+
+use crate::canary::Canary;
+use crate::directory::{self, NEW_FILE, PAGES_FILE};
+use crate::disk::{BufferPool, Disk};
+use crate::error::Error;
+use crate::file::{FileDisk, IoChoice, IoKind};
+use crate::ids::{Generation, PAGE_SIZE, StoreId};
+use crate::node::TreeRef;
+use crate::recover::{Found, Recovery, read_root, recover};
+use crate::root::{ATTRIBUTES_LEN, BadRoot, FIRST_PLACE, Kept, MAX_KEPT, MIN_KEPT, Root, SLOT_PLACES};
+use crate::shared::Parts;
+use crate::store::Store;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The smallest store: the roots and some room.
+pub const MIN_SIZE_BYTES: u64 = 2 << 20;
+
+/// The largest store: 2^40 pages.
+const MAX_SIZE_BYTES: u64 = 1 << 52;
+
+/// How to make a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// Its size; the file is sparse and takes what is written. A block device is used whole.
+    pub size_bytes: u64,
+    /// How many generations stay readable, 2 to 12.
+    pub keep_generations: u32,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        Self { size_bytes: 64 << 30, keep_generations: 4 }
+    }
+}
+
+/// How to open a store.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct OpenOptions {
+    /// How to write.
+    pub io: IoChoice,
+    /// Go back: take no generation newer than this. The newer ones are lost with the first commit.
+    pub newest: Option<Generation>,
+    /// Walk the trees in the first commit, instead of in a thread that starts at once.
+    pub walk_in_commit: bool,
+    /// A planted bug; has an effect under the `sim` feature only.
+    #[doc(hidden)]
+    pub canary: Option<Canary>,
+}
+
+pub(crate) struct Opened {
+    pub parts: Parts,
+    pub found: Found,
+    pub recovery: Recovery,
+    pub background: bool,
+}
+
+impl Store {
+    /// Makes a store in `dir`, which must be new, empty, or hold only a symlink `pages` to a block device or file.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`], [`Error::BadSize`], [`Error::InUse`], what the host says.
+    pub fn create(dir: &Path, options: &CreateOptions) -> Result<Self, Error> {
+        places_for(options.size_bytes)?;
+        let laid = directory::prepare(dir)?;
+        let lock = directory::lock(dir)?;
+        let path = dir.join(if laid { PAGES_FILE } else { NEW_FILE });
+        if !laid {
+            File::create(&path).map_err(|e| Error::io(format!("create {}", path.display()), e))?;
+        }
+        let disk =
+            FileDisk::open(&path, IoChoice::Plain).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
+        let length = disk.len().map_err(|e| Error::io("find its length", e))?;
+        if laid && [0, 1].iter().any(|slot| holds_store(&disk, *slot)) {
+            return Err(Error::NotEmpty {
+                dir: dir.to_owned(),
+                found: "a store, behind the symlink `pages`".to_owned(),
+            });
+        }
+        let size = if length > 0 { length } else { options.size_bytes };
+        format(&disk, size, options.keep_generations)?;
+        drop(disk);
+        if !laid {
+            // Only now is it a store: a crash before leaves nothing that could be taken for one.
+            fs::rename(&path, dir.join(PAGES_FILE)).map_err(|e| Error::io(format!("rename {}", path.display()), e))?;
+        }
+        directory::sync(dir)?;
+        open_locked(dir, lock, &OpenOptions::default())
+    }
+
+    /// Opens the store in `dir` for reading and writing.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::Missing`], [`Error::NotAStore`], [`Error::Version`], [`Error::Truncated`], what the host
+    /// says.
+    pub fn open(dir: &Path, options: &OpenOptions) -> Result<Self, Error> {
+        directory::pages(dir)?;
+        let lock = directory::lock(dir)?;
+        open_locked(dir, lock, options)
+    }
+
+    /// Opens the store in `dir` for reading, beside a runtime that may have it open.
+    ///
+    /// # Errors
+    /// As [`Store::open`], but for the lock.
+    pub fn open_read_only(dir: &Path) -> Result<Self, Error> {
+        let path = directory::pages(dir)?;
+        let disk = FileDisk::open_read_only(&path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
+        let io_kind = disk.kind();
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let parts = Parts { disk, io_kind, read_only: true, canary: None, lock: None };
+        finish(parts, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })
+    }
+
+    /// Makes a store on a disk of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn create_on(disk: Arc<dyn Disk>, options: &CreateOptions) -> Result<Self, Error> {
+        places_for(options.size_bytes)?;
+        format(&*disk, options.size_bytes, options.keep_generations)?;
+        Self::open_on(disk, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })
+    }
+
+    /// Opens the store on a disk of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, options: &OpenOptions) -> Result<Self, Error> {
+        let parts = Parts { disk, io_kind: IoKind::Custom, read_only: false, canary: options.canary, lock: None };
+        finish(parts, options)
+    }
+}
+
+fn open_locked(dir: &Path, lock: directory::Lock, options: &OpenOptions) -> Result<Store, Error> {
+    let path = directory::pages(dir)?;
+    let disk = FileDisk::open(&path, options.io).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
+    let io_kind = disk.kind();
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    finish(Parts { disk, io_kind, read_only: false, canary: options.canary, lock: Some(lock) }, options)
+}
+
+fn finish(parts: Parts, options: &OpenOptions) -> Result<Store, Error> {
+    let found = recover(&*parts.disk, options.newest, parts.canary)?;
+    let recovery = found.recovery.clone();
+    for reason in &recovery.fallen_back {
+        tracing::warn!("{} stands: {reason}", recovery.generation);
+    }
+    Ok(Store::from_opened(Opened { parts, found, recovery, background: !options.walk_in_commit }))
+}
+
+/// How many places a size gives.
+pub(crate) fn places_for(size_bytes: u64) -> Result<u64, Error> {
+    if size_bytes < MIN_SIZE_BYTES {
+        return Err(Error::BadSize { bytes: size_bytes, why: "the smallest store has 2 MiB" });
+    }
+    if size_bytes > MAX_SIZE_BYTES {
+        return Err(Error::BadSize { bytes: size_bytes, why: "the largest store has 4 PiB" });
+    }
+    Ok(size_bytes / PAGE_SIZE as u64)
+}
+
+fn holds_store(disk: &dyn Disk, slot: usize) -> bool {
+    let root = read_root(disk, slot);
+    matches!(root, Ok(_) | Err(BadRoot::Version(_) | BadRoot::Damaged(_)))
+}
+
+/// Writes an empty store.
+fn format(disk: &dyn Disk, size_bytes: u64, keep: u32) -> Result<(), Error> {
+    let places = places_for(size_bytes)?;
+    let keep = crate::width::to_usize(u64::from(keep));
+    if !(MIN_KEPT..=MAX_KEPT).contains(&keep) {
+        return Err(Error::BadArgument(format!("a store keeps {MIN_KEPT} to {MAX_KEPT} generations, not {keep}")));
+    }
+    let failed = |e| Error::io("write the roots of the new store", e);
+    if disk.len().map_err(failed)? < places * PAGE_SIZE as u64 {
+        disk.set_len(places * PAGE_SIZE as u64).map_err(failed)?;
+    }
+    let empty = Kept {
+        generation: 0,
+        committed_at: crate::commit::now(),
+        tree: TreeRef::EMPTY,
+        pages: 0,
+        nodes: 0,
+        attributes: [0; ATTRIBUTES_LEN],
+    };
+    let id = random_id()?;
+    let mut root = Root { id, sequence: 0, highest: 0, places, used: FIRST_PLACE, keep, kept: vec![empty] };
+    let pool = BufferPool::default();
+    for slot in [1, 0] {
+        root.sequence += 1;
+        let mut buffer = pool.take().map_err(failed)?;
+        buffer.extend(&root.encode(slot)[..]);
+        disk.write_at(SLOT_PLACES[slot] * PAGE_SIZE as u64, buffer).map_err(failed)?;
+    }
+    disk.flush().map_err(failed)
+}
+
+fn random_id() -> Result<StoreId, Error> {
+    let mut id = StoreId([0; 16]);
+    let drawn = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut id.0));
+    drawn.map_err(|e| Error::io("draw a random store id", e))?;
+    Ok(id)
+}

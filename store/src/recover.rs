@@ -1,0 +1,143 @@
+//! Opening: which generation stands.
+
+use crate::cache::NodeCache;
+use crate::canary::Canary;
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::ids::{Generation, PAGE_SIZE};
+use crate::root::{BadRoot, FORMAT_VERSION, Kept, Root, SLOT_PLACES};
+use crate::shared::Snapshot;
+use crate::tree::{Reader, read_place};
+
+/// Children of a tree's root that are looked at when the store is opened: enough to see that the tree was written, few
+/// enough that opening takes the same time for every size.
+const LOOKED_AT: usize = 48;
+
+/// What opening found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The generation that stands.
+    pub generation: Generation,
+    /// Why it is not the newest that the roots speak of, or why one root could not be used; empty if all was well.
+    pub fallen_back: Vec<String>,
+}
+
+pub(crate) struct Found {
+    pub snapshot: Snapshot,
+    pub recovery: Recovery,
+    pub to_walk: Vec<Kept>,
+    pub listed: [u64; 2],
+    pub unsettled: bool,
+}
+
+/// Finds the newest generation, not newer than `limit`, whose root's checksum and whose tree's upper nodes hold.
+pub(crate) fn recover(disk: &dyn Disk, limit: Option<Generation>, canary: Option<Canary>) -> Result<Found, Error> {
+    let slots = [0, 1].map(|slot| read_root(disk, slot));
+    let mut fallen_back: Vec<String> = slots
+        .iter()
+        .enumerate()
+        .filter_map(|(slot, root)| Some(format!("the root in slot {slot} cannot be used: {}", root.as_ref().err()?)))
+        .collect();
+    let roots = usable(&slots, &fallen_back)?;
+    let length = disk.len().map_err(|e| Error::io("find the length of the store", e))?;
+    let newest_root = roots[0].1;
+    if length / (PAGE_SIZE as u64) < newest_root.places {
+        return Err(Error::Truncated { expected: newest_root.places * PAGE_SIZE as u64, found: length });
+    }
+    let places = length / PAGE_SIZE as u64;
+
+    let trust = Canary::TrustRoot.planted(canary);
+    let candidates = candidates(&roots);
+    let mut chosen = None;
+    let mut to_walk = Vec::new();
+    for (slot, kept) in &candidates {
+        if chosen.is_some() {
+            to_walk.push((*kept).clone());
+        } else if limit.is_some_and(|limit| kept.generation > limit.0) {
+            fallen_back.push(format!("generation {} is newer than what was asked for", kept.generation));
+        } else if let (Err(e), false) = (look_at(disk, newest_root, kept, places), trust) {
+            fallen_back.push(format!("generation {} cannot be used: {e}", kept.generation));
+        } else {
+            chosen = Some((*slot, kept.generation));
+            to_walk.push((*kept).clone());
+        }
+    }
+    let Some((slot, generation)) = chosen else {
+        return Err(Error::NotAStore { reason: fallen_back.join("; ") });
+    };
+
+    let (_, source) = roots.iter().find(|(s, _)| *s == slot).expect("a candidate comes from a root");
+    let mut root = (*source).clone();
+    root.kept.retain(|kept| kept.generation <= generation);
+    root.places = places;
+    root.sequence = newest_root.sequence;
+    root.highest = roots.iter().map(|(_, root)| root.highest).max().unwrap_or(root.highest);
+    let fallback = root.oldest();
+    let listed = [0, 1].map(|slot| slots[slot].as_ref().map_or(fallback, Root::oldest).min(generation));
+    let unsettled = candidates[0].1.generation != generation;
+    let recovery = Recovery { generation: Generation(generation), fallen_back };
+    Ok(Found { snapshot: Snapshot { root, slot }, recovery, to_walk, listed, unsettled })
+}
+
+/// The root in a slot.
+pub(crate) fn read_root(disk: &dyn Disk, slot: usize) -> Result<Root, BadRoot> {
+    let mut page = [0; PAGE_SIZE];
+    read_place(disk, SLOT_PLACES[slot], &mut page).map_err(|e| BadRoot::Unreadable(e.to_string()))?;
+    Root::decode(&page, slot)
+}
+
+/// The roots that hold, newest first.
+fn usable<'r>(slots: &'r [Result<Root, BadRoot>; 2], reasons: &[String]) -> Result<Vec<(usize, &'r Root)>, Error> {
+    let mut roots: Vec<(usize, &Root)> =
+        slots.iter().enumerate().filter_map(|(slot, root)| Some((slot, root.as_ref().ok()?))).collect();
+    roots.sort_by_key(|(_, root)| std::cmp::Reverse(root.sequence));
+    match roots[..] {
+        [] => Err(refuse(slots, reasons)),
+        [(_, a), (_, b)] if a.id != b.id => {
+            let reason = format!("its two roots belong to different stores, {} and {}", a.id, b.id);
+            Err(Error::NotAStore { reason })
+        }
+        _ => Ok(roots),
+    }
+}
+
+fn refuse(slots: &[Result<Root, BadRoot>; 2], reasons: &[String]) -> Error {
+    for slot in slots {
+        if let Err(BadRoot::Version(found)) = slot {
+            return Error::Version { found: *found, expected: FORMAT_VERSION };
+        }
+    }
+    Error::NotAStore { reason: reasons.join("; ") }
+}
+
+/// All generations that a root lists, newest first, each with the slot of the newest root that lists it.
+fn candidates<'r>(roots: &[(usize, &'r Root)]) -> Vec<(usize, &'r Kept)> {
+    let mut all: Vec<(usize, &Kept)> = Vec::new();
+    for (slot, root) in roots {
+        for kept in &root.kept {
+            if !all.iter().any(|(_, have)| have.generation == kept.generation) {
+                all.push((*slot, kept));
+            }
+        }
+    }
+    all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.generation));
+    all
+}
+
+/// Checks the upper nodes of a tree.
+fn look_at(disk: &dyn Disk, root: &Root, kept: &Kept, places: u64) -> Result<(), Error> {
+    if kept.tree.height == 0 {
+        return Ok(());
+    }
+    let cache = NodeCache::new();
+    let reader =
+        Reader { disk, cache: &cache, id: root.id, places, generation: Generation(kept.generation), canary: None };
+    let level = kept.tree.height - 1;
+    let node = reader.node_from_disk(kept.tree.root, level)?;
+    if level > 0 {
+        for slot in node.slots().take(LOOKED_AT) {
+            reader.node_from_disk(slot.block, level - 1)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! What the handles of one open store share.
+
+use crate::cache::NodeCache;
+use crate::canary::Canary;
+use crate::directory::Lock;
+use crate::disk::{BufferPool, Disk, DiskBuf};
+use crate::error::{Error, no_space};
+use crate::file::IoKind;
+use crate::freemap::Run;
+use crate::ids::{Generation, PAGE_SIZE, StoreId};
+use crate::root::{Kept, MIN_KEPT, Root, SLOT_PLACES};
+use crate::space::Space;
+use crate::tree::Reader;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// The root in force, and the slot that holds it.
+pub(crate) struct Snapshot {
+    pub root: Root,
+    pub slot: usize,
+}
+
+/// What is known of free space.
+pub(crate) enum Map {
+    /// The trees have not been walked yet.
+    Unknown,
+    /// A thread walks them.
+    Walking,
+    Known(Space),
+    Failed(Error),
+}
+
+/// Free space, and what of it is promised.
+pub(crate) struct Books {
+    pub map: Map,
+    pub reserved: u64,
+}
+
+pub(crate) struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub id: StoreId,
+    pub io_kind: IoKind,
+    pub read_only: bool,
+    pub pool: BufferPool,
+    pub cache: NodeCache,
+    pub canary: Option<Canary>,
+    current: RwLock<Arc<Snapshot>>,
+    books: Mutex<Books>,
+    pub books_changed: Condvar,
+    /// Generations that the walk must find the places of, newest first: those that either slot lists.
+    pub to_walk: Vec<Kept>,
+    /// The oldest generation that each slot listed when the store was opened.
+    pub listed_at_open: [u64; 2],
+    /// A slot lists a generation newer than the current one: it must be rewritten before any place is reused.
+    unsettled: AtomicBool,
+    writing: Mutex<bool>,
+    writing_done: Condvar,
+    poison: Mutex<Option<String>>,
+    pub closing: AtomicBool,
+    /// Last, so that the lock is let go after everything else.
+    _lock: Option<Lock>,
+}
+
+/// The parts of [`Shared`] that differ from one way of opening to another.
+pub(crate) struct Parts {
+    pub disk: Arc<dyn Disk>,
+    pub io_kind: IoKind,
+    pub read_only: bool,
+    pub canary: Option<Canary>,
+    pub lock: Option<Lock>,
+}
+
+impl Shared {
+    pub fn new(parts: Parts, found: crate::recover::Found) -> Self {
+        Self {
+            disk: parts.disk,
+            id: found.snapshot.root.id,
+            io_kind: parts.io_kind,
+            read_only: parts.read_only,
+            pool: BufferPool::default(),
+            cache: NodeCache::new(),
+            canary: parts.canary,
+            current: RwLock::new(Arc::new(found.snapshot)),
+            books: Mutex::new(Books { map: Map::Unknown, reserved: 0 }),
+            books_changed: Condvar::new(),
+            to_walk: found.to_walk,
+            listed_at_open: found.listed,
+            unsettled: AtomicBool::new(found.unsettled),
+            writing: Mutex::new(false),
+            writing_done: Condvar::new(),
+            poison: Mutex::new(None),
+            closing: AtomicBool::new(false),
+            _lock: parts.lock,
+        }
+    }
+
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn publish(&self, mut snapshot: Snapshot) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        // The store may have been grown while the root was being written.
+        snapshot.root.places = snapshot.root.places.max(current.root.places);
+        *current = Arc::new(snapshot);
+    }
+
+    /// Changes the root in force in memory; the next root write carries it to the disk.
+    pub fn amend(&self, change: impl FnOnce(&mut Root)) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut root = current.root.clone();
+        change(&mut root);
+        *current = Arc::new(Snapshot { root, slot: current.slot });
+    }
+
+    pub fn reader(&self, generation: u64) -> Reader<'_> {
+        let places = self.current().root.places;
+        let generation = Generation(generation);
+        Reader { disk: &*self.disk, cache: &self.cache, id: self.id, places, generation, canary: self.canary }
+    }
+
+    pub fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the right to commit; waits while another commit has it.
+    pub fn start_writing(self: &Arc<Self>) -> Writer {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        while *writing {
+            writing = self.writing_done.wait(writing).unwrap_or_else(PoisonError::into_inner);
+        }
+        *writing = true;
+        Writer(Arc::clone(self))
+    }
+
+    pub fn poison(&self, e: &Error) {
+        let mut poison = self.poison.lock().unwrap_or_else(PoisonError::into_inner);
+        if poison.is_none() {
+            tracing::error!("the store takes no more commits: {e}");
+            *poison = Some(e.to_string());
+        }
+    }
+
+    pub fn check_writable(&self) -> Result<(), Error> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        match &*self.poison.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(reason) => Err(Error::Poisoned { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Queues a write. Failures other than want of space poison the store.
+    pub fn write(&self, place: u64, buffer: DiskBuf) -> Result<(), Error> {
+        self.check_writable()?;
+        let written = self.disk.write_at(place * PAGE_SIZE as u64, buffer);
+        written.map_err(|e| self.write_failed("write to the store", e))
+    }
+
+    /// Waits for queued writes; as [`Shared::write`] for failures.
+    pub fn drain(&self) -> Result<(), Error> {
+        self.disk.drain().map_err(|e| self.write_failed("write to the store", e))
+    }
+
+    /// Makes everything written durable. Any failure poisons the store.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.disk.flush().map_err(|e| {
+            let e = Error::io("flush the store", e);
+            self.poison(&e);
+            e
+        })
+    }
+
+    /// Waits for the writes of a commit that has been given up.
+    pub fn drain_aborted(&self) {
+        if let Err(e) = self.drain() {
+            tracing::debug!("a write of a commit that was given up failed: {e}");
+        }
+    }
+
+    fn write_failed(&self, what: &str, e: std::io::Error) -> Error {
+        if no_space(&e) {
+            return Error::Full { needed: 1, available: 0 };
+        }
+        let e = Error::io(what, e);
+        self.poison(&e);
+        e
+    }
+
+    /// Writes `root` to `slot` and flushes. When this fails, nobody knows what the slot holds: the store is poisoned.
+    pub fn write_root(&self, root: &Root, slot: usize) -> Result<(), Error> {
+        self.check_writable()?;
+        let mut buffer = self.pool.take().map_err(|e| Error::io("get a write buffer", e))?;
+        let mut encoded = root.encode(slot);
+        Canary::spoil_root(self.canary, root, slot, &mut encoded);
+        buffer.extend(&encoded[..]);
+        let written = self.disk.write_at(SLOT_PLACES[slot] * PAGE_SIZE as u64, buffer);
+        written.map_err(|e| {
+            let e = Error::io("write the root of the store", e);
+            self.poison(&e);
+            e
+        })?;
+        if Canary::SkipRootFlush.planted(self.canary) { Ok(()) } else { self.flush() }
+    }
+
+    /// Writes the root in force, as `change` makes it, to both slots, so that nothing else is listed anywhere.
+    pub fn settle(&self, change: impl FnOnce(&mut Root)) -> Result<(), Error> {
+        let start = self.current();
+        let mut root = start.root.clone();
+        change(&mut root);
+        let mut slot = start.slot;
+        for _ in 0..2 {
+            slot = 1 - slot;
+            root.sequence += 1;
+            self.write_root(&root, slot)?;
+            self.publish(Snapshot { root: root.clone(), slot });
+        }
+        self.unsettled.store(false, Ordering::Release);
+        let mut books = self.books();
+        if let Map::Known(space) = &mut books.map {
+            space.listed(0, root.oldest());
+            space.listed(1, root.oldest());
+        }
+        Ok(())
+    }
+
+    /// Makes sure that no slot lists a generation newer than the one in force.
+    pub fn settle_if_needed(&self) -> Result<(), Error> {
+        if self.unsettled.load(Ordering::Acquire) { self.settle(|_| ()) } else { Ok(()) }
+    }
+
+    /// Takes up to `want` places for the commit that is under way; drops older generations if there are none.
+    pub fn allocate(&self, cursor: u64, want: u64) -> Result<Run, Error> {
+        loop {
+            {
+                let mut books = self.books();
+                let Map::Known(space) = &mut books.map else { unreachable!("a commit begins when the map is known") };
+                if let Some(run) = space.allocate(cursor, want) {
+                    return self.back(space, run);
+                }
+            }
+            if self.current().root.kept.len() <= MIN_KEPT {
+                return Err(Error::Full { needed: 1, available: 0 });
+            }
+            self.settle(|root| {
+                let dropped = root.kept.pop();
+                tracing::info!("space runs short: generation {:?} is kept no longer", dropped.map(|k| k.generation));
+            })?;
+        }
+    }
+
+    /// Has the host find the space for `run` before anything is promised.
+    fn back(&self, space: &mut Space, run: Run) -> Result<Run, Error> {
+        let ask = |run: Run| self.disk.preallocate(run.start * PAGE_SIZE as u64, run.len * PAGE_SIZE as u64);
+        for extent in space.unbacked(run) {
+            match ask(extent) {
+                Ok(()) => space.set_backed(extent),
+                Err(e) if no_space(&e) && ask(run).is_ok() => {}
+                Err(e) => {
+                    space.release(run);
+                    let full = Error::Full { needed: run.len, available: 0 };
+                    return Err(if no_space(&e) { full } else { Error::io("find space for the store", e) });
+                }
+            }
+        }
+        Ok(run)
+    }
+
+    /// Frees places that no root refers to.
+    pub fn release(&self, runs: impl IntoIterator<Item = Run>) {
+        let mut books = self.books();
+        if let Map::Known(space) = &mut books.map {
+            runs.into_iter().for_each(|run| space.release(run));
+        }
+    }
+}
+
+/// The right to commit, held by one at a time.
+pub(crate) struct Writer(pub Arc<Shared>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        *self.0.writing.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.writing_done.notify_one();
+    }
+}

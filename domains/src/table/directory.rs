@@ -2,6 +2,9 @@
 //!
 //! Both can be dropped and made again from the pages.
 
+/// Kinds that are compared at once.
+const CHUNK: usize = 64;
+
 /// The kind of every record below the high-water mark, and how many there are of each.
 #[derive(Default)]
 pub(super) struct Directory {
@@ -24,7 +27,10 @@ impl Directory {
     /// The first record of `kind` from `index` on.
     pub(super) fn next_of(&self, kind: u16, index: u32) -> Option<u32> {
         let rest = self.kinds.get(index as usize..)?;
-        let ahead = rest.iter().position(|k| *k == kind)?;
+        // Whole chunks first: without an early exit the comparison is done for many kinds at once.
+        let has = |chunk: &[u16]| chunk.iter().fold(false, |found, k| found | (*k == kind));
+        let passed = rest.chunks(CHUNK).take_while(|chunk| !has(chunk)).count() * CHUNK;
+        let ahead = passed + rest.get(passed..)?.iter().position(|k| *k == kind)?;
         u32::try_from(ahead).ok()?.checked_add(index)
     }
 

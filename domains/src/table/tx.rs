@@ -47,7 +47,12 @@ impl<'a> Tx<'a> {
     pub fn update<R: Record>(&mut self, id: RecordId, record: &R) -> Result<(), TableError> {
         self.sound()?;
         self.table.live_header::<R>(id)?;
-        let old: R = self.table.payload(id.index());
+        let old = self.table.payload(id.index());
+        self.replace(id, &old, record)
+    }
+
+    /// Overwrites the record that `id` names, which was just read as `old`.
+    fn replace<R: Record>(&mut self, id: RecordId, old: &R, record: &R) -> Result<(), TableError> {
         let new = record.as_bytes();
         let Some((first, end)) = changed_words(old.as_bytes(), new) else { return Ok(()) };
         let offset = self.table.geometry.payload_offset(id.index());
@@ -64,9 +69,11 @@ impl<'a> Tx<'a> {
     ///
     /// As [`Tx::update`].
     pub fn modify<R: Record>(&mut self, id: RecordId, change: impl FnOnce(&mut R)) -> Result<R, TableError> {
-        let mut record = self.table.get(id)?;
+        self.sound()?;
+        let old: R = self.table.get(id)?;
+        let mut record = old;
         change(&mut record);
-        self.update(id, &record)?;
+        self.replace(id, &old, &record)?;
         Ok(record)
     }
 
@@ -200,7 +207,8 @@ impl Drop for Tx<'_> {
 
 /// The smallest run of whole words (the last may be cut) that holds every difference.
 fn changed_words(old: &[u8], new: &[u8]) -> Option<(usize, usize)> {
-    let first = old.iter().zip(new).position(|(a, b)| a != b)?;
-    let last = old.iter().zip(new).rposition(|(a, b)| a != b)?;
-    Some((first & !7, new.len().min((last | 7) + 1)))
+    let mut differ = old.chunks(8).zip(new.chunks(8)).map(|(a, b)| a != b);
+    let first = differ.position(|differs| differs)?;
+    let last = differ.rposition(|differs| differs).map_or(first, |after| first + 1 + after);
+    Some((first * 8, new.len().min(last * 8 + 8)))
 }

@@ -1,0 +1,51 @@
+//! What a transaction costs: `cargo test --release -p semper-domains table::tests::cost -- --ignored --nocapture`.
+
+use super::*;
+use std::hint::black_box;
+use std::time::Instant;
+
+fn per_round(what: &str, mut round: impl FnMut(u32)) {
+    const ROUNDS: u32 = 200_000;
+    (0..ROUNDS / 10).for_each(&mut round);
+    let start = Instant::now();
+    (0..ROUNDS).for_each(&mut round);
+    println!("{what}: {:.0} ns", start.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS));
+}
+
+#[test]
+#[ignore = "prints timings"]
+fn what_a_transaction_costs() {
+    let mut table = Table::format(VecMemory::zeroed(64 + 1000), 512).unwrap();
+    let mut tx = table.begin();
+    let ids: Vec<_> = (0..4000_u32).map(|n| tx.insert(&Whole([n.to_le_bytes()[0]; 240])).unwrap()).collect();
+    let rare = tx.insert(&Odd([1; 13])).unwrap();
+    tx.commit();
+    per_round("transaction with one update of 100 bytes", |n| {
+        let mut tx = table.begin();
+        tx.modify::<Whole>(ids[n as usize % 4000], |w| w.0[40..140].fill(n.to_le_bytes()[0] | 1)).unwrap();
+        tx.commit();
+    });
+    per_round("transaction with an insert and a removal", |_| {
+        let mut tx = table.begin();
+        let id = tx.insert(&Small([1; 24])).unwrap();
+        tx.remove(id).unwrap();
+        tx.commit();
+    });
+    per_round("the same, undone", |_| {
+        let mut tx = table.begin();
+        let id = tx.insert(&Small([1; 24])).unwrap();
+        tx.remove(id).unwrap();
+    });
+    per_round("transaction with one update, and the check", |n| {
+        let mut tx = table.begin();
+        tx.modify::<Odd>(rare, |odd| odd.0[0] = n.to_le_bytes()[0]).unwrap();
+        tx.commit();
+        table.check().unwrap();
+    });
+    per_round("get of 240 bytes", |n| {
+        black_box(table.get::<Whole>(ids[n as usize % 4000]).unwrap());
+    });
+    per_round("the one record of its kind among 4000", |_| {
+        black_box(table.first::<Odd>());
+    });
+}

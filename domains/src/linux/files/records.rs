@@ -1,0 +1,178 @@
+//! The records that files are made of, as they lie in the state segment, and the limits on them.
+
+use crate::table::Record;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Pages that a regular file's segment may have (64 GiB): the largest file.
+pub const FILE_PAGES: u64 = 1 << 24;
+/// Bytes in the largest file.
+pub const FILE_BYTES: u64 = FILE_PAGES * semper_store::PAGE_SIZE as u64;
+/// Pages of an output stream's segment (16 TiB): what a program can write to one console stream in its life.
+pub const STREAM_PAGES: u64 = 1 << 32;
+/// Descriptors are below this; also what `RLIMIT_NOFILE` is.
+pub const MAX_DESCRIPTORS: u32 = 1024;
+/// Bytes in a name.
+pub const NAME_MAX: usize = 255;
+/// Bytes in a path, with its final zero.
+pub const PATH_MAX: usize = 4096;
+/// Names that one file may have (as ext4).
+pub const LINK_MAX: u32 = 65_000;
+/// Symbolic link targets up to this long lie in the inode, longer ones in a segment.
+pub const INLINE_TARGET: usize = 256;
+
+/// What an inode is (the values of `d_type`).
+pub mod kind {
+    /// Pipe.
+    pub const FIFO: u32 = 1;
+    /// Character device.
+    pub const DEVICE: u32 = 2;
+    /// Directory.
+    pub const DIRECTORY: u32 = 4;
+    /// Regular file.
+    pub const REGULAR: u32 = 8;
+    /// Symbolic link.
+    pub const SYMLINK: u32 = 10;
+}
+
+/// A file of any kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Inode {
+    /// Its number; never used again for another file.
+    pub number: u64,
+    /// One of [`kind`].
+    pub kind: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Names (for a directory: 2 and its subdirectories).
+    pub links: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Bytes of content; for a pipe, bytes ever written.
+    pub size: u64,
+    /// Segment with the content; 0: none yet (all zeros).
+    pub segment: u64,
+    /// The directory that a directory lies in.
+    pub parent: u64,
+    /// Device number of a device.
+    pub device: u64,
+    /// Directory: cookie of the next name. Pipe: bytes ever read.
+    pub cursor: u64,
+    /// Last access, nanoseconds since 1970 (set by calls only, not by reading).
+    pub accessed: i64,
+    /// Last change of the content.
+    pub modified: i64,
+    /// Last change of anything.
+    pub changed: i64,
+    /// When it was made.
+    pub born: i64,
+    /// A short target of a symbolic link.
+    pub target: [u8; INLINE_TARGET],
+}
+
+/// A name in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Dirent {
+    /// The directory.
+    pub parent: u64,
+    /// Where the name stands in the directory; grows with each new name, so that reading goes on rightly after changes.
+    pub cookie: u64,
+    /// What is named.
+    pub child: u64,
+    /// Bytes of the name.
+    pub length: u64,
+    /// The name.
+    pub name: [u8; 256],
+}
+
+impl Dirent {
+    /// The name.
+    pub fn name(&self) -> &[u8] {
+        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
+        self.name.get(..length).unwrap_or(&self.name)
+    }
+}
+
+/// An open file description: what `dup` shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct OpenFile {
+    /// Its number; never used again.
+    pub number: u64,
+    /// What is open, as [`super::node::Node::word`].
+    pub node: u64,
+    /// `O_*` flags: access mode and status flags.
+    pub flags: u64,
+    /// Where the next read or write is.
+    pub offset: u64,
+}
+
+/// A descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Descriptor {
+    /// Its number.
+    pub fd: u32,
+    /// 1: closed by execve.
+    pub close_on_exec: u32,
+    /// The open file.
+    pub open: u64,
+}
+
+/// One of the console's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StreamRecord {
+    /// 0, 1, 2.
+    pub stream: u64,
+    /// Output: the segment that holds `released..written`.
+    pub segment: u64,
+    /// Output: bytes ever written.
+    pub written: u64,
+    /// Output: bytes that the host has taken.
+    pub released: u64,
+    /// Input: bytes read.
+    pub position: u64,
+}
+
+/// What there is one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Settings {
+    /// Number of the next inode.
+    pub next_inode: u64,
+    /// Number of the next open file.
+    pub next_open: u64,
+    /// Current directory, as a node.
+    pub cwd: u64,
+    /// The program's own file; 0: not said yet.
+    pub image: u64,
+    /// Symbolic link inode with the program's path; 0: not said yet.
+    pub image_path: u64,
+    /// The stack pointer with which the program began; 0: not said yet.
+    pub stack: u64,
+    /// Mode bits that new files do not get.
+    pub umask: u32,
+    /// The terminal's `struct termios`, as the program set it.
+    pub termios: [u8; 36],
+}
+
+macro_rules! records {
+    ($($type:ident = $kind:literal, $name:literal;)*) => {
+        $(impl Record for $type {
+            const KIND: u16 = $kind;
+            const NAME: &'static str = $name;
+        }
+        const _: () = assert!(size_of::<$type>() <= 480);)*
+    };
+}
+
+records! {
+    Inode = 0x0200, "inode";
+    Dirent = 0x0201, "directory entry";
+    OpenFile = 0x0202, "open file";
+    Descriptor = 0x0203, "descriptor";
+    StreamRecord = 0x0204, "console stream";
+    Settings = 0x0205, "file settings";
+}

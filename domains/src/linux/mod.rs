@@ -34,9 +34,12 @@ pub use errno::Errno;
 pub use host::{Clock, Console, ConsoleKind, Host, Input, SegmentError, Segments, Stream};
 pub use loader::LoadError;
 pub use process::{PARENT, PID, UID};
-pub use program::{Machine, Program, ProgramSpec, Start};
+pub use program::{Program, ProgramSpec, Start};
 pub use state::State;
 pub use user::{CHUNK, MAX_RW, UserMemory};
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use super::process::Process;
 use super::signals::{Delivered, Signals};
 use super::state::State;
 use super::user::UserMemory;
-use super::{Answer, Errno, ExitStatus, Fault, Host, Outcome, Wait, names, signals, stack, time};
+use super::{Answer, Errno, ExitStatus, Fault, Host, Outcome, Wait, names, signals, time};
 use crate::abi::Order;
 use crate::cpu::Cpu;
 use crate::table::TableMemory;
@@ -28,39 +28,8 @@ pub struct ProgramSpec<'a> {
     pub args: Vec<Vec<u8>>,
     /// Its environment, `NAME=value`.
     pub env: Vec<Vec<u8>>,
-    /// What the machine offers; `Machine::here()`.
-    pub machine: Machine,
-}
-
-/// What the auxiliary vector says about the processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine {
-    /// `AT_HWCAP`: edx of cpuid leaf 1.
-    pub hwcap: u64,
-    /// `AT_HWCAP2`: bit 1 if rdfsbase and its kin work.
+    /// `AT_HWCAP2`: bit 1 if rdfsbase and its kin work in a domain.
     pub hwcap2: u64,
-    /// `AT_MINSIGSTKSZ`: bytes of a signal frame.
-    pub min_signal_stack: u64,
-}
-
-impl Machine {
-    /// This machine, as the host's own auxiliary vector tells it; `fsgsbase`: whether those instructions work in a domain.
-    #[must_use]
-    pub fn here(fsgsbase: bool) -> Self {
-        let frame = host_auxiliary(stack::AT_MINSIGSTKSZ).unwrap_or(0).max(2048);
-        Self {
-            hwcap: u64::from(std::arch::x86_64::__cpuid(1).edx),
-            hwcap2: if fsgsbase { 2 } else { 0 },
-            min_signal_stack: frame,
-        }
-    }
-}
-
-/// An entry of this process's auxiliary vector.
-fn host_auxiliary(wanted: u64) -> Option<u64> {
-    let bytes = std::fs::read("/proc/self/auxv").ok()?;
-    let word = |b: &[u8]| b.try_into().map(u64::from_ne_bytes).unwrap_or(0);
-    bytes.chunks_exact(16).find(|e| word(&e[..8]) == wanted).map(|e| word(&e[8..]))
 }
 
 /// Where a program begins.
@@ -325,8 +294,9 @@ impl Program {
     }
 
     fn fire_timers(&mut self) {
+        let Some(at) = self.process.timer_deadline() else { return };
         let now = self.host.clock.monotonic();
-        if self.process.timer_deadline().is_none_or(|at| at > now) {
+        if at > now {
             return;
         }
         self.state.begin();

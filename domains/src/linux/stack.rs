@@ -37,7 +37,7 @@ const AT_SECURE: u64 = 23;
 const AT_RANDOM: u64 = 25;
 const AT_HWCAP2: u64 = 26;
 const AT_EXECFN: u64 = 31;
-pub(super) const AT_MINSIGSTKSZ: u64 = 51;
+const AT_MINSIGSTKSZ: u64 = 51;
 
 /// Strings go on the stack from the top down.
 struct Strings {
@@ -94,7 +94,7 @@ pub(super) fn build(p: &Program, spec: &ProgramSpec<'_>, image: &Image) -> Resul
 fn auxiliary(spec: &ProgramSpec<'_>, image: &Image, [random, platform, path]: [u64; 3]) -> [[u64; 2]; 20] {
     let user = u64::from(UID);
     [
-        [AT_HWCAP, spec.machine.hwcap],
+        [AT_HWCAP, host_auxiliary(AT_HWCAP).unwrap_or(0)],
         [AT_PAGESZ, PAGE],
         [AT_CLKTCK, 100],
         [AT_PHDR, image.headers],
@@ -109,10 +109,17 @@ fn auxiliary(spec: &ProgramSpec<'_>, image: &Image, [random, platform, path]: [u
         [AT_EGID, user],
         [AT_SECURE, 0],
         [AT_RANDOM, random],
-        [AT_HWCAP2, spec.machine.hwcap2],
+        [AT_HWCAP2, spec.hwcap2],
         [AT_EXECFN, path],
         [AT_PLATFORM, platform],
-        [AT_MINSIGSTKSZ, spec.machine.min_signal_stack],
+        [AT_MINSIGSTKSZ, host_auxiliary(AT_MINSIGSTKSZ).unwrap_or(0).max(2048)],
         [0, 0],
     ]
+}
+
+/// An entry of this process's own auxiliary vector: what Linux says of this machine.
+fn host_auxiliary(wanted: u64) -> Option<u64> {
+    let bytes = std::fs::read("/proc/self/auxv").ok()?;
+    let word = |b: &[u8]| b.try_into().map_or(0, u64::from_ne_bytes);
+    bytes.chunks_exact(16).find(|e| word(&e[..8]) == wanted).map(|e| word(&e[8..]))
 }

@@ -274,3 +274,83 @@ impl Vmas {
         self.touched.insert(start);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PAGES: u64 = 64;
+    const BASE: u64 = WINDOW_START;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Map(u64, u64, u32, u32),
+        Unmap(u64, u64),
+        Protect(u64, u64, u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let range = || (0..PAGES, 1..16u64);
+        prop_oneof![
+            (range(), 0..4u32, 1..6u32).prop_map(|((a, n), p, k)| Step::Map(a, n.min(PAGES - a), p, k)),
+            range().prop_map(|(a, n)| Step::Unmap(a, n.min(PAGES - a))),
+            (range(), 0..8u32).prop_map(|((a, n), p)| Step::Protect(a, n.min(PAGES - a), p)),
+        ]
+    }
+
+    fn at(page: u64) -> u64 {
+        BASE + page * PAGE
+    }
+
+    proptest! {
+        #[test]
+        fn the_map_is_what_an_array_of_pages_would_be(steps in proptest::collection::vec(step(), 1..80)) {
+            let mut map = Vmas::default();
+            let mut model: Vec<Option<Attributes>> = vec![None; usize::try_from(PAGES).unwrap()];
+            let mut records: BTreeMap<u64, Vma> = BTreeMap::new();
+            for step in steps {
+                let (first, count) = match step {
+                    Step::Map(a, n, ..) | Step::Unmap(a, n) | Step::Protect(a, n, _) => (a, n),
+                };
+                let pages = usize::try_from(first).unwrap()..usize::try_from(first + count).unwrap();
+                let (start, end) = (at(first), at(first + count));
+                match step {
+                    Step::Map(_, _, protection, kind) => {
+                        let attributes = Attributes { protection, kind: Kind::from_code(kind).unwrap() };
+                        map.map(start, end, attributes);
+                        model[pages].fill(Some(attributes));
+                    }
+                    Step::Unmap(..) => {
+                        map.unmap(start, end);
+                        model[pages].fill(None);
+                    }
+                    Step::Protect(_, _, protection) => {
+                        map.protect(start, end, protection);
+                        model[pages].iter_mut().flatten().for_each(|a| a.protection = protection);
+                    }
+                }
+                prop_assert_eq!(map.check(), None);
+                for (page, wanted) in model.iter().enumerate() {
+                    let address = at(page as u64) + 5;
+                    prop_assert_eq!(map.find(address).map(|v| v.attributes), *wanted);
+                }
+                let mapped = model.iter().flatten().count() as u64;
+                prop_assert_eq!(map.bytes(), mapped * PAGE);
+                // Whoever follows what was touched has the same map.
+                for start in map.take_touched() {
+                    match map.starting_at(start) {
+                        Some(v) => records.insert(start, v),
+                        None => records.remove(&start),
+                    };
+                }
+                prop_assert!(map.iter().eq(records.values().copied()));
+                for length in 1..8 {
+                    let free = |a: u64| (a..a + length).all(|p| model[usize::try_from(p).unwrap()].is_none());
+                    let wanted = (0..=PAGES - length).rev().find(|&a| free(a)).map(at);
+                    prop_assert_eq!(map.free_below(length * PAGE, BASE, at(PAGES)), wanted);
+                }
+            }
+        }
+    }
+}

@@ -6,3 +6,5 @@
 #![deny(unsafe_code)]
 
 pub mod control;
+pub mod doctor;
+pub mod runtime;

@@ -17,5 +17,5 @@ pub mod wire;
 
 pub use client::{Connection, ControlError};
 pub use message::{Ending, Program, Refusal, Reply, Request};
-pub use server::{Server, Served};
+pub use server::{Served, Server};
 pub use socket::SOCKET_NAME;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::message::{Ending, Program, Refusal, Reply, Request};
-use super::wire::{self, WireError};
 use super::socket;
+use super::wire::{self, WireError};
 
 /// How many requests are read and answered at once; more wait in the socket's queue.
 const MAX_CONNECTIONS: usize = 16;

@@ -88,8 +88,7 @@ fn garbage_is_refused_and_the_server_stays_up() {
     header.extend(u32::MAX.to_le_bytes());
     let mut invalid = b"SMPR\x01\0\0\0\x40\0\0\0".to_vec();
     invalid.extend([0xff; 64]);
-    let frames: [&[u8]; 6] =
-        [b"", b"SMPR", b"GET / HTTP/1.1\r\n\r\n", b"SMPR\x09\0\0\0\0\0\0\0", &header, &invalid];
+    let frames: [&[u8]; 6] = [b"", b"SMPR", b"GET / HTTP/1.1\r\n\r\n", b"SMPR\x09\0\0\0\0\0\0\0", &header, &invalid];
     for frame in frames {
         let mut stream = socket::connect(store.path()).unwrap();
         stream.write_all(frame).unwrap();

@@ -1,0 +1,279 @@
+//! The words of the command line: commands, flags, and how their values are read.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs ordinary programs so that nothing can end them.
+///
+/// A program that runs under Semper goes on after its runtime was killed or the machine lost power: at the next
+/// instruction after the last checkpoint, with every byte of its memory.
+#[derive(Debug, Parser)]
+#[command(name = "semper", version, max_term_width = 100, after_long_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The exit codes, as the long help shows them.
+const EXIT_CODES: &str = "\
+Exit codes of run and resume:
+  the program's own exit status, or 128 + n when signal n ended it
+    2  the command line is wrong
+  120  the store is in use by another runtime
+  121  there is no store there, or it is damaged, foreign or of another version
+  122  the store, the disk or the memory limit is too small
+  123  no runtime is running on the store
+  124  `semper stop` stopped the runtime before the program had ended: resume goes on
+  125  Semper itself failed
+  126  the program cannot be run: it is not a static x86-64 Linux program
+  127  the program was not found
+  130  SIGINT stopped the runtime cleanly before the program had ended: resume goes on
+  143  SIGTERM did
+The other commands end with 0 when they did what was asked, with 1 when check, doctor or demo found
+something wrong, and else with one of the codes above.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a program in a store, which is created if it is not there
+    ///
+    /// Runs in the foreground and ends with the program's exit status once all programs of the store have ended. On a
+    /// store whose runtime is running already, the program is added to that one.
+    Run(Run),
+    /// Go on with everything that is in a store
+    Resume(Resume),
+    /// Show the programs, generations and last checkpoints of a store, running or not
+    Status(Status),
+    /// Take a checkpoint now and print its generation when it is committed
+    Checkpoint(StoreOnly),
+    /// Take a final checkpoint and end the runtime; resume goes on later
+    Stop(StoreOnly),
+    /// Read and verify every byte of a store, beside a running runtime or without one
+    Check(Status),
+    /// Say what this machine offers, what is missing and what to do
+    Doctor(Doctor),
+    /// Kill the runtime under two real programs ten times and compare with undisturbed runs
+    Demo(Demo),
+}
+
+/// Flags of the runtime, the same for run and resume.
+#[derive(Args, Clone, Debug)]
+pub struct RuntimeFlags {
+    /// Time between checkpoints, from 10ms; 0 means only when asked
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
+    pub checkpoint_interval: Interval,
+    /// Memory that pages may take; more than that stays in the store [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+    /// When output is shown: once the checkpoint that contains it is safe, or at once
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Output::Held)]
+    pub output: Output,
+    /// Held output hastens the next checkpoint, but not more often than this
+    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = parse_time)]
+    pub output_gap: Duration,
+}
+
+/// When output of a program is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Output {
+    /// After the checkpoint that contains it is committed.
+    Held,
+    /// At once; a crash may show it twice.
+    Immediate,
+}
+
+/// `semper run`.
+#[derive(Args, Clone, Debug)]
+pub struct Run {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Name of the program in the store [default: its file name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Largest size of the store, when it is created; a larger one grows an existing store [default: 64G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub size: Option<u64>,
+    /// A file to copy into the store, and its name there [default: the same name]
+    #[arg(long = "file", value_name = "HOST[:GUEST]", value_parser = parse_file)]
+    pub files: Vec<FileArg>,
+    /// A variable of the program's environment; K alone copies the caller's. Nothing else is in it
+    #[arg(long = "env", value_name = "K=V", value_parser = parse_env)]
+    pub env: Vec<(String, String)>,
+    /// Flags of the runtime.
+    #[command(flatten)]
+    pub runtime: RuntimeFlags,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub program: Vec<std::ffi::OsString>,
+}
+
+/// `semper resume`.
+#[derive(Args, Clone, Debug)]
+pub struct Resume {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Add the output of the program NAME to FILE instead of showing it here
+    #[arg(long = "stdout", value_name = "NAME=FILE", value_parser = parse_redirect)]
+    pub stdout: Vec<(String, PathBuf)>,
+    /// Flags of the runtime.
+    #[command(flatten)]
+    pub runtime: RuntimeFlags,
+}
+
+/// A command on a store with the choice of JSON.
+#[derive(Args, Clone, Debug)]
+pub struct Status {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A command on a store.
+#[derive(Args, Clone, Debug)]
+pub struct StoreOnly {
+    /// Directory of the store
+    pub store: PathBuf,
+}
+
+/// `semper doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct Doctor {
+    /// Where stores would be kept
+    #[arg(default_value = ".")]
+    pub directory: PathBuf,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `semper demo`.
+#[derive(Args, Clone, Debug)]
+pub struct Demo {
+    /// Seed of the random moments, to repeat a run [default: random, and printed]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// How often to kill the runtime
+    #[arg(long, default_value_t = 10)]
+    pub kills: u32,
+    /// Keep the store and the outputs in this directory, which must be empty [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+}
+
+/// The interval of checkpoints; `None` is "only when asked".
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Interval(pub Option<Duration>);
+
+/// A file to import.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FileArg {
+    /// Where it is.
+    pub host: PathBuf,
+    /// What it is called in the store.
+    pub guest: String,
+}
+
+/// The shortest interval: below it the checkpoints would be all that the machine does.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+fn parse_interval(text: &str) -> Result<Interval, String> {
+    let interval = parse_time(text)?;
+    match interval {
+        Duration::ZERO => Ok(Interval(None)),
+        short if short < SHORTEST_INTERVAL => Err("the shortest interval is 10ms; 0 means: only when asked".to_owned()),
+        other => Ok(Interval(Some(other))),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 1s, 250ms or 5min"))
+}
+
+/// Reads `64G`, `256M`, `4k`, `123`: binary units, as memory and files are measured.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a size; write for example 64G, 256M or 4096");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is larger than any store can be"))
+}
+
+fn parse_file(text: &str) -> Result<FileArg, String> {
+    let (host, guest) = text.rsplit_once(':').unwrap_or((text, text));
+    if host.is_empty() || guest.is_empty() {
+        return Err("write HOST or HOST:GUEST, both not empty".to_owned());
+    }
+    Ok(FileArg { host: host.into(), guest: guest.to_owned() })
+}
+
+fn parse_env(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("the name of the variable is missing".to_owned()),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => match std::env::var(text) {
+            Ok(value) => Ok((text.to_owned(), value)),
+            Err(_) => Err(format!("`{text}` is not set here; write {text}=VALUE")),
+        },
+    }
+}
+
+fn parse_redirect(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
+        _ => Err("write NAME=FILE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_command_line_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_binary_and_bounded() {
+        assert_eq!(parse_size("64G"), Ok(64 << 30));
+        assert_eq!(parse_size("256MiB"), Ok(256 << 20));
+        assert_eq!(parse_size("4096"), Ok(4096));
+        for bad in ["", "G", "-1", "1.5G", "1X", "99999999999999T"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_interval_of_zero_means_only_when_asked() {
+        assert_eq!(parse_interval("0"), Ok(Interval(None)));
+        assert_eq!(parse_interval("10ms"), Ok(Interval(Some(Duration::from_millis(10)))));
+        assert!(parse_interval("9ms").is_err());
+        assert!(parse_interval("soon").is_err());
+    }
+
+    #[test]
+    fn files_keep_their_name_unless_another_is_given() {
+        let file = |host: &str, guest: &str| FileArg { host: host.into(), guest: guest.into() };
+        assert_eq!(parse_file("a/b"), Ok(file("a/b", "a/b")));
+        assert_eq!(parse_file("a/b:/etc/x"), Ok(file("a/b", "/etc/x")));
+        assert!(parse_file(":x").is_err());
+        assert!(parse_file("x:").is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! Why a command failed: a sentence, and the exit code that scripts can tell it by.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use semper::control::{ControlError, Refusal};
+use semper::runtime::RuntimeError;
+use semper_domains::kernel::KernelError;
+
+/// Exit codes; `cli.rs` and the README list them.
+pub mod code {
+    /// check, doctor or demo found something wrong.
+    pub const FOUND: u8 = 1;
+    /// The command line cannot be carried out as it stands.
+    pub const USAGE: u8 = 2;
+    /// The store is in use by another runtime.
+    pub const IN_USE: u8 = 120;
+    /// No store, or not one that can be read.
+    pub const NO_STORE: u8 = 121;
+    /// The store, the disk or the memory limit is too small.
+    pub const TOO_SMALL: u8 = 122;
+    /// No runtime runs on the store.
+    pub const NOT_RUNNING: u8 = 123;
+    /// `semper stop` came before the program's end.
+    pub const STOPPED: u8 = 124;
+    /// Semper itself failed.
+    pub const FAILED: u8 = 125;
+    /// The program cannot be run.
+    pub const NOT_RUNNABLE: u8 = 126;
+    /// The program was not found.
+    pub const NOT_FOUND: u8 = 127;
+    /// Added to the number of a signal that ended something.
+    pub const SIGNAL: u8 = 128;
+}
+
+/// A command that failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    /// What happened, where, and what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with a sentence of its own.
+    pub fn new(code: u8, message: impl Into<String>) -> Failure {
+        Failure { code, message: message.into() }
+    }
+
+    /// An operating system error that happened while `what`.
+    pub fn io(what: impl fmt::Display, error: &io::Error) -> Failure {
+        let code = if error.kind() == io::ErrorKind::StorageFull { code::TOO_SMALL } else { code::FAILED };
+        Failure::new(code, format!("{what}: {error}"))
+    }
+
+    /// A failure of the exchange with the runtime of `store`.
+    pub fn control(store: &Path, error: ControlError) -> Failure {
+        let shown = store.display();
+        match error {
+            ControlError::NotRunning if !store.is_dir() => {
+                Failure::new(code::NO_STORE, format!("there is no store {shown}; semper run makes one"))
+            }
+            ControlError::NotRunning => Failure::new(
+                code::NOT_RUNNING,
+                format!("no runtime is running on {shown}; start one: semper resume {shown}"),
+            ),
+            ControlError::Refused(refusal) => Failure::new(refusal.code, refusal.message),
+            other => Failure::new(code::FAILED, format!("{shown}: {other}")),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Failure {
+        let code = match &error {
+            RuntimeError::NoStore(_) => code::NO_STORE,
+            RuntimeError::NoProgram(_) => code::NOT_FOUND,
+            RuntimeError::NotRunnable { .. } | RuntimeError::Kernel(KernelError::Program(_)) => code::NOT_RUNNABLE,
+            RuntimeError::Refused(_) | RuntimeError::Kernel(KernelError::Refused(_)) => code::USAGE,
+            RuntimeError::Store(error) => store_code(error),
+            RuntimeError::Checkpoint(semper_checkpoint::CheckpointError::Full { .. }) => code::TOO_SMALL,
+            _ => code::FAILED,
+        };
+        Failure::new(code, error.to_string())
+    }
+}
+
+impl From<semper_store::Error> for Failure {
+    fn from(error: semper_store::Error) -> Failure {
+        Failure::new(store_code(&error), error.to_string())
+    }
+}
+
+fn store_code(error: &semper_store::Error) -> u8 {
+    use semper_store::Error;
+    match error {
+        Error::InUse { .. } => code::IN_USE,
+        Error::Missing { .. }
+        | Error::NotEmpty { .. }
+        | Error::NotAStore { .. }
+        | Error::Version { .. }
+        | Error::Truncated { .. }
+        | Error::Corrupt(_) => code::NO_STORE,
+        Error::BadSize { .. } => code::USAGE,
+        Error::Full { .. } => code::TOO_SMALL,
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,
+        _ => code::FAILED,
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Refusal {
+        Refusal { code: failure.code, message: failure.message }
+    }
+}

@@ -1,0 +1,100 @@
+//! A runtime in the foreground: it serves the control socket, heeds signals, and ends with its program.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use semper::control::{Refusal, Server};
+use semper::runtime::{ConsoleFds, DomainId, ExitStatus, Options, OutputPolicy, Runtime};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Failure;
+use super::failure::code;
+use super::served::Stoppable;
+use crate::cli::{Output, RuntimeFlags};
+
+/// How long answers that are under way may keep the process from ending.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// The flags as the runtime takes them.
+pub fn options(flags: &RuntimeFlags) -> Options {
+    Options {
+        interval: flags.checkpoint_interval.0,
+        memory: flags.memory,
+        output: match flags.output {
+            Output::Held => OutputPolicy::Held,
+            Output::Immediate => OutputPolicy::Immediate,
+        },
+        output_gap: flags.output_gap,
+        ..Options::default()
+    }
+}
+
+/// The console of this command, for a program.
+pub fn own_console() -> io::Result<ConsoleFds> {
+    let copy = |descriptor: &dyn AsFd| -> io::Result<OwnedFd> { descriptor.as_fd().try_clone_to_owned() };
+    Ok(ConsoleFds { input: copy(&io::stdin())?, output: copy(&io::stdout())?, error: copy(&io::stderr())? })
+}
+
+/// The console of this command, but with standard output added to a file.
+pub fn console_into(path: &Path) -> io::Result<ConsoleFds> {
+    let output = File::options().create(true).append(false).write(true).truncate(false).open(path)?;
+    rustix::fs::seek(&output, rustix::fs::SeekFrom::End(0))?;
+    Ok(ConsoleFds { output: output.into(), ..own_console()? })
+}
+
+/// Serves until everything has ended; the exit code is that of the program `own`, or that of the last to end.
+pub fn serve(runtime: Arc<Runtime>, store: &Path, own: Option<DomainId>) -> Result<ExitCode, Failure> {
+    let stoppable = Arc::new(Stoppable::new(runtime));
+    stop_on_signals(Arc::clone(&stoppable)).map_err(|error| Failure::io("signals cannot be heeded", &error))?;
+    let server = Server::start(store, Arc::clone(&stoppable) as Arc<_>).map_err(|error| {
+        Failure::io(format_args!("the control socket in {} cannot be made", store.display()), &error)
+    })?;
+    let last = stoppable.runtime().wait(None);
+    let own = own.and_then(|own| stoppable.runtime().wait(Some(own)));
+    let result = match stoppable.stopped() {
+        Some((code, Ok(()))) => {
+            if own.is_none() {
+                eprintln!("semper: stopped; go on with: semper resume {}", store.display());
+            }
+            Ok(own.map_or(code, exit_code))
+        }
+        Some((_, Err(Refusal { code, message }))) => Err(Failure::new(code, message)),
+        None => match own.or(last) {
+            Some(status) => stoppable.stop_with(code::STOPPED).map(|()| exit_code(status)).map_err(into_failure),
+            None => Err(Failure::new(code::FAILED, "the runtime ended by itself, which is a bug")),
+        },
+    };
+    server.finish(LAST_ANSWERS);
+    result.map(ExitCode::from)
+}
+
+fn into_failure(refusal: Refusal) -> Failure {
+    Failure::new(refusal.code, refusal.message)
+}
+
+/// The exit code that tells how a program ended, as shells tell it.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    match status {
+        ExitStatus::Code(code) => code,
+        ExitStatus::Signal(signal) => code::SIGNAL.saturating_add(signal),
+    }
+}
+
+fn stop_on_signals(stoppable: Arc<Stoppable>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            let code = u8::try_from(signal).map_or(code::STOPPED, |signal| code::SIGNAL + signal);
+            // The outcome is told by the foreground thread, whose wait ends with the stop.
+            let _ = stoppable.stop_with(code);
+        }
+    })?;
+    Ok(())
+}

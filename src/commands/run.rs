@@ -1,0 +1,89 @@
+//! `semper run`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use semper::control::{Connection, ControlError};
+use semper::runtime::{Import, NewProgram, Runtime, RuntimeError, Start};
+
+use super::failure::code;
+use super::{Failure, attach, foreground};
+use crate::cli::Run;
+
+/// The size of a new store. The file is sparse: it takes what is written.
+const DEFAULT_SIZE_BYTES: u64 = 64 << 30;
+/// How long a runtime that holds the store may take to open its control socket.
+const STARTING: Duration = Duration::from_secs(5);
+
+pub fn run(run: Run) -> Result<ExitCode, Failure> {
+    let program = new_program(&run)?;
+    let deadline = Instant::now() + STARTING;
+    loop {
+        match Connection::open(&run.store) {
+            Ok(connection) => return attach::run(&connection, &run.store, &program),
+            Err(ControlError::NotRunning) => {}
+            Err(error) => return Err(Failure::control(&run.store, error)),
+        }
+        match start(&run, &program) {
+            // Another runtime was faster and is about to listen.
+            Err(RuntimeError::Store(semper_store::Error::InUse { .. })) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            started => {
+                let (runtime, domain) = started?;
+                return foreground::serve(runtime, &run.store, Some(domain));
+            }
+        }
+    }
+}
+
+fn start(run: &Run, program: &NewProgram) -> Result<(std::sync::Arc<Runtime>, u64), RuntimeError> {
+    let options = foreground::options(&run.runtime);
+    let how = Start::CreateOrOpen { size_bytes: run.size.unwrap_or(DEFAULT_SIZE_BYTES) };
+    let console = foreground::own_console()
+        .map_err(|source| RuntimeError::File { path: "standard input, output or error".into(), source })?;
+    let runtime = Runtime::start(&run.store, how, &options, |_| foreground::own_console())?;
+    let domain = runtime.add(program.clone(), console)?;
+    Ok((runtime, domain))
+}
+
+fn new_program(run: &Run) -> Result<NewProgram, Failure> {
+    let called = run.program.first().expect("the command line requires a program");
+    let absolute = |path: &Path| {
+        std::path::absolute(path)
+            .map_err(|error| Failure::io(format_args!("{} has no absolute path", path.display()), &error))
+    };
+    let program = absolute(&find(called)?)?;
+    let files = run.files.iter().map(|file| {
+        let host = absolute(&file.host)?;
+        if !host.exists() {
+            return Err(Failure::new(code::USAGE, format!("there is no file {} to import", file.host.display())));
+        }
+        Ok(Import { host, guest: Some(file.guest.clone()) })
+    });
+    Ok(NewProgram {
+        name: run.name.clone(),
+        program,
+        args: run.program.clone(),
+        env: run.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        files: files.collect::<Result<_, _>>()?,
+    })
+}
+
+/// Finds the program as a shell does: by its path if there is a slash in it, else along PATH.
+fn find(called: &OsString) -> Result<PathBuf, Failure> {
+    let not_found = || Failure::new(code::NOT_FOUND, format!("there is no program {}", called.display()));
+    if called.as_bytes().contains(&b'/') {
+        let path = PathBuf::from(called);
+        return if path.exists() { Ok(path) } else { Err(not_found()) };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(called))
+        .find(|path| path.is_file())
+        .ok_or_else(not_found)
+}

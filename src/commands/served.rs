@@ -1,0 +1,121 @@
+//! The runtime as the control socket serves it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use semper::control::{Ending, Program, Refusal, Served};
+use semper::runtime::{ConsoleFds, ExitStatus, Import, NewProgram, Runtime, RuntimeError};
+
+use super::Failure;
+use super::failure::code;
+
+/// A runtime that commands and signals can stop.
+pub struct Stoppable {
+    runtime: Arc<Runtime>,
+    /// The exit code that says who stopped it; 0 while nobody has.
+    stopped_with: AtomicU8,
+    /// Held by who stops it, with what came of it once that is known.
+    outcome: Mutex<Option<Result<(), Refusal>>>,
+}
+
+impl Stoppable {
+    /// Wraps a running runtime.
+    pub fn new(runtime: Arc<Runtime>) -> Stoppable {
+        Stoppable { runtime, stopped_with: AtomicU8::new(0), outcome: Mutex::new(None) }
+    }
+
+    /// The runtime.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Stops the runtime cleanly, once; `code` is the exit code of the foreground command then.
+    pub fn stop_with(&self, code: u8) -> Result<(), Refusal> {
+        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outcome) = &*outcome {
+            return outcome.clone();
+        }
+        self.stopped_with.store(code, Ordering::Release);
+        let stopped = self.runtime.stop().map_err(refusal);
+        outcome.insert(stopped).clone()
+    }
+
+    /// The exit code if it was stopped, and what came of the stop.
+    pub fn stopped(&self) -> Option<(u8, Result<(), Refusal>)> {
+        match self.stopped_with.load(Ordering::Acquire) {
+            0 => None,
+            code => Some((code, self.stop_with(code))),
+        }
+    }
+}
+
+fn refusal(error: RuntimeError) -> Refusal {
+    Failure::from(error).into()
+}
+
+/// A program as it travels over the socket.
+pub fn to_message(program: &NewProgram) -> Program {
+    let bytes = |text: &OsStr| text.as_bytes().to_vec();
+    Program {
+        name: program.name.clone(),
+        path: bytes(program.program.as_os_str()),
+        args: program.args.iter().map(|arg| bytes(arg)).collect(),
+        env: program.env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+        files: program
+            .files
+            .iter()
+            .map(|file| (bytes(file.host.as_os_str()), file.guest.clone().unwrap_or_default()))
+            .collect(),
+    }
+}
+
+fn from_message(program: Program) -> NewProgram {
+    NewProgram {
+        name: program.name,
+        program: OsString::from_vec(program.path).into(),
+        args: program.args.into_iter().map(OsString::from_vec).collect(),
+        env: program
+            .env
+            .into_iter()
+            .map(|(name, value)| (OsString::from_vec(name), OsString::from_vec(value)))
+            .collect(),
+        files: program
+            .files
+            .into_iter()
+            .map(|(host, guest)| Import {
+                host: OsString::from_vec(host).into(),
+                guest: Some(guest).filter(|guest| !guest.is_empty()),
+            })
+            .collect(),
+    }
+}
+
+impl Served for Stoppable {
+    fn status(&self) -> Result<String, Refusal> {
+        serde_json::to_string(&self.runtime.status())
+            .map_err(|error| Refusal { code: code::FAILED, message: format!("the status is no JSON: {error}") })
+    }
+
+    fn checkpoint(&self) -> Result<u64, Refusal> {
+        self.runtime.checkpoint().map_err(refusal)
+    }
+
+    fn stop(&self) -> Result<(), Refusal> {
+        self.stop_with(code::STOPPED)
+    }
+
+    fn run(&self, program: Program, [input, output, error]: [OwnedFd; 3]) -> Result<u64, Refusal> {
+        self.runtime.add(from_message(program), ConsoleFds { input, output, error }).map_err(refusal)
+    }
+
+    fn wait(&self, domain: u64) -> Ending {
+        match self.runtime.wait(Some(domain)) {
+            Some(ExitStatus::Code(code)) => Ending::Exited(code),
+            Some(ExitStatus::Signal(signal)) => Ending::Signaled(signal),
+            None => Ending::Stopped,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `semper status`.
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use indicatif::{BinaryBytes, HumanDuration};
+
+use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
+use super::{Failure, say};
+use crate::cli::Status;
+
+const PAGE_BYTES: u64 = 4096;
+/// How many of the last checkpoints are shown.
+const SHOWN: usize = 5;
+
+pub fn run(command: &Status) -> Result<ExitCode, Failure> {
+    if command.json {
+        say(status_json(&command.store)?);
+    } else {
+        show(&status(&command.store)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(status: &Shown) {
+    let Shown { live, store, domains, memory, checkpoints } = status;
+    say(format_args!("store        {} ({})", store.dir, store.id));
+    say(format_args!("state        {}", if *live { "running" } else { "at rest; semper resume goes on" }));
+    show_space(store);
+    if let Some(memory) = memory {
+        show_memory(memory);
+    }
+    if domains.is_empty() {
+        say("programs     none");
+    } else {
+        say("programs");
+        domains.iter().for_each(show_domain);
+    }
+    if let Some(checkpoints) = checkpoints {
+        show_checkpoints(checkpoints);
+    }
+}
+
+fn show_space(store: &Store) {
+    let (used, total) = (store.used_pages * PAGE_BYTES, store.total_pages * PAGE_BYTES);
+    say(format_args!("space        {} of {} used, written by {}", BinaryBytes(used), BinaryBytes(total), store.io));
+    let now = SystemTime::now();
+    let kept: Vec<String> = store
+        .generations
+        .iter()
+        .map(|&(generation, at)| {
+            let age = now.duration_since(UNIX_EPOCH + Duration::from_secs(at)).unwrap_or_default();
+            format!("{generation} ({} ago)", HumanDuration(Duration::from_secs(age.as_secs())))
+        })
+        .collect();
+    say(format_args!("generations  {}, newest {}", kept.join(", "), store.generation));
+}
+
+fn show_memory(memory: &Memory) {
+    let limit = memory.limit_bytes.map(|limit| format!(" of {}", BinaryBytes(limit))).unwrap_or_default();
+    say(format_args!(
+        "memory       {}{limit}, {} write tracking, {} faults served, {} pages evicted",
+        BinaryBytes(memory.resident_bytes),
+        memory.tracking,
+        memory.faults,
+        memory.evicted
+    ));
+}
+
+fn show_domain(domain: &Domain) {
+    let state = match (domain.exit_code, domain.exit_signal) {
+        (Some(code), _) => format!("{} with status {code}", domain.state),
+        (None, Some(signal)) => format!("{} by signal {signal}", domain.state),
+        (None, None) => domain.state.clone(),
+    };
+    let held = match domain.held_output {
+        0 => String::new(),
+        bytes => format!(", {} of output held", BinaryBytes(bytes)),
+    };
+    let cpu = Duration::from_millis(domain.cpu_ms);
+    say(format_args!(
+        "  {:>3}  {:<20} {state}, {:.1} s of processor time{held}",
+        domain.id,
+        domain.name,
+        cpu.as_secs_f64()
+    ));
+}
+
+fn show_checkpoints(checkpoints: &Checkpoints) {
+    let Checkpoints { last, totals, pauses } = checkpoints;
+    say(format_args!(
+        "checkpoints  {} committed, {} failed; pauses: half within {}, 99 % within {}, longest {}",
+        totals.committed,
+        totals.failed,
+        milliseconds(pauses.p50_us),
+        milliseconds(pauses.p99_us),
+        milliseconds(pauses.max_us)
+    ));
+    if last.is_empty() {
+        return;
+    }
+    say("  generation     pages       bytes  rounds     pause     write     flush");
+    for Checkpoint { generation, pages, bytes, rounds, pause_us, write_us, flush_us, .. } in
+        last.iter().skip(last.len().saturating_sub(SHOWN))
+    {
+        say(format_args!(
+            "  {generation:>10}  {pages:>8}  {:>10}  {rounds:>6}  {:>8}  {:>8}  {:>8}",
+            BinaryBytes(*bytes).to_string(),
+            milliseconds(*pause_us),
+            milliseconds(*write_us),
+            milliseconds(*flush_us)
+        ));
+    }
+}
+
+/// Microseconds as milliseconds, with as many digits as matter.
+pub fn milliseconds(us: u64) -> String {
+    let us = Duration::from_micros(us).as_secs_f64() * 1000.0;
+    if us < 10.0 { format!("{us:.2} ms") } else { format!("{us:.0} ms") }
+}

@@ -3,7 +3,9 @@
 //! A checksum is 64 bits: the low half a CRC-32 (every burst of up to 32 bits is found for certain), the high half a
 //! seeded XXH3 (an independent function: two CRCs of one polynomial with different seeds differ by a constant and
 //! would add nothing). Both cover *who the bytes are* as well as what they are, so a page that is intact but stale,
-//! misdirected or of another store does not pass.
+//! misdirected or of another store does not pass, and neither does a reference that was moved to another key. (A checksum
+//! lies in the reference, not beside the data, which alone binds it to one content; the identity is there for the case
+//! that the reference itself is wrong, and for equal contents.)
 
 use crate::ids::{PAGE_SIZE, StoreId};
 use xxhash_rust::xxh3::xxh3_64_with_seed;

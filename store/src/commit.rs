@@ -8,6 +8,7 @@ use crate::ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, PageInd
 use crate::node::{BlockRef, Key, Node, Slot, TreeRef};
 use crate::root::{ATTRIBUTES_LEN, Kept, MIN_KEPT, Root};
 use crate::shared::{Map, Shared, Snapshot, Writer};
+use crate::space::Purpose;
 use crate::stream::Stream;
 use crate::update::{NodeSink, Outcome, Puts, Removed, Update};
 use std::sync::Arc;
@@ -97,9 +98,8 @@ impl Commit {
 
     fn write_page(&mut self, key: Key, page: &[u8]) -> Result<BlockRef, Error> {
         let canary = self.writer.0.canary;
-        let (segment, index) = Canary::identity(canary, key.segment, key.page);
-        let place = self.stream.next()?;
-        let checksum = checksum::of_page(self.writer.0.id, segment, index, self.generation, page);
+        let place = self.stream.next(Purpose::Pages)?;
+        let checksum = checksum::of_page(self.writer.0.id, key.segment, key.page, self.generation, page);
         if Canary::LoseAPage.planted(canary) && self.pages % 41 == 40 {
             self.stream.append(&[0xee; PAGE_SIZE])?;
         } else {
@@ -255,7 +255,7 @@ struct Nodes<'a> {
 
 impl NodeSink for Nodes<'_> {
     fn emit(&mut self, level: u8, slots: &[Slot]) -> Result<BlockRef, Error> {
-        let place = self.stream.next()?;
+        let place = self.stream.next(Purpose::Nodes)?;
         let node = Node::build(self.shared.id, place, self.birth, level, slots);
         self.stream.append(node.bytes())?;
         let block = node.block();

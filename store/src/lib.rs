@@ -4,6 +4,7 @@
 
 mod cache;
 mod canary;
+mod check;
 mod checksum;
 mod commit;
 mod directory;
@@ -20,6 +21,8 @@ mod recover;
 mod reserve;
 mod root;
 mod shared;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod space;
 mod store;
 mod stream;
@@ -31,6 +34,7 @@ mod width;
 
 #[doc(hidden)]
 pub use canary::Canary;
+pub use check::{CheckProgress, CheckReport};
 pub use commit::{Commit, Committed};
 pub use directory::{LOCK_FILE, PAGES_FILE};
 pub use disk::{BUFFER_LEN, BufferPool, Disk, DiskBuf, QUEUE_DEPTH};

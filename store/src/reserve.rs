@@ -43,7 +43,7 @@ impl Reservation {
             _ => root.places.saturating_sub(root.used),
         };
         let others = books.reserved - self.places;
-        let available = free.saturating_sub(others);
+        let available = free.saturating_sub(others + crate::space::spare(root.places));
         if places > available {
             return Err(Error::Full { needed: places, available });
         }

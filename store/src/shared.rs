@@ -9,7 +9,7 @@ use crate::file::IoKind;
 use crate::freemap::Run;
 use crate::ids::{Generation, PAGE_SIZE, StoreId};
 use crate::root::{Kept, MIN_KEPT, Root, SLOT_PLACES};
-use crate::space::Space;
+use crate::space::{Purpose, Space};
 use crate::tree::Reader;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -231,12 +231,12 @@ impl Shared {
     }
 
     /// Takes up to `want` places for the commit that is under way; drops older generations if there are none.
-    pub fn allocate(&self, cursor: u64, want: u64) -> Result<Run, Error> {
+    pub fn allocate(&self, cursor: u64, want: u64, purpose: Purpose) -> Result<Run, Error> {
         loop {
             {
                 let mut books = self.books();
                 let Map::Known(space) = &mut books.map else { unreachable!("a commit begins when the map is known") };
-                if let Some(run) = space.allocate(cursor, want) {
+                if let Some(run) = space.allocate(cursor, want, purpose) {
                     return self.back(space, run);
                 }
             }

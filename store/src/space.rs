@@ -14,6 +14,20 @@ const GOOD_RUN: u64 = 64;
 /// Places for which the host is asked to find space at once: 16 MiB.
 const BACKING: u64 = 4096;
 
+/// What places are taken for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Pages: they leave [`spare`] places alone.
+    Pages,
+    /// Tree nodes.
+    Nodes,
+}
+
+/// Places that only tree nodes may take, so that a commit that only removes can be made in a full store.
+pub(crate) fn spare(places: u64) -> u64 {
+    (places / 64).clamp(32, 4096)
+}
+
 /// The exact state of space; known once all listed trees have been walked.
 pub(crate) struct Space {
     map: FreeMap,
@@ -38,7 +52,12 @@ impl Space {
     }
 
     /// Takes a run of up to `want` places, at or after `cursor` if that gives a long one, else anywhere.
-    pub fn allocate(&mut self, cursor: u64, want: u64) -> Option<Run> {
+    pub fn allocate(&mut self, cursor: u64, want: u64, purpose: Purpose) -> Option<Run> {
+        let spare = if purpose == Purpose::Pages { spare(self.map.places()) } else { 0 };
+        let want = want.min(self.map.free().saturating_sub(spare));
+        if want == 0 {
+            return None;
+        }
         let good = want.min(GOOD_RUN);
         let run = self
             .map

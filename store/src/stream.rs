@@ -6,6 +6,7 @@ use crate::freemap::Run;
 use crate::ids::PAGE_SIZE;
 use crate::root::FIRST_PLACE;
 use crate::shared::Shared;
+use crate::space::Purpose;
 use std::sync::Arc;
 
 /// The most places to ask for at once: one write buffer's worth.
@@ -34,9 +35,9 @@ impl Stream {
     }
 
     /// The place of the next block. It stays the same until a block is appended.
-    pub fn next(&mut self) -> Result<u64, Error> {
+    pub fn next(&mut self, purpose: Purpose) -> Result<u64, Error> {
         if self.run.len == 0 {
-            let run = self.shared.allocate(self.run.start, self.ask)?;
+            let run = self.shared.allocate(self.run.start, self.ask, purpose)?;
             self.ask = (self.ask * 4).min(MOST);
             match self.taken.last_mut() {
                 Some(last) if last.end() == run.start => last.len += run.len,

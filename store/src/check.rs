@@ -1,0 +1,226 @@
+//! Reading and verifying everything.
+
+use crate::error::{Error, Fault};
+use crate::freemap::FreeMap;
+use crate::ids::{Generation, PAGE_SIZE, PageIndex, SegmentId};
+use crate::node::{BlockRef, Node, Slot};
+use crate::recover::read_root;
+use crate::root::{FIRST_PLACE, Kept, Root};
+use crate::shared::{Map, Shared};
+use crate::store::{GenerationInfo, Store, info};
+use crate::tree::{Reader, read_place};
+use crate::width::to_usize;
+
+/// Pages that are gathered before they are read, in the order in which they lie on the disk.
+const BATCH: usize = 32 * 1024;
+
+/// Pages this near to each other are read at once.
+const NEAR: u64 = 4;
+
+/// The most places to read at once.
+const SPAN: u64 = 256;
+
+/// Faults that are listed; more are counted.
+const LISTED_FAULTS: usize = 10_000;
+
+/// How far a check has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckProgress {
+    /// The generation being read.
+    pub generation: Generation,
+    /// Pages and nodes read.
+    pub blocks_done: u64,
+    /// About how many there are.
+    pub blocks_total: u64,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// The generations that were read, newest first.
+    pub generations: Vec<GenerationInfo>,
+    /// Pages read; those that several generations share count once.
+    pub pages: u64,
+    /// Tree nodes read.
+    pub nodes: u64,
+    /// What does not hold, each with the newest generation that it belongs to.
+    pub faults: Vec<Fault>,
+    /// Faults beyond those that are listed.
+    pub more_faults: u64,
+    /// Generations that a live runtime gave up while they were read; nothing is said about these.
+    pub superseded: Vec<Generation>,
+    /// Whether every page in use is marked as used; none if that could not be told (a handle for reading, or a commit
+    /// meanwhile).
+    pub free_map_holds: Option<bool>,
+    /// What is worth knowing and no fault: a root that a crash has torn.
+    pub notes: Vec<String>,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty() && self.free_map_holds != Some(false)
+    }
+}
+
+impl Store {
+    /// Reads and verifies everything of every kept generation. May run beside commits, and on a handle for reading beside a
+    /// live runtime: a generation that is given up meanwhile is named, and never taken for a fault.
+    pub fn check(&self, progress: &mut dyn FnMut(CheckProgress)) -> CheckReport {
+        // A map that cannot be made shows as faults below.
+        let _ = if self.shared.read_only { self.refresh() } else { self.wait_for_map() };
+        let start = self.shared.current();
+        let root = &start.root;
+        let mut check = Check {
+            shared: &self.shared,
+            seen: FreeMap::new(root.places),
+            batch: Vec::new(),
+            report: CheckReport { generations: root.kept.iter().map(info).collect(), ..CheckReport::default() },
+            progress,
+            total: root.used.saturating_sub(FIRST_PLACE),
+        };
+        check.roots();
+        for kept in &root.kept {
+            check.generation(kept);
+        }
+        let seen = check.seen;
+        let mut report = check.report;
+        self.forgive(&mut report);
+        if !self.shared.read_only {
+            report.free_map_holds = self.compare_map(root, &seen);
+        }
+        report
+    }
+
+    /// Takes back what was said about generations that are kept no longer.
+    fn forgive(&self, report: &mut CheckReport) {
+        if report.faults.is_empty() && !self.shared.read_only {
+            return;
+        }
+        for info in &report.generations {
+            if self.missing(info.generation).is_some() {
+                report.superseded.push(info.generation);
+            }
+        }
+        let gone = &report.superseded;
+        report.faults.retain(|fault| !gone.contains(&fault.generation));
+    }
+
+    fn compare_map(&self, root: &Root, seen: &FreeMap) -> Option<bool> {
+        let books = self.shared.books();
+        let Map::Known(space) = &books.map else { return None };
+        if self.shared.current().root.sequence != root.sequence {
+            return None;
+        }
+        Some((0..root.places).all(|place| !seen.is_used(place) || space.map().is_used(place)))
+    }
+}
+
+struct Check<'a> {
+    shared: &'a Shared,
+    seen: FreeMap,
+    /// Pages to be read.
+    batch: Vec<Slot>,
+    report: CheckReport,
+    progress: &'a mut dyn FnMut(CheckProgress),
+    total: u64,
+}
+
+impl Check<'_> {
+    fn roots(&mut self) {
+        for slot in [0, 1] {
+            if let Err(e) = read_root(&*self.shared.disk, slot) {
+                self.report.notes.push(format!("the root in slot {slot} cannot be used: {e}"));
+            }
+        }
+    }
+
+    fn generation(&mut self, kept: &Kept) {
+        let shared = self.shared;
+        let reader = shared.reader(kept.generation);
+        if kept.tree.height > 0 && self.claim(&reader, kept.tree.root) {
+            self.node(&reader, kept.tree.root, kept.tree.height - 1);
+        }
+        self.read_batch(&reader);
+    }
+
+    /// Marks a block; false if it has been read already.
+    fn claim(&mut self, reader: &Reader<'_>, block: BlockRef) -> bool {
+        // A place beyond the end: the store has grown since; other nodes are refused when they are read.
+        self.seen.grow(reader.places.max(self.seen.places()));
+        self.seen.mark(block.place)
+    }
+
+    fn node(&mut self, reader: &Reader<'_>, block: BlockRef, level: u8) {
+        let node = match reader.node_from_disk(block, level) {
+            Ok(node) => node,
+            Err(e) => return self.fault(reader, block, None, e),
+        };
+        self.report.nodes += 1;
+        for slot in fresh(&node, |block| self.claim(reader, block)) {
+            if level > 0 {
+                self.node(reader, slot.block, level - 1);
+            } else {
+                self.batch.push(slot);
+            }
+        }
+        if self.batch.len() >= BATCH {
+            self.read_batch(reader);
+        }
+    }
+
+    fn read_batch(&mut self, reader: &Reader<'_>) {
+        let mut slots = std::mem::take(&mut self.batch);
+        slots.sort_unstable_by_key(|slot| slot.block.place);
+        let mut rest = &slots[..];
+        while let Some(first) = rest.first() {
+            let first = first.block.place;
+            let near =
+                |pair: &[Slot]| pair[1].block.place - pair[0].block.place <= NEAR && pair[1].block.place - first < SPAN;
+            let len = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
+            let (group, others) = rest.split_at(len);
+            self.read_group(reader, group);
+            rest = others;
+        }
+    }
+
+    fn read_group(&mut self, reader: &Reader<'_>, group: &[Slot]) {
+        let first = group[0].block.place;
+        let span = to_usize(group[group.len() - 1].block.place - first + 1);
+        let mut bytes = vec![0; span * PAGE_SIZE];
+        if read_place(reader.disk, first, &mut bytes).is_err() && group.len() > 1 {
+            // One by one, to name the page that cannot be read.
+            group.chunks(1).for_each(|one| self.read_group(reader, one));
+            return;
+        }
+        for slot in group {
+            let at = to_usize(slot.block.place - first) * PAGE_SIZE;
+            if let Err(e) = reader.check_page(slot, &bytes[at..at + PAGE_SIZE]) {
+                self.fault(reader, slot.block, Some((SegmentId(slot.key.segment), PageIndex(slot.key.page))), e);
+            }
+        }
+        self.report.pages += group.len() as u64;
+        (self.progress)(CheckProgress {
+            generation: reader.generation,
+            blocks_done: self.report.pages + self.report.nodes,
+            blocks_total: self.total.max(self.report.pages + self.report.nodes),
+        });
+    }
+
+    fn fault(&mut self, reader: &Reader<'_>, block: BlockRef, page: Option<(SegmentId, PageIndex)>, e: Error) {
+        if self.report.faults.len() >= LISTED_FAULTS {
+            self.report.more_faults += 1;
+            return;
+        }
+        self.report.faults.push(match e {
+            Error::Corrupt(fault) => fault,
+            other => Fault { generation: reader.generation, page, place: block.place, reason: other.to_string() },
+        });
+    }
+}
+
+/// The slots of a node whose blocks have not been met.
+fn fresh(node: &Node, mut claim: impl FnMut(BlockRef) -> bool) -> Vec<Slot> {
+    node.slots().filter(|slot| claim(slot.block)).collect()
+}

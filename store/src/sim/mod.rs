@@ -1,0 +1,22 @@
+//! A simulated disk, for the tests of this crate and of those above it (feature `sim`).
+//!
+//! # The fault model
+//!
+//! * Until a flush has returned `Ok`, a write may be on the medium or not, in any order relative to others, and in part:
+//!   each 512-byte sector of it by itself.
+//! * Power may go at any call. From then on every call fails, until [`SimDisk::power_cycle`] has decided what the medium holds.
+//! * Any call may fail with `EIO` or `ENOSPC`. After a failed flush, what was written since the last good one is in doubt
+//!   for ever: a later flush that succeeds says nothing about it.
+//! * One flush may lie: it returns `Ok`, and what it covered stays in doubt for ever.
+//! * Bits rot, and two blocks may change places (a misdirected write), at rest.
+//!
+//! Everything random comes from a seed.
+
+mod disk;
+mod random;
+
+pub use disk::{Event, Failure, SimDisk};
+pub use random::SimRng;
+
+/// The unit in which a write may be torn.
+pub const SECTOR: usize = 512;

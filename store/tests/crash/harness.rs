@@ -1,0 +1,295 @@
+//! One store, crashed again and again.
+
+use crate::model::{World, compare, step};
+use semper_store::sim::{Failure, SimDisk, SimRng};
+use semper_store::{Canary, CreateOptions, Error, Generation, OpenOptions, Store};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a run may do.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub canary: Option<Canary>,
+    /// Let flushes lie and bits rot now and then.
+    pub dishonest: bool,
+    pub size_bytes: u64,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self { canary: None, dishonest: true, size_bytes: 3 << 20 }
+    }
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Default, Debug)]
+#[allow(dead_code, reason = "printed")]
+pub struct Outcome {
+    pub crashes: u64,
+    pub commits: u64,
+    /// Openings that found a root or tree unusable.
+    pub torn_recoveries: u64,
+    /// Crashes while opening.
+    pub crashed_recoveries: u64,
+    /// Lies or rot that damaged the newest generation, found by a checksum, and an older one taken.
+    pub rewound: u64,
+    /// No generation was left.
+    pub destroyed: u64,
+    pub full: u64,
+}
+
+impl std::ops::AddAssign for Outcome {
+    fn add_assign(&mut self, o: Self) {
+        self.crashes += o.crashes;
+        self.commits += o.commits;
+        self.torn_recoveries += o.torn_recoveries;
+        self.crashed_recoveries += o.crashed_recoveries;
+        self.rewound += o.rewound;
+        self.destroyed += o.destroyed;
+        self.full += o.full;
+    }
+}
+
+impl std::iter::Sum for Outcome {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, o| {
+            sum += o;
+            sum
+        })
+    }
+}
+
+pub struct Harness {
+    disk: Arc<SimDisk>,
+    rng: SimRng,
+    setting: Setting,
+    /// Every generation that was announced, or that may have become durable unannounced.
+    worlds: BTreeMap<u64, World>,
+    announced: u64,
+    /// The generation whose commit failed on the way.
+    in_doubt: Option<u64>,
+    /// Older generations may have been damaged beyond what a crash does.
+    sound_from: u64,
+    /// The newest may have been, too.
+    damaged: bool,
+    lie_planned: bool,
+    pub outcome: Outcome,
+}
+
+impl Harness {
+    pub fn new(seed: u64, setting: Setting) -> Self {
+        let disk = SimDisk::new();
+        let options = CreateOptions { size_bytes: setting.size_bytes, ..CreateOptions::default() };
+        Store::create_on(disk.clone(), &options).unwrap();
+        Self {
+            disk,
+            rng: SimRng::new(seed.wrapping_mul(0x1234_5678_9abc_def1)),
+            setting,
+            worlds: BTreeMap::from([(0, World::default())]),
+            announced: 0,
+            in_doubt: None,
+            sound_from: 0,
+            damaged: false,
+            lie_planned: false,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Crashes `cycles` times, and verifies after each. A sentence says what did not hold.
+    pub fn run(mut self, cycles: u64) -> Result<Outcome, String> {
+        for cycle in 0..cycles {
+            self.cycle().map_err(|e| format!("cycle {cycle}: {e}"))?;
+        }
+        Ok(self.outcome)
+    }
+
+    fn cycle(&mut self) -> Result<(), String> {
+        let store = self.recover()?;
+        self.plan_trouble();
+        let commits = 1 + self.rng.below(6);
+        for _ in 0..commits {
+            if !self.commit(&store)? {
+                break;
+            }
+        }
+        if self.lie_planned && !self.disk.lie_pending() {
+            self.damaged = true;
+        }
+        drop(store);
+        self.disk.power_cycle(&mut self.rng);
+        self.outcome.crashes += 1;
+        if self.setting.dishonest && self.rng.one_in(15) {
+            self.rot();
+        }
+        Ok(())
+    }
+
+    fn plan_trouble(&mut self) {
+        let at = self.disk.calls() + self.rng.below(50);
+        self.lie_planned = false;
+        match self.rng.below(12) {
+            0..7 => self.disk.fail_at(at, Failure::PowerLoss),
+            7 => self.disk.fail_at(at, Failure::Eio),
+            8 => self.disk.fail_at(at, Failure::Enospc),
+            9 if self.setting.dishonest => {
+                self.disk.lie_at_flush(self.rng.below(8));
+                self.lie_planned = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn rot(&mut self) {
+        let pages = self.disk.written_pages();
+        let (a, b) = (*self.rng.pick(&pages), *self.rng.pick(&pages));
+        if self.rng.one_in(4) {
+            self.disk.swap(a, b);
+        } else {
+            self.disk.rot(a * 4096 + self.rng.below(4096), 1 << self.rng.below(8));
+        }
+        self.damaged = true;
+    }
+
+    /// One commit; false if the store is of no more use.
+    fn commit(&mut self, store: &Store) -> Result<bool, String> {
+        let mut commit = match store.begin() {
+            Ok(commit) => commit,
+            Err(e @ Error::Corrupt(_)) => return Err(format!("no commit can begin: {e}")),
+            Err(_) => return Ok(false),
+        };
+        let number = commit.generation().0;
+        let mut world = self.worlds[&store.generation().0].clone();
+        for _ in 0..=self.rng.below(8) {
+            match step(&mut world, &mut commit, &mut self.rng) {
+                Ok(()) => {}
+                Err(Error::Full { .. }) => {
+                    self.outcome.full += 1;
+                    return Ok(true);
+                }
+                Err(e @ Error::Corrupt(_)) => return Err(format!("a commit fails: {e}")),
+                Err(_) => return Ok(false),
+            }
+        }
+        if self.rng.one_in(12) {
+            return Ok(true);
+        }
+        self.worlds.insert(number, world);
+        self.in_doubt = Some(number);
+        match commit.commit() {
+            Ok(committed) => {
+                if committed.generation.0 != number || store.generation().0 != number {
+                    return Err(format!("generation {number} was announced as another"));
+                }
+                self.announced = number;
+                self.in_doubt = None;
+                self.outcome.commits += 1;
+                if self.rng.one_in(10) { self.verify(store, Generation(number), false) } else { Ok(()) }.map(|()| true)
+            }
+            Err(Error::Full { .. }) => {
+                self.outcome.full += 1;
+                self.in_doubt = None;
+                if store.generation().0 == self.announced { Ok(true) } else { Err("a full store moved on".to_owned()) }
+            }
+            Err(e @ Error::Corrupt(_)) => Err(format!("a commit fails: {e}")),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// A failed comparison in words. Faults that are found by a checksum are all right where `may_be_damaged`; a
+    /// disk that fails or loses its power on the way says nothing.
+    fn verify(&self, store: &Store, generation: Generation, may_be_damaged: bool) -> Result<(), String> {
+        let Some(world) = self.worlds.get(&generation.0) else {
+            return Err(format!("{generation} was never committed"));
+        };
+        match compare(store, generation, world) {
+            Ok(None) | Err(Error::Io { .. }) => Ok(()),
+            Ok(Some(wrong)) => Err(wrong),
+            Err(_) if may_be_damaged => Ok(()),
+            Err(e) => Err(format!("{generation}: {e}")),
+        }
+    }
+
+    fn options(&self) -> OpenOptions {
+        OpenOptions { walk_in_commit: true, canary: self.setting.canary, ..OpenOptions::default() }
+    }
+
+    fn recover(&mut self) -> Result<Store, String> {
+        if self.rng.one_in(5) {
+            self.crash_while_opening();
+        }
+        if self.damaged {
+            return self.recover_damaged();
+        }
+        let store = Store::open_on(self.disk.clone(), &self.options()).map_err(|e| format!("opening fails: {e}"))?;
+        let stands = store.generation().0;
+        if stands != self.announced && Some(stands) != self.in_doubt {
+            return Err(format!(
+                "generation {stands} stands, {} was announced: {:?}",
+                self.announced,
+                store.recovery()
+            ));
+        }
+        self.outcome.torn_recoveries += u64::from(!store.recovery().fallen_back.is_empty());
+        self.verify(&store, Generation(stands), false)?;
+        let kept = store.generations();
+        if kept.len() < 2 && stands > self.sound_from {
+            return Err(format!("generation {stands} stands alone"));
+        }
+        {
+            let info = self.rng.pick(&kept).to_owned();
+            self.verify(&store, info.generation, info.generation.0 < self.sound_from)?;
+        }
+        self.stand_at(stands);
+        Ok(store)
+    }
+
+    fn crash_while_opening(&mut self) {
+        self.disk.fail_at(self.disk.calls() + self.rng.below(25), Failure::PowerLoss);
+        if let Ok(store) = Store::open_on(self.disk.clone(), &self.options()) {
+            // The walk, and the rewriting of roots, belong to it.
+            drop(store.begin());
+        }
+        self.disk.power_cycle(&mut self.rng);
+        self.outcome.crashed_recoveries += 1;
+    }
+
+    /// After a lie or rot: the newest generation that holds throughout. What does not must have been found out.
+    fn recover_damaged(&mut self) -> Result<Store, String> {
+        self.damaged = false;
+        let mut newest = None;
+        loop {
+            let options = OpenOptions { newest, ..self.options() };
+            let Ok(store) = Store::open_on(self.disk.clone(), &options) else {
+                return Ok(self.start_anew());
+            };
+            let stands = store.generation();
+            let world = self.worlds.get(&stands.0).ok_or_else(|| format!("{stands} was never committed"))?;
+            match compare(&store, stands, world) {
+                Ok(Some(wrong)) => return Err(format!("not found out: {wrong}")),
+                Ok(None) if store.begin().is_ok() => {
+                    self.sound_from = stands.0;
+                    self.stand_at(stands.0);
+                    return Ok(store);
+                }
+                _ if stands.0 == 0 => return Ok(self.start_anew()),
+                _ => self.outcome.rewound += 1,
+            }
+            newest = Some(Generation(stands.0 - 1));
+        }
+    }
+
+    /// Every generation is damaged; that was found out, and no more can be asked.
+    fn start_anew(&mut self) -> Store {
+        let outcome = self.outcome;
+        *self = Self::new(self.rng.bits(), self.setting);
+        self.outcome = outcome;
+        self.outcome.destroyed += 1;
+        Store::open_on(self.disk.clone(), &self.options()).unwrap()
+    }
+
+    fn stand_at(&mut self, generation: u64) {
+        self.announced = generation;
+        self.in_doubt = None;
+        self.worlds.retain(|number, _| *number <= generation && *number + 20 > generation);
+    }
+}

@@ -1,0 +1,293 @@
+//! The thread that takes checkpoints when the policy says so, and the handle to it.
+
+use crate::clock::{Clock, HostClock};
+use crate::engine::{Engine, Outcome};
+use crate::error::CheckpointError;
+use crate::figures::{History, Trigger};
+use crate::schedule::{Next, Policy, Schedule, Wanted};
+use crate::seam::{Capture, Durable};
+use crate::status::Status;
+use crate::ticket::{Answer, Ticket};
+use crate::world::World;
+use semper_store::Generation;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What the handle and the thread share.
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Answered by the next capture.
+    asked: Vec<Answer>,
+    /// Answered when the current attempt ends.
+    captured: Vec<Answer>,
+    end: bool,
+    stop: bool,
+    paused: bool,
+    held_output: bool,
+    /// Whether held output is in the current attempt; wanted again if it fails.
+    output_captured: bool,
+    nudged: bool,
+    /// The thread takes no more checkpoints, for this reason.
+    ended: Option<CheckpointError>,
+    history: History,
+    status: Status,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+}
+
+/// The handle to the checkpointer. Dropping it ends the thread without a further checkpoint.
+pub struct Checkpointer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Checkpointer {
+    /// Starts the thread. The first interval starts now.
+    ///
+    /// # Errors
+    /// If the host gives no thread.
+    pub fn start<C, D>(capture: Arc<C>, durable: Arc<D>, world: Arc<dyn World>, policy: Policy) -> io::Result<Self>
+    where
+        C: Capture + 'static,
+        D: Durable + 'static,
+    {
+        Self::start_with(capture, durable, world, policy, Arc::new(HostClock::default()))
+    }
+
+    /// The same with another clock.
+    ///
+    /// # Errors
+    /// If the host gives no thread.
+    pub fn start_with<C, D>(
+        capture: Arc<C>,
+        durable: Arc<D>,
+        world: Arc<dyn World>,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self>
+    where
+        C: Capture + 'static,
+        D: Durable + 'static,
+    {
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        shared.lock().status.generation = durable.generation().0;
+        let schedule = Schedule::new(policy, clock.now());
+        let engine = Engine::new(capture, durable, world, Arc::clone(&clock), policy.limits);
+        let mut driver = Driver { shared: Arc::clone(&shared), schedule, engine, clock };
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || driver.run())?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Output is held: the next checkpoint is wanted soon.
+    pub fn hasten(&self) {
+        let mut state = self.shared.lock();
+        if !state.held_output {
+            state.held_output = true;
+            drop(state);
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Memory or space may have changed: look at once, not at the next poll.
+    pub fn nudge(&self) {
+        self.shared.change(|state| state.nudged = true);
+    }
+
+    /// Asks for a checkpoint that contains all that happened before this call.
+    #[must_use]
+    pub fn request(&self) -> Ticket {
+        let (ticket, answer) = Ticket::new();
+        let mut state = self.shared.lock();
+        match &state.ended {
+            Some(reason) => answer.give(Err(reason.clone())),
+            None => state.asked.push(answer),
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+        ticket
+    }
+
+    /// Takes the final checkpoint of a clean end and waits for it. After success the world stands, frozen, and no further checkpoint is taken;
+    /// after a failure it runs, and checkpoints go on.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub fn final_checkpoint(&self) -> Result<Generation, CheckpointError> {
+        let (ticket, answer) = Ticket::new();
+        {
+            let mut state = self.shared.lock();
+            if let Some(reason) = &state.ended {
+                return Err(reason.clone());
+            }
+            state.end = true;
+            state.asked.push(answer);
+        }
+        self.shared.changed.notify_all();
+        ticket.wait_forever()
+    }
+
+    /// Takes checkpoints only when asked, until [`Checkpointer::unpause`].
+    pub fn pause(&self) {
+        self.shared.change(|state| state.paused = true);
+    }
+
+    /// Goes on after a pause.
+    pub fn unpause(&self) {
+        self.shared.change(|state| state.paused = false);
+    }
+
+    /// Ends the thread, after the current checkpoint if there is one, and takes no other. Whoever waits gets [`CheckpointError::Ended`].
+    pub fn stop(&self) {
+        self.shared.change(|state| state.stop = true);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The thread cannot wait for itself: this is the world calling from within a checkpoint.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let state = self.shared.lock();
+        let mut status = state.status.clone();
+        status.paused = state.paused;
+        status.ended = state.ended.as_ref().map(ToString::to_string);
+        status.totals = state.history.totals();
+        status.pauses = state.history.pauses();
+        status.last = state.history.last().cloned().collect();
+        status
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The thread's side.
+struct Driver<C: Capture, D: Durable> {
+    shared: Arc<Shared>,
+    schedule: Schedule,
+    engine: Engine<C, D>,
+    clock: Arc<dyn Clock>,
+}
+
+impl<C: Capture, D: Durable> Driver<C, D> {
+    fn run(&mut self) {
+        let _end = EndOnDrop(Arc::clone(&self.shared));
+        while let Some(trigger) = self.wait() {
+            self.schedule.started(self.clock.now(), trigger);
+            let shared = Arc::clone(&self.shared);
+            let result = self.engine.checkpoint(trigger, &mut || shared.lock().capture());
+            let failed = match &result {
+                Ok(_) => None,
+                Err(CheckpointError::Full { .. }) => Some(Some(self.engine.durable().free())),
+                Err(_) => Some(None),
+            };
+            self.schedule.ended(self.clock.now(), failed);
+            if self.shared.lock().conclude(trigger, result) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until a checkpoint is to be taken; `None`: never again.
+    fn wait(&mut self) -> Option<Trigger> {
+        let mut state = self.shared.lock();
+        loop {
+            if state.stop {
+                return None;
+            }
+            state.nudged = false;
+            let pressure = self.engine.source().pressure();
+            let wanted = Wanted {
+                end: state.end,
+                request: !state.asked.is_empty(),
+                held_output: state.held_output,
+                dirty: pressure.dirty,
+                pager: pressure.wants_checkpoint,
+                free: self.engine.durable().free(),
+                paused: state.paused,
+            };
+            let now = self.clock.now();
+            match self.schedule.next(now, &wanted) {
+                Next::Now(trigger) => return Some(trigger),
+                Next::Wait(until) => {
+                    let time = until.saturating_sub(now).max(Duration::from_micros(100));
+                    state = self.shared.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// The world stands: whoever asked until now gets this checkpoint.
+    fn capture(&mut self) {
+        self.captured.append(&mut self.asked);
+        self.output_captured |= std::mem::take(&mut self.held_output);
+    }
+
+    /// Takes note of what an attempt came to and answers who waits for it. `true`: there will be no other.
+    fn conclude(&mut self, trigger: Trigger, result: Result<Outcome, CheckpointError>) -> bool {
+        let mut answers = std::mem::take(&mut self.captured);
+        let output = std::mem::take(&mut self.output_captured);
+        self.status.note(&result);
+        match result {
+            Ok(outcome) => {
+                let generation = outcome.generation();
+                match outcome {
+                    Outcome::Committed(figures) => self.history.record(figures),
+                    Outcome::Unchanged { stopped, .. } => self.history.unchanged(stopped),
+                }
+                if trigger == Trigger::Final {
+                    self.ended = Some(CheckpointError::Ended("the final checkpoint was taken".into()));
+                }
+                answers.into_iter().for_each(|answer| answer.give(Ok(generation)));
+            }
+            Err(error) => {
+                self.history.failed();
+                self.held_output |= output;
+                self.end &= trigger != Trigger::Final;
+                if error.is_final() {
+                    self.ended = Some(error.clone());
+                }
+                answers.append(&mut self.asked);
+                answers.into_iter().for_each(|answer| answer.give(Err(error.clone())));
+            }
+        }
+        self.ended.is_some()
+    }
+}
+
+/// However the thread ends, nobody waits for it any longer.
+struct EndOnDrop(Arc<Shared>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        let why = if std::thread::panicking() { "it failed by a bug" } else { "it was stopped" };
+        let mut state = self.0.lock();
+        let reason = state.ended.get_or_insert_with(|| CheckpointError::Ended(why.into())).clone();
+        let mut answers = std::mem::take(&mut state.captured);
+        answers.append(&mut state.asked);
+        answers.into_iter().for_each(|answer| answer.give(Err(reason.clone())));
+    }
+}

@@ -1,0 +1,156 @@
+//! When: pure decisions from the time and what is wanted.
+
+use crate::figures::Trigger;
+use crate::plan::Limits;
+use std::time::Duration;
+
+/// The shortest interval that may be set.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// After a failed attempt the next one waits at least so long, and at most [`MAX_RETRY`], in between for the interval.
+const MIN_RETRY: Duration = Duration::from_millis(100);
+const MAX_RETRY: Duration = Duration::from_secs(1);
+
+/// When checkpoints are taken, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// From start to start; zero: only when asked. Raised to [`MIN_INTERVAL`].
+    pub interval: Duration,
+    /// Held output brings a checkpoint forward, but not nearer than this to the start of the one before.
+    pub hasten_gap: Duration,
+    /// With more dirty bytes than this a checkpoint is taken; zero: no limit beyond what the pager asks for.
+    pub dirty_limit: u64,
+    /// With fewer free bytes than this in the store a checkpoint is taken once, to let the oldest generation go; zero: never.
+    pub free_limit: u64,
+    /// How often memory and space are looked at.
+    pub poll: Duration,
+    /// How many rounds, and how large.
+    pub limits: Limits,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            hasten_gap: Duration::from_millis(20),
+            dirty_limit: 0,
+            free_limit: 0,
+            poll: Duration::from_millis(20),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What is wanted at this moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// The final one.
+    pub end: bool,
+    /// Somebody asked.
+    pub request: bool,
+    /// Output is held.
+    pub held_output: bool,
+    /// Dirty bytes.
+    pub dirty: u64,
+    /// The pager waits for one.
+    pub pager: bool,
+    /// Free bytes in the store.
+    pub free: u64,
+    /// Only `end` and `request` count.
+    pub paused: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Take a checkpoint.
+    Now(Trigger),
+    /// Look again at this time, or when something is wanted.
+    Wait(Duration),
+}
+
+/// Decides when. All times are those of one monotonic clock.
+#[derive(Debug)]
+pub struct Schedule {
+    policy: Policy,
+    /// The start of the last attempt.
+    started: Duration,
+    /// When the interval is over.
+    due: Option<Duration>,
+    /// When a failed attempt is made again, and the free space it found.
+    retry: Option<(Duration, Option<u64>)>,
+    /// Short space has been answered by a checkpoint already.
+    space_served: bool,
+}
+
+impl Schedule {
+    /// The first interval starts `now`.
+    #[must_use]
+    pub fn new(mut policy: Policy, now: Duration) -> Self {
+        if !policy.interval.is_zero() {
+            policy.interval = policy.interval.max(MIN_INTERVAL);
+        }
+        let due = (!policy.interval.is_zero()).then(|| now + policy.interval);
+        // Far enough in the past that the first held output does not wait.
+        let started = now.saturating_sub(policy.hasten_gap);
+        Self { policy, started, due, retry: None, space_served: false }
+    }
+
+    /// What to do at `now`.
+    pub fn next(&mut self, now: Duration, wanted: &Wanted) -> Next {
+        if wanted.end {
+            return Next::Now(Trigger::Final);
+        }
+        if wanted.request {
+            return Next::Now(Trigger::Request);
+        }
+        let look = now + self.policy.poll;
+        if wanted.paused {
+            return Next::Wait(look);
+        }
+        if let Some((at, full)) = self.retry {
+            let grown = full.is_some_and(|free| wanted.free > free);
+            return if now >= at || grown { Next::Now(Trigger::Retry) } else { Next::Wait(at.min(look)) };
+        }
+        if self.due.is_some_and(|due| now >= due) {
+            return Next::Now(Trigger::Interval);
+        }
+        let gap_over = self.started + self.policy.hasten_gap;
+        if let Some(trigger) = self.pressed(wanted) {
+            return if now >= gap_over { Next::Now(trigger) } else { Next::Wait(gap_over.min(look)) };
+        }
+        Next::Wait(self.due.map_or(look, |due| due.min(look)))
+    }
+
+    fn pressed(&mut self, wanted: &Wanted) -> Option<Trigger> {
+        let Policy { dirty_limit, free_limit, .. } = self.policy;
+        self.space_served &= wanted.free < free_limit;
+        if wanted.pager || (dirty_limit > 0 && wanted.dirty > dirty_limit) {
+            Some(Trigger::DirtyMemory)
+        } else if wanted.free < free_limit && !self.space_served {
+            Some(Trigger::FreeSpace)
+        } else {
+            wanted.held_output.then_some(Trigger::HeldOutput)
+        }
+    }
+
+    /// An attempt starts.
+    pub fn started(&mut self, now: Duration, trigger: Trigger) {
+        self.started = now;
+        self.retry = None;
+        self.space_served |= trigger == Trigger::FreeSpace;
+    }
+
+    /// The attempt has ended. What was missed of the interval meanwhile is not made up for. A failed one is made again; if the store was
+    /// full, `Some(Some(free))`, as soon as it has more than `free`.
+    pub fn ended(&mut self, now: Duration, failed: Option<Option<u64>>) {
+        let interval = self.policy.interval;
+        if !interval.is_zero() {
+            let gone = now.saturating_sub(self.started).as_nanos() / interval.as_nanos();
+            let ticks = u32::try_from(gone).unwrap_or(u32::MAX - 1) + 1;
+            self.due = Some(self.started + interval.saturating_mul(ticks));
+        }
+        let pause = if interval.is_zero() { MAX_RETRY } else { interval.clamp(MIN_RETRY, MAX_RETRY) };
+        self.retry = failed.map(|full| (now + pause, full));
+    }
+}

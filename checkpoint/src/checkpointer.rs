@@ -6,11 +6,10 @@ use crate::error::CheckpointError;
 use crate::figures::{History, Trigger};
 use crate::schedule::{Next, Policy, Schedule, Wanted};
 use crate::seam::{Capture, Durable};
-use crate::status::Status;
+use crate::status::Summary;
 use crate::ticket::{Answer, Ticket};
 use crate::world::World;
 use semper_store::Generation;
-use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,11 +32,10 @@ struct State {
     held_output: bool,
     /// Whether held output is in the current attempt; wanted again if it fails.
     output_captured: bool,
-    nudged: bool,
     /// The thread takes no more checkpoints, for this reason.
     ended: Option<CheckpointError>,
     history: History,
-    status: Status,
+    status: Summary,
 }
 
 impl Shared {
@@ -61,37 +59,49 @@ impl Checkpointer {
     /// Starts the thread. The first interval starts now.
     ///
     /// # Errors
-    /// If the host gives no thread.
-    pub fn start<C, D>(capture: Arc<C>, durable: Arc<D>, world: Arc<dyn World>, policy: Policy) -> io::Result<Self>
+    /// [`CheckpointError::Start`] if the host gives no thread.
+    pub fn start<D, C>(
+        durable: Arc<D>,
+        capture: Arc<C>,
+        world: Arc<dyn World>,
+        policy: Policy,
+    ) -> Result<Arc<Self>, CheckpointError>
     where
         C: Capture + 'static,
         D: Durable + 'static,
     {
-        Self::start_with(capture, durable, world, policy, Arc::new(HostClock::default()))
+        Self::start_with(durable, capture, world, policy, Arc::new(HostClock::default()))
     }
 
     /// The same with another clock.
     ///
     /// # Errors
-    /// If the host gives no thread.
-    pub fn start_with<C, D>(
-        capture: Arc<C>,
+    /// [`CheckpointError::Start`] if the host gives no thread.
+    pub fn start_with<D, C>(
         durable: Arc<D>,
+        capture: Arc<C>,
         world: Arc<dyn World>,
         policy: Policy,
         clock: Arc<dyn Clock>,
-    ) -> io::Result<Self>
+    ) -> Result<Arc<Self>, CheckpointError>
     where
         C: Capture + 'static,
         D: Durable + 'static,
     {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         shared.lock().status.generation = durable.generation().0;
+        let told = Arc::downgrade(&shared);
+        capture.on_pressure(Box::new(move || {
+            if let Some(shared) = told.upgrade() {
+                shared.changed.notify_all();
+            }
+        }));
         let schedule = Schedule::new(policy, clock.now());
         let engine = Engine::new(capture, durable, world, Arc::clone(&clock), policy.limits);
         let mut driver = Driver { shared: Arc::clone(&shared), schedule, engine, clock };
-        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || driver.run())?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || driver.run());
+        let thread = thread.map_err(|error| CheckpointError::Start(error.to_string()))?;
+        Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
     }
 
     /// Output is held: the next checkpoint is wanted soon.
@@ -106,7 +116,7 @@ impl Checkpointer {
 
     /// Memory or space may have changed: look at once, not at the next poll.
     pub fn nudge(&self) {
-        self.shared.change(|state| state.nudged = true);
+        self.shared.changed.notify_all();
     }
 
     /// Asks for a checkpoint that contains all that happened before this call.
@@ -153,7 +163,7 @@ impl Checkpointer {
     }
 
     /// Ends the thread, after the current checkpoint if there is one, and takes no other. Whoever waits gets [`CheckpointError::Ended`].
-    pub fn stop(&self) {
+    pub fn shut_down(&self) {
         self.shared.change(|state| state.stop = true);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The thread cannot wait for itself: this is the world calling from within a checkpoint.
@@ -164,7 +174,7 @@ impl Checkpointer {
 
     /// What happened so far.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn summary(&self) -> Summary {
         let state = self.shared.lock();
         let mut status = state.status.clone();
         status.paused = state.paused;
@@ -178,7 +188,7 @@ impl Checkpointer {
 
 impl Drop for Checkpointer {
     fn drop(&mut self) {
-        self.stop();
+        self.shut_down();
     }
 }
 
@@ -199,7 +209,7 @@ impl<C: Capture, D: Durable> Driver<C, D> {
             let result = self.engine.checkpoint(trigger, &mut || shared.lock().capture());
             let failed = match &result {
                 Ok(_) => None,
-                Err(CheckpointError::Full { .. }) => Some(Some(self.engine.durable().free())),
+                Err(CheckpointError::Full { .. }) => Some(Some(self.engine.durable().free_bytes())),
                 Err(_) => Some(None),
             };
             self.schedule.ended(self.clock.now(), failed);
@@ -211,20 +221,21 @@ impl<C: Capture, D: Durable> Driver<C, D> {
 
     /// Waits until a checkpoint is to be taken; `None`: never again.
     fn wait(&mut self) -> Option<Trigger> {
-        let mut state = self.shared.lock();
         loop {
+            // Before the lock: neither must keep `hasten` waiting.
+            let (pager, dirty) = (self.engine.source().wants_checkpoint(), self.dirty());
+            let free = self.engine.durable().free_bytes();
+            let state = self.shared.lock();
             if state.stop {
                 return None;
             }
-            state.nudged = false;
-            let pressure = self.engine.source().pressure();
             let wanted = Wanted {
                 end: state.end,
                 request: !state.asked.is_empty(),
                 held_output: state.held_output,
-                dirty: pressure.dirty,
-                pager: pressure.wants_checkpoint,
-                free: self.engine.durable().free(),
+                dirty,
+                pager,
+                free,
                 paused: state.paused,
             };
             let now = self.clock.now();
@@ -232,10 +243,14 @@ impl<C: Capture, D: Durable> Driver<C, D> {
                 Next::Now(trigger) => return Some(trigger),
                 Next::Wait(until) => {
                     let time = until.saturating_sub(now).max(Duration::from_micros(100));
-                    state = self.shared.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
+                    drop(self.shared.changed.wait_timeout(state, time));
                 }
             }
         }
+    }
+
+    fn dirty(&self) -> u64 {
+        if self.schedule.policy().dirty_limit > 0 { self.engine.source().dirty_bytes() } else { 0 }
     }
 }
 

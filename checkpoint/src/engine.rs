@@ -5,10 +5,10 @@ use crate::crash::crash_point;
 use crate::error::CheckpointError;
 use crate::figures::{Figures, Trigger};
 use crate::plan::{Lessons, Limits, Plan, Step};
-use crate::seam::{Capture, Committed, Durable, PageSink, Scanned, Stage, Transaction};
+use crate::seam::{Capture, Durable, Scanned, Stage, Transaction};
 use crate::stop::{Stopped, Stops, throttled};
 use crate::world::World;
-use semper_store::Generation;
+use semper_store::{Committed, Generation};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ pub struct Engine<C: Capture, D: Durable> {
     clock: Arc<dyn Clock>,
     limits: Limits,
     lessons: Lessons,
-    /// Buffers for pages that are copied before they are written; kept from one checkpoint to the next.
-    buffers: Vec<C::Staging>,
+    /// For pages that are copied before they are written; kept from one checkpoint to the next, so that it is warm.
+    staging: C::Staging,
 }
 
 /// What one attempt knows so far.
@@ -55,10 +55,9 @@ struct Attempt<'e, C: Capture, T: Transaction> {
     world: &'e dyn World,
     clock: &'e dyn Clock,
     limits: Limits,
-    buffers: &'e mut Vec<C::Staging>,
+    staging: &'e mut C::Staging,
     commit: T,
-    /// So many of the buffers are full, in order, with so many pages together.
-    filled: usize,
+    /// Pages in `staging`.
     staged: u64,
     changed: bool,
     figures: Tally,
@@ -79,7 +78,7 @@ struct Tally {
 impl<C: Capture, D: Durable> Engine<C, D> {
     /// Takes pages from `capture` to `durable`.
     pub fn new(capture: Arc<C>, durable: Arc<D>, world: Arc<dyn World>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
-        Self { capture, durable, world, clock, limits, lessons: Lessons::default(), buffers: Vec::new() }
+        Self { capture, durable, world, clock, limits, lessons: Lessons::default(), staging: C::Staging::default() }
     }
 
     /// Where pages go.
@@ -101,6 +100,7 @@ impl<C: Capture, D: Durable> Engine<C, D> {
     pub fn checkpoint(&mut self, trigger: Trigger, at_capture: &mut dyn FnMut()) -> Result<Outcome, CheckpointError> {
         let result = self.attempt(trigger, at_capture);
         if let Err(error) = &result {
+            self.capture.clear(&mut self.staging);
             self.capture.abandon();
             self.world.failed(error);
         }
@@ -131,9 +131,8 @@ impl<C: Capture, D: Durable> Engine<C, D> {
             world: &*self.world,
             clock: &*self.clock,
             limits: self.limits,
-            buffers: &mut self.buffers,
+            staging: &mut self.staging,
             commit: self.durable.begin()?,
-            filled: 0,
             staged: 0,
             changed: false,
             figures: Tally::default(),
@@ -179,7 +178,7 @@ impl<C: Capture, D: Durable> Engine<C, D> {
             Finished::Committed(_, mut figures) => {
                 figures.total = self.clock.now() - started;
                 figures.at = self.clock.wall();
-                Outcome::Committed(figures)
+                Outcome::Committed(*figures)
             }
             Finished::Unchanged(stopped) => Outcome::Unchanged { generation: newest, stopped },
         })
@@ -201,7 +200,7 @@ enum FinalStop {
 }
 
 enum Finished {
-    Committed(Committed, Figures),
+    Committed(Committed, Box<Figures>),
     Unchanged(Duration),
 }
 
@@ -295,21 +294,14 @@ impl<C: Capture, T: Transaction> Attempt<'_, C, T> {
             self.unload()?;
             return Ok(self.capture.copy_into(scan, &mut self.commit)?);
         }
-        if self.filled == self.buffers.len() {
-            self.buffers.push(C::Staging::default());
-        }
-        self.capture.copy(scan, &mut self.buffers[self.filled])?;
-        self.filled += 1;
+        self.capture.copy(scan, self.staging)?;
         self.staged += scan.pages();
         Ok(())
     }
 
     fn unload(&mut self) -> Result<(), CheckpointError> {
-        for buffer in &mut self.buffers[..std::mem::take(&mut self.filled)] {
-            self.capture.drain(buffer, &mut self.commit as &mut dyn PageSink)?;
-        }
         self.staged = 0;
-        Ok(())
+        Ok(self.capture.drain(self.staging, self.limits.staging, &mut self.commit)?)
     }
 
     /// Writes and commits; nothing of this is in the pause.
@@ -344,6 +336,6 @@ impl<C: Capture, T: Transaction> Attempt<'_, C, T> {
             total: self.clock.now().saturating_sub(started),
             at: Duration::ZERO,
         };
-        Ok(Finished::Committed(committed, figures))
+        Ok(Finished::Committed(committed, Box::new(figures)))
     }
 }

@@ -31,6 +31,12 @@ pub enum CheckpointError {
     /// Memory could not be captured.
     #[error("memory could not be captured: {0}")]
     Capture(String),
+    /// It takes longer than the caller would wait; it may be committed yet.
+    #[error("the checkpoint is not committed after {0:?}; it goes on")]
+    TimedOut(std::time::Duration),
+    /// The host gives no thread.
+    #[error("the checkpointer cannot start: {0}")]
+    Start(String),
     /// The checkpointer has ended.
     #[error("the checkpointer has ended: {0}")]
     Ended(String),

@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapt;
 mod checkpointer;
 mod clock;
 mod crash;
@@ -42,6 +43,7 @@ mod stop;
 mod ticket;
 mod world;
 
+pub use adapt::StoreCommit;
 pub use checkpointer::Checkpointer;
 pub use clock::{Clock, HostClock};
 pub use crash::{CRASH_POINTS, CRASH_VARIABLE, crash_point};
@@ -50,9 +52,7 @@ pub use error::CheckpointError;
 pub use figures::{Figures, History, KEPT, PAUSES_KEPT, Percentiles, Totals, Trigger};
 pub use plan::Limits;
 pub use schedule::{MIN_INTERVAL, Next, Policy, Schedule, Wanted};
-pub use seam::{
-    Capture, CaptureError, Committed, Durable, PageSink, Pressure, Scanned, Stage, Transaction, WriteError,
-};
-pub use status::Status;
-pub use ticket::{Ticket, WaitError};
+pub use seam::{Capture, CaptureError, Durable, PageSink, Scanned, Stage, Transaction, WriteError};
+pub use status::Summary;
+pub use ticket::Ticket;
 pub use world::{FreezeError, Inconsistency, World};

@@ -14,10 +14,10 @@ const MAX_RETRY: Duration = Duration::from_secs(1);
 /// When checkpoints are taken, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// From start to start; zero: only when asked. Raised to [`MIN_INTERVAL`].
-    pub interval: Duration,
+    /// From start to start, at least [`MIN_INTERVAL`]. None, or zero: only when asked.
+    pub interval: Option<Duration>,
     /// Held output brings a checkpoint forward, but not nearer than this to the start of the one before.
-    pub hasten_gap: Duration,
+    pub output_gap: Duration,
     /// With more dirty bytes than this a checkpoint is taken; zero: no limit beyond what the pager asks for.
     pub dirty_limit: u64,
     /// With fewer free bytes than this in the store a checkpoint is taken once, to let the oldest generation go; zero: never.
@@ -31,8 +31,8 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            interval: Duration::from_secs(1),
-            hasten_gap: Duration::from_millis(20),
+            interval: Some(Duration::from_secs(1)),
+            output_gap: Duration::from_millis(20),
             dirty_limit: 0,
             free_limit: 0,
             poll: Duration::from_millis(20),
@@ -87,13 +87,17 @@ impl Schedule {
     /// The first interval starts `now`.
     #[must_use]
     pub fn new(mut policy: Policy, now: Duration) -> Self {
-        if !policy.interval.is_zero() {
-            policy.interval = policy.interval.max(MIN_INTERVAL);
-        }
-        let due = (!policy.interval.is_zero()).then(|| now + policy.interval);
+        policy.interval = policy.interval.filter(|time| !time.is_zero()).map(|time| time.max(MIN_INTERVAL));
+        let due = policy.interval.map(|interval| now + interval);
         // Far enough in the past that the first held output does not wait.
-        let started = now.saturating_sub(policy.hasten_gap);
+        let started = now.saturating_sub(policy.output_gap);
         Self { policy, started, due, retry: None, space_served: false }
+    }
+
+    /// The policy that it follows.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// What to do at `now`.
@@ -115,7 +119,7 @@ impl Schedule {
         if self.due.is_some_and(|due| now >= due) {
             return Next::Now(Trigger::Interval);
         }
-        let gap_over = self.started + self.policy.hasten_gap;
+        let gap_over = self.started + self.policy.output_gap;
         if let Some(trigger) = self.pressed(wanted) {
             return if now >= gap_over { Next::Now(trigger) } else { Next::Wait(gap_over.min(look)) };
         }
@@ -144,13 +148,12 @@ impl Schedule {
     /// The attempt has ended. What was missed of the interval meanwhile is not made up for. A failed one is made again; if the store was
     /// full, `Some(Some(free))`, as soon as it has more than `free`.
     pub fn ended(&mut self, now: Duration, failed: Option<Option<u64>>) {
-        let interval = self.policy.interval;
-        if !interval.is_zero() {
+        if let Some(interval) = self.policy.interval {
             let gone = now.saturating_sub(self.started).as_nanos() / interval.as_nanos();
             let ticks = u32::try_from(gone).unwrap_or(u32::MAX - 1) + 1;
             self.due = Some(self.started + interval.saturating_mul(ticks));
         }
-        let pause = if interval.is_zero() { MAX_RETRY } else { interval.clamp(MIN_RETRY, MAX_RETRY) };
+        let pause = self.policy.interval.unwrap_or(MAX_RETRY).clamp(MIN_RETRY, MAX_RETRY);
         self.retry = failed.map(|full| (now + pause, full));
     }
 }

@@ -1,32 +1,9 @@
 //! The two seams of the algorithm: where pages come from and where they go. `adapt` ties them to the pager and the store; tests
 //! put fakes there that fail on demand.
 
-use semper_store::{Generation, PageIndex, PageRange, SegmentId};
-use std::time::Duration;
+use semper_store::{Committed, Generation, PageIndex, PageRange, SegmentId};
 
-/// Whether domains run while written pages are looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// They run.
-    Live,
-    /// They are stopped.
-    Frozen,
-}
-
-/// What a successful commit did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Committed {
-    /// The generation that it made.
-    pub generation: Generation,
-    /// Pages written.
-    pub pages: u64,
-    /// Bytes written, with the tree.
-    pub bytes: u64,
-    /// Time spent in writing.
-    pub write_time: Duration,
-    /// Time spent in the two flushes.
-    pub flush_time: Duration,
-}
+pub use semper_pager::Stage;
 
 /// Why the durable side took no page or no commit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,15 +64,6 @@ pub trait Scanned {
     fn is_empty(&self) -> bool;
 }
 
-/// How near memory is to its limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pressure {
-    /// Bytes in memory known to differ from the store.
-    pub dirty: u64,
-    /// Whether the pager waits for a checkpoint to get clean pages.
-    pub wants_checkpoint: bool,
-}
-
 /// Where pages come from: the pager.
 ///
 /// Every page written since the last `scan` is in the next one, and stays marked until `committed`; `abandon` makes everything scanned since
@@ -112,7 +80,7 @@ pub trait Capture: Send + Sync {
     /// If the written pages cannot be had.
     fn scan(&self, stage: Stage) -> Result<Self::Scan, CaptureError>;
 
-    /// Copies what a scan found into a buffer, in place of what was in it.
+    /// Copies what a scan found into a buffer, after what is in it.
     ///
     /// # Errors
     /// If a page cannot be copied.
@@ -124,11 +92,14 @@ pub trait Capture: Send + Sync {
     /// If a page cannot be copied, or `sink` refuses it.
     fn copy_into(&self, scan: &Self::Scan, sink: &mut dyn PageSink) -> Result<(), CaptureError>;
 
-    /// Moves what is in the buffer into `sink`.
+    /// Moves what is in the buffer into `sink`, in the order in which it was copied; keeps memory for at most `keep` pages.
     ///
     /// # Errors
     /// If `sink` refuses it.
-    fn drain(&self, staging: &mut Self::Staging, sink: &mut dyn PageSink) -> Result<(), CaptureError>;
+    fn drain(&self, staging: &mut Self::Staging, keep: u64, sink: &mut dyn PageSink) -> Result<(), CaptureError>;
+
+    /// Forgets what is in the buffer.
+    fn clear(&self, staging: &mut Self::Staging);
 
     /// All that was scanned is durable.
     fn committed(&self);
@@ -136,8 +107,16 @@ pub trait Capture: Send + Sync {
     /// Nothing of what was scanned is durable.
     fn abandon(&self);
 
-    /// Cheap: it is polled.
-    fn pressure(&self) -> Pressure;
+    /// Whether programs wait for a checkpoint to get clean memory. Cheap: it is polled.
+    fn wants_checkpoint(&self) -> bool;
+
+    /// Bytes in memory known to differ from the store; polled if there is a limit.
+    fn dirty_bytes(&self) -> u64;
+
+    /// Wants `hook` to be called when [`Capture::wants_checkpoint`] becomes true, so that nobody waits for the next poll.
+    fn on_pressure(&self, hook: Box<dyn Fn() + Send + Sync>) {
+        let _ = hook;
+    }
 }
 
 /// A commit that is being made; dropping it gives everything back.
@@ -166,5 +145,5 @@ pub trait Durable: Send + Sync {
     fn generation(&self) -> Generation;
 
     /// Free space in bytes. Cheap: it is polled.
-    fn free(&self) -> u64;
+    fn free_bytes(&self) -> u64;
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// The state of the checkpointer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Status {
+pub struct Summary {
     /// The newest generation that was announced, or found at the start.
     pub generation: u64,
     /// Automatic checkpoints are off.
@@ -28,7 +28,7 @@ pub struct Status {
     pub last: Vec<Figures>,
 }
 
-impl Status {
+impl Summary {
     /// Takes note of an attempt; logs what is new in it.
     pub(crate) fn note(&mut self, result: &Result<Outcome, CheckpointError>) {
         match result {

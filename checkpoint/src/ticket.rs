@@ -19,17 +19,6 @@ impl Slot {
     }
 }
 
-/// Why [`Ticket::wait`] gives no generation.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WaitError {
-    /// It takes longer. The ticket stays good.
-    #[error("the checkpoint is not committed after {0:?}")]
-    TimedOut(Duration),
-    /// The checkpoint came to nothing.
-    #[error(transparent)]
-    Failed(#[from] CheckpointError),
-}
-
 /// A checkpoint that was asked for. Dropping it does not call the checkpoint off.
 pub struct Ticket(Arc<Slot>);
 
@@ -45,17 +34,17 @@ impl Ticket {
     /// Waits until the checkpoint is committed; gives its generation.
     ///
     /// # Errors
-    /// If it fails, or is not committed in time.
-    pub fn wait(&self, timeout: Duration) -> Result<Generation, WaitError> {
+    /// If it fails, or is not committed in time; the ticket stays good then.
+    pub fn wait(&self, timeout: Duration) -> Result<Generation, CheckpointError> {
         let deadline = Instant::now() + timeout;
         let mut outcome = self.0.lock();
         loop {
             if let Some(outcome) = &*outcome {
-                return outcome.clone().map_err(WaitError::Failed);
+                return outcome.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(WaitError::TimedOut(timeout));
+                return Err(CheckpointError::TimedOut(timeout));
             }
             outcome = self.0.given.wait_timeout(outcome, left).unwrap_or_else(PoisonError::into_inner).0;
         }

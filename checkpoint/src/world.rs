@@ -1,7 +1,7 @@
 //! What a checkpoint must be able to stop: the domains and the kernel, seen from below.
 
 use crate::error::CheckpointError;
-use crate::seam::Committed;
+use semper_store::Committed;
 
 /// The world could not be stopped. Whoever returns this has let go everything it had stopped already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

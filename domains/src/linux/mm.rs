@@ -174,12 +174,15 @@ impl Program {
     /// Maps fresh zeros at `start..end`, replacing what was there.
     pub(super) fn map_fresh(&mut self, start: u64, end: u64, attributes: Attributes) {
         let replaced: Vec<Vma> = self.user.vmas.overlapping(start, end).collect();
-        for v in replaced {
+        for v in &replaced {
             self.user.doom(v.start.max(start), v.end.min(end));
         }
         self.user.wipe(start, end);
         self.user.vmas.map(start, end, attributes);
-        push(&mut self.orders, start, end, attributes.protection);
+        // What is not mapped is inaccessible already: reserving addresses needs no order.
+        if attributes.protection != 0 || replaced.iter().any(|v| v.attributes.protection != 0) {
+            push(&mut self.orders, start, end, attributes.protection);
+        }
     }
 
     /// Unmaps `start..end`; its content is discarded later.

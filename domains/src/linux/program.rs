@@ -209,7 +209,12 @@ impl Program {
     /// What is wrong with the program's state, if anything.
     #[must_use]
     pub fn check(&self) -> Option<String> {
-        self.user.vmas.check().or_else(|| self.mm.check(&self.user.vmas)).or_else(|| self.process.check())
+        self.user
+            .vmas
+            .check()
+            .or_else(|| self.mm.check(&self.user.vmas))
+            .or_else(|| self.process.check())
+            .or_else(|| self.files.check())
     }
 
     /// Runs one handler in one transaction.

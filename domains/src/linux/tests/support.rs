@@ -3,9 +3,7 @@
 use crate::cpu::{BadExtendedState, Cpu, ExtendedState, Registers};
 use crate::linux::*;
 use crate::table::TableMemory;
-use semper_pager::Segment;
-use semper_store::SegmentId;
-use std::collections::BTreeMap;
+use semper_pager::{Backing, BackingError, PageIndex, Pager, PagerConfig, Segment, SegmentId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,23 +11,30 @@ use std::time::Duration;
 /// Pages of a program's memory: the window.
 pub const MEMORY_PAGES: u64 = crate::abi::WINDOW_END >> 12;
 
+/// A store that holds nothing.
+struct Nothing;
+
+impl Backing for Nothing {
+    fn read(&self, _: SegmentId, _: PageIndex, out: &mut [u8]) -> Result<(), BackingError> {
+        out.fill(0);
+        Ok(())
+    }
+}
+
 /// Segments by number.
 pub struct TestSegments {
-    pager: semper_pager::testing::Segments,
-    all: Mutex<BTreeMap<u64, Arc<Segment>>>,
+    pager: Arc<Pager>,
+    next: AtomicU64,
 }
 
 impl TestSegments {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { pager: semper_pager::testing::Segments::new(), all: Mutex::default() })
+        let pager = Pager::new(PagerConfig::default(), Arc::new(Nothing)).unwrap();
+        Arc::new(Self { pager, next: AtomicU64::new(10) })
     }
 
     pub fn make(&self, pages: u64) -> Arc<Segment> {
-        let mut all = self.all.lock().unwrap();
-        let id = all.len() as u64 + 10;
-        let segment = self.pager.create(SegmentId(id), pages);
-        all.insert(id, Arc::clone(&segment));
-        segment
+        self.pager.create_segment(SegmentId(self.next.fetch_add(1, Ordering::SeqCst)), pages).unwrap()
     }
 }
 
@@ -40,10 +45,12 @@ impl Segments for TestSegments {
 
     fn open(&self, id: SegmentId) -> Result<Arc<Segment>, SegmentError> {
         let missing = || SegmentError { what: format!("open {id}"), reason: "there is none".into() };
-        self.all.lock().unwrap().get(&id.0).cloned().ok_or_else(missing)
+        self.pager.segment(id).ok_or_else(missing)
     }
 
-    fn remove(&self, _: SegmentId) {}
+    fn remove(&self, id: SegmentId) {
+        self.pager.remove_segment(id);
+    }
 
     fn room_for(&self, _: u64) -> bool {
         true

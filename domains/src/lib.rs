@@ -1,7 +1,16 @@
 //! Domains: isolated programs whose memory, registers and kernel state are pages of the store.
+//!
+//! * [`table`]: records in pages under undo-logged transactions: the form of all kernel state.
+//! * [`platform`]: processes as caches of domains; registers as pages.
+//! * [`kernel`]: who there is; serving, stopping and ending domains.
+//! * [`linux`]: the personality that lets unmodified Linux programs be domains.
+//! * [`console`]: their streams to the outside.
 
+pub mod console;
 pub mod cpu;
+pub mod kernel;
 pub mod linux;
+pub mod platform;
 pub mod table;
 
 /// What the stub and the kernel agree on.

@@ -80,7 +80,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Opens (or makes) the store and goes on with everything in it. `console` gives each domain that comes back its descriptors.
+    /// Opens (or makes) the store and goes on with everything in it. `console` gives each domain that comes back, by its name, its descriptors.
     ///
     /// # Errors
     /// [`RuntimeError`]: the store is in use, damaged, foreign, of another version, or the machine lacks something.
@@ -88,7 +88,7 @@ impl Runtime {
         dir: &Path,
         how: Start,
         options: &Options,
-        console: impl FnMut() -> std::io::Result<ConsoleFds>,
+        console: impl FnMut(&str) -> std::io::Result<ConsoleFds>,
     ) -> Result<Arc<Self>, RuntimeError> {
         let store = Arc::new(open_store(dir, how)?);
         for reason in &store.recovery().fallen_back {
@@ -114,7 +114,7 @@ impl Runtime {
             options: options.clone(),
         });
         let mut console = console;
-        runtime.kernel.bring_back(|_| console())?;
+        runtime.kernel.bring_back(|record| console(&record.name()))?;
         Ok(runtime)
     }
 

@@ -35,6 +35,10 @@ impl World {
 }
 
 impl semper_checkpoint::World for World {
+    fn idle(&self) -> bool {
+        self.kernel.idle()
+    }
+
     fn before_capture(&self) {
         self.kernel.before_capture();
     }

@@ -12,7 +12,7 @@ mod input;
 mod mark;
 mod output;
 
-pub use output::Releaser;
+pub use output::{OutputStream, Releaser};
 
 use crate::kernel::bell::Bell;
 use crate::kernel::objects::FileIdentity;

@@ -72,6 +72,12 @@ impl CaptureState {
 }
 
 impl Kernel {
+    /// Whether every domain waits and has waited since the last capture: a freeze would change no page.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.domains().iter().all(|d| !d.touched.load(SeqCst))
+    }
+
     /// A capture begins; domains still run. What can be prepared without stopping them is.
     pub fn before_capture(&self) {
         self.capture.enter(Phase::Capturing);

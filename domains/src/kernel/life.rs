@@ -10,7 +10,7 @@ use super::server;
 use super::{Kernel, KernelError, OutputPolicy};
 use crate::abi::{CONTROL_PAGES, POSTED, WINDOW_END, WINDOW_START};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, Releaser};
-use crate::linux::{ExitStatus, Host, Program, ProgramSpec, Stream};
+use crate::linux::{self, ExitStatus, Host, Program, ProgramSpec, Stream};
 use crate::platform::PlatformError;
 use crate::platform::control::Control;
 use crate::platform::frame::Frame;
@@ -263,7 +263,8 @@ impl Kernel {
         let host = self.host(record.id, &record.name(), console, clock);
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
         let program = Program::load(host, Arc::clone(memory), Box::new(ViewMemory(view)))?;
-        memory.set_stored(&program.mapped_ranges())?;
+        // Only what the program has mapped can be in the store: everything else is fresh, and costs no fault of ours.
+        self.pager.revert_segment(memory.id(), &program.mapped_ranges())?;
         Ok(program)
     }
 
@@ -312,6 +313,10 @@ impl Kernel {
     /// Output has left: the program's state says so from the next commit on.
     fn released(&self, id: u64, released: [u64; 2]) {
         let Some(domain) = self.domain(id) else { return };
+        if self.is_closing() {
+            // The world stands as it was committed last; the mark beside the store tells what has left.
+            return;
+        }
         {
             let _pass = self.gate.enter();
             let mut program = domain.program();
@@ -340,11 +345,10 @@ impl Kernel {
         process.set_attachment(domain.memory.attach(space)?);
         let orders = {
             let program = domain.program();
-            let identity = program.identity();
-            control.set_pid(identity.pid);
-            control.set_parent(identity.parent);
-            control.set_uid(identity.uid);
-            control.set_gid(identity.gid);
+            control.set_pid(linux::PID);
+            control.set_parent(linux::PARENT);
+            control.set_uid(linux::UID);
+            control.set_gid(linux::UID);
             program.protection_orders()
         };
         control.set_quick(1);

@@ -211,8 +211,11 @@ impl Kernel {
     /// The runtime ends: every process is dropped, nothing is served any more, waiters return.
     pub fn close(&self) {
         self.closing.store(true, SeqCst);
-        for domain in self.domains() {
-            domain.close();
+        let domains = self.domains();
+        domains.iter().for_each(|d| d.close());
+        // After a final checkpoint the world stands: whoever waits at the gate comes through and sees that all is over.
+        self.gate.open();
+        for domain in domains {
             if let Some(releaser) = domain.releaser() {
                 releaser.drain_for(LAST_OUTPUT_PATIENCE);
                 releaser.close();
@@ -224,6 +227,10 @@ impl Kernel {
         // Whoever looks at `closing` under the lock has either seen it or is woken.
         drop(self.domains.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(SeqCst)
     }
 
     /// Spins before sleeping: only while there are cores to spare.

@@ -2,7 +2,7 @@
 
 use super::Kernel;
 use super::domain::Domain;
-use crate::abi::{CAUSE_READY, CONTROL_PAGES, FREEZE_SIGNAL, GO, MAX_ORDERS, RUNNING};
+use crate::abi::{CAUSE_READY, FREEZE_SIGNAL, GO, MAX_ORDERS, RUNNING};
 use crate::cpu::Cpu;
 use crate::linux::{ExitStatus, Fault, Outcome, Wait};
 use crate::platform::PlatformError;
@@ -243,11 +243,10 @@ impl Kernel {
         let record = record.ok_or_else(|| super::KernelError::Refused("the domain has no record".into()))?;
         let mut program = domain.program();
         for (segment, pages) in self.segments_of(domain.id) {
-            let stored = if segment == domain.memory.id() { vec![] } else { vec![PageRange::between(0, pages)] };
-            self.pager.revert_segment(segment, &stored)?;
+            if segment != domain.memory.id() && self.pager.segment(segment).is_some() {
+                self.pager.revert_segment(segment, &[PageRange::between(0, pages)])?;
+            }
         }
-        // The control pages are mapped here: bring the old ones in before anybody looks.
-        drop(domain.control_segment.view(PageRange::between(0, CONTROL_PAGES))?);
         let state = self.open_segment(domain.id, semper_store::SegmentId(record.program), None)?;
         *program = self.load_program(&record, &domain.memory, &state, &domain.console, &domain.clock)?;
         let outputs = program.outputs();

@@ -36,7 +36,7 @@ impl Control {
     /// If the view is shorter than the control pages: a bug of the caller.
     #[must_use]
     pub fn new(view: View) -> Self {
-        assert!(view.len_bytes() >= CONTROL_PAGES * PAGE_SIZE as u64, "the view covers the control pages");
+        assert!(view.len() as u64 >= CONTROL_PAGES * PAGE_SIZE as u64, "the view covers the control pages");
         Self { view }
     }
 
@@ -45,7 +45,7 @@ impl Control {
     }
 
     fn word(&self, offset: usize) -> &AtomicU32 {
-        self.view.atomic_u32(offset as u64)
+        self.view.atomic_u32(offset)
     }
 
     /// The state word; a futex shared with the stub.
@@ -124,6 +124,16 @@ impl Control {
         self.set_order_count(u32::try_from(orders.len()).unwrap_or(0));
     }
 
+    /// Copies bytes out of the control pages.
+    pub fn read(&self, offset: u64, out: &mut [u8]) {
+        self.view.read_bytes(index(offset), out);
+    }
+
+    /// Copies bytes in.
+    pub fn write(&self, offset: u64, bytes: &[u8]) {
+        self.view.write_bytes(index(offset), bytes);
+    }
+
     /// The view, for the frame.
     #[must_use]
     pub fn view(&self) -> &View {
@@ -134,4 +144,9 @@ impl Control {
     pub fn mark_header_dirty(&self) {
         self.view.mark_dirty(PageRange::between(0, 1));
     }
+}
+
+/// Offsets within the control pages are far below 2^32; a wrong one is refused by the view.
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
 }

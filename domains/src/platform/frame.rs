@@ -68,7 +68,7 @@ impl<'a> Frame<'a> {
         context[..8].copy_from_slice(&FLAGS.to_ne_bytes());
         context[16..24].copy_from_slice(&(CONTROL + SIGNAL_STACK).to_ne_bytes());
         context[32..40].copy_from_slice(&SIGNAL_STACK_BYTES.to_ne_bytes());
-        frame.control.view().write_bytes(at, &context);
+        frame.control.write(at, &context);
         frame.store(&Registers { rip, rsp, eflags: INITIAL_FLAGS, selectors: USER_SELECTORS, ..Registers::default() });
         Ok(frame)
     }
@@ -77,15 +77,15 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub fn load(&self) -> Registers {
         let mut registers = Registers::default();
-        self.control.view().read_bytes(self.at + REGISTERS, registers.as_mut_bytes());
+        self.control.read(self.at + REGISTERS, registers.as_mut_bytes());
         registers
     }
 
     /// Writes the general registers back, and an empty signal mask.
     pub fn store(&self, registers: &Registers) {
-        let view = self.control.view();
-        view.write_bytes(self.at + REGISTERS, registers.as_bytes());
-        view.write_bytes(self.at + MASK, &[0; 8]);
+        let view = self.control;
+        view.write(self.at + REGISTERS, registers.as_bytes());
+        view.write(self.at + MASK, &[0; 8]);
     }
 
     /// Where the XSAVE area lies, if there is one and it lies on the signal stack.
@@ -97,7 +97,7 @@ impl<'a> Frame<'a> {
             return None;
         }
         let mut magic = [0u8; 8];
-        self.control.view().read_bytes(at + EXTENDED_SIZE - 4, &mut magic);
+        self.control.read(at + EXTENDED_SIZE - 4, &mut magic);
         let (magic1, size) = (u32::from_ne_bytes([magic[0], magic[1], magic[2], magic[3]]), &magic[4..8]);
         let size = u64::from(u32::from_ne_bytes([size[0], size[1], size[2], size[3]]));
         let size = if magic1 == MAGIC1 { size } else { LEGACY_BYTES };
@@ -106,7 +106,7 @@ impl<'a> Frame<'a> {
 
     fn word(&self, at: u64) -> u64 {
         let mut value = 0u64;
-        self.control.view().read_bytes(at, value.as_mut_bytes());
+        self.control.read(at, value.as_mut_bytes());
         value
     }
 
@@ -122,14 +122,14 @@ impl ExtendedState for Frame<'_> {
     fn load(&self) -> Vec<u8> {
         let Some((at, size)) = self.extended() else { return Vec::new() };
         let mut area = vec![0u8; usize::try_from(size).unwrap_or(0)];
-        self.control.view().read_bytes(at, &mut area);
+        self.control.read(at, &mut area);
         area
     }
 
     fn store(&mut self, area: &[u8]) -> Result<(), BadExtendedState> {
-        let view = self.control.view();
+        let view = self.control;
         if area.is_empty() {
-            view.write_bytes(self.at + EXTENDED, &[0; 8]);
+            view.write(self.at + EXTENDED, &[0; 8]);
             return Ok(());
         }
         // The area keeps its place if there is one; a domain that never ran has none: it goes below the stack's end.
@@ -143,8 +143,8 @@ impl ExtendedState for Frame<'_> {
         if length < LEGACY_BYTES || length > SIGNAL_STACK_BYTES / 4 || at < self.at + CONTEXT_BYTES {
             return Err(bad);
         }
-        view.write_bytes(at, area);
-        view.write_bytes(self.at + EXTENDED, (CONTROL + at).as_bytes());
+        view.write(at, area);
+        view.write(self.at + EXTENDED, (CONTROL + at).as_bytes());
         Ok(())
     }
 }

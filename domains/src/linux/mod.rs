@@ -33,7 +33,7 @@ pub use calls::Call;
 pub use errno::Errno;
 pub use host::{Clock, Console, ConsoleKind, Host, Input, SegmentError, Segments, Stream};
 pub use loader::LoadError;
-pub use process::{PARENT, PID, UID};
+pub use process::{Identity, PARENT, PID, UID};
 pub use program::{Program, ProgramSpec, Start};
 pub use state::State;
 pub use user::{CHUNK, MAX_RW, UserMemory};

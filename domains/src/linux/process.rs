@@ -17,6 +17,19 @@ pub const PARENT: u32 = 1;
 /// User and group.
 pub const UID: u32 = 1000;
 
+/// The numbers by which a program knows itself; the stub answers them without asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Process.
+    pub pid: u32,
+    /// Its parent.
+    pub parent: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
 const NO_LIMIT: u64 = u64::MAX;
 const LIMITS: usize = 16;
 const RLIMIT_STACK: usize = 3;
@@ -252,6 +265,12 @@ impl Program {
     pub(super) fn end(&mut self, status: ExitStatus) -> Result<ExitStatus, Errno> {
         self.process.end(&mut self.state, status)?;
         Ok(status)
+    }
+
+    /// Who the program is to itself.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity { pid: PID, parent: PARENT, uid: UID, gid: UID }
     }
 
     /// The name that `PR_SET_NAME` gave, for `/proc/self/comm`.

@@ -57,11 +57,9 @@ impl Finding {
 /// Looks at the machine, and at `directory` as the place of a store.
 #[must_use]
 pub fn examine(directory: &Path) -> Report {
-    let findings = vec![
-        probes::processor(),
-        probes::kernel(),
-        probes::userfaultfd(),
-        probes::dirty_tracking(),
+    let mut findings = vec![probes::processor(), probes::kernel()];
+    findings.extend(probes::memory_tracking());
+    findings.extend([
         probes::seccomp(),
         probes::no_new_privs(),
         probes::fsgsbase(),
@@ -72,7 +70,7 @@ pub fn examine(directory: &Path) -> Report {
         probes::descriptors(),
         probes::memory(),
         probes::cores(),
-    ];
+    ]);
     let can_run = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
     Report { can_run, findings }
 }

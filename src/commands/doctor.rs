@@ -24,9 +24,9 @@ pub fn run(doctor: &Doctor) -> Result<ExitCode, Failure> {
                 Verdict::Missing => ("MISSING", "31"),
             };
             let mark = if colour { format!("\x1b[{paint}m{mark}\x1b[0m") } else { mark.to_owned() };
-            say(format_args!("{mark}  {:<18}{}", finding.what, finding.found));
+            say(format_args!("{mark}  {:<32}{}", finding.what, finding.found));
             if let Some(remedy) = &finding.remedy {
-                say(format_args!("{:27}-> {remedy}", ""));
+                say(format_args!("{:41}-> {remedy}", ""));
             }
         }
         say(if report.can_run {

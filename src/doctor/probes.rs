@@ -208,12 +208,13 @@ fn mebibytes(bytes: u64) -> String {
     }
 }
 
-pub(super) fn userfaultfd() -> Finding {
-    Finding::good("userfaultfd", "?")
-}
-
-pub(super) fn dirty_tracking() -> Finding {
-    Finding::good("dirty tracking", "?")
+/// What the pager needs of the kernel.
+pub(super) fn memory_tracking() -> impl Iterator<Item = Finding> {
+    semper_pager::probe().into_iter().map(|feature| match (feature.available, feature.required) {
+        (true, _) => Finding::good(feature.name, feature.note),
+        (false, false) => Finding::lesser(feature.name, "not there", feature.note),
+        (false, true) => Finding::missing(feature.name, "not there", feature.note),
+    })
 }
 
 #[cfg(test)]

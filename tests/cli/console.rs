@@ -1,0 +1,103 @@
+//! Pipes and terminals as standard input and output.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Case, Libc, Session, c_program, wait_for};
+
+/// Longer than any commit, far shorter than the interval: output that comes within it did not wait for the interval.
+const SOON: Duration = Duration::from_secs(5);
+const NEVER: &[&str] = &["--checkpoint-interval", "1h"];
+
+#[test]
+fn a_pipe_is_read_to_its_end_and_written_in_order() {
+    let Some(program) = c_program("echo_lines", Libc::Musl) else { return };
+    let input: String = (0..500).map(|number| format!("line {number}\n")).collect();
+    let native = Case { input: Some(input.clone().into_bytes()), ..Case::new(&program, &["100"]) }.native();
+    let session = Session::new();
+    let mut runtime =
+        session.run(&[], &program, &["100"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = runtime.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
+    let mut said = String::new();
+    runtime.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    writer.join().unwrap();
+    assert_eq!(wait_for(&mut runtime).code(), Some(native.code));
+    assert_eq!(said, native.stdout);
+}
+
+#[test]
+fn held_output_hastens_the_checkpoint_that_lets_it_go() {
+    let Some(program) = c_program("echo_lines", Libc::Musl) else { return };
+    let session = Session::new();
+    let mut runtime =
+        session.run(NEVER, &program, &["10"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = runtime.stdin.take().unwrap();
+    let mut lines = BufReader::new(runtime.stdout.take().unwrap()).lines();
+    for number in 1..=10 {
+        let asked = Instant::now();
+        writeln!(stdin, "question {number}").unwrap();
+        let answer = lines.next().unwrap().unwrap();
+        assert!(answer.starts_with(&format!("{number} question {number} ")), "{answer}");
+        assert!(asked.elapsed() < SOON, "the answer took {:?}", asked.elapsed());
+    }
+    drop(stdin);
+    assert_eq!(lines.next().unwrap().unwrap(), "end of input");
+    assert_eq!(wait_for(&mut runtime).code(), Some(3));
+}
+
+#[test]
+fn input_that_was_consumed_before_a_kill_is_given_again() {
+    let Some(program) = c_program("echo_lines", Libc::Musl) else { return };
+    let session = Session::new();
+    let (read, mut write) = std::io::pipe().unwrap();
+    let out = session.place().join("out");
+    let create = || File::options().create(true).append(true).open(&out).unwrap();
+    let lines: Vec<String> = (0..400).map(|number| format!("line {number}\n")).collect();
+    let mut command = session.run(&["--checkpoint-interval", "50ms"], &program, &["3000"]);
+    let mut runtime = command.stdin(read.try_clone().unwrap()).stdout(create()).spawn().unwrap();
+    session.wait_until("it runs", |_| true);
+    let mut random = crate::harness::Rng::with_seed(crate::harness::seed());
+    for part in lines.chunks(50) {
+        write.write_all(part.concat().as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(random.u64(5..120)));
+        let _ = runtime.kill();
+        runtime.wait().unwrap();
+        let mut resume = session.on_store("resume");
+        resume.args(["--checkpoint-interval", "50ms"]).stdin(read.try_clone().unwrap()).stdout(create());
+        runtime = resume.spawn().unwrap();
+    }
+    drop((read, write));
+    assert_eq!(wait_for(&mut runtime).code(), Some(3));
+    let native = Case { input: Some(lines.concat().into_bytes()), ..Case::new(&program, &["3000"]) }.native();
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), native.stdout);
+}
+
+#[test]
+fn a_terminal_feels_immediate_at_any_interval() {
+    let Some(program) = c_program("echo_lines", Libc::Musl) else { return };
+    for flags in [NEVER, &["--checkpoint-interval", "1h", "--output", "immediate"]] {
+        let session = Session::new();
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let slave = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut runtime =
+            session.run(flags, &program, &["10"]).stdin(slave()).stdout(slave()).stderr(slave()).spawn().unwrap();
+        let mut terminal = File::from(pty.master.try_clone().unwrap());
+        let mut seen = BufReader::new(terminal.try_clone().unwrap());
+        for number in 1..=5 {
+            let asked = Instant::now();
+            writeln!(terminal, "hello {number}").unwrap();
+            let mut line = String::new();
+            // The terminal echoes what was typed; the answer follows it.
+            while !line.starts_with(&format!("{number} hello")) {
+                line.clear();
+                assert!(seen.read_line(&mut line).unwrap() > 0, "the terminal was closed");
+            }
+            assert!(asked.elapsed() < SOON, "the answer took {:?}", asked.elapsed());
+        }
+        terminal.write_all(&[4]).unwrap(); // Ctrl-D
+        assert_eq!(wait_for(&mut runtime).code(), Some(3));
+    }
+}

@@ -1,0 +1,120 @@
+//! Stores that are damaged, foreign, truncated or full.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::harness::{Libc, Session, c_program, rust_program};
+
+/// A store in which a program has ended.
+fn used_store() -> Session {
+    let session = Session::new();
+    let output = session.output(&mut session.run(&[], &rust_program("std_mix"), &["20"]));
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    session
+}
+
+fn pages(session: &Session) -> File {
+    File::options().read(true).write(true).open(session.store().join("pages")).unwrap()
+}
+
+fn assert_told(session: &Session, command: &str) {
+    let output = session.output(&mut session.on_store(command));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{command} did not mind");
+    assert!(!errors.contains("panicked"), "{errors}");
+    assert!(errors.len() + output.stdout.len() > 20, "{command} says nothing");
+}
+
+#[test]
+fn what_is_no_store_is_told_by_every_command() {
+    for content in [vec![], vec![0; 1 << 20], b"SQLite format 3\0".repeat(5000), vec![0xff; 100_000]] {
+        let session = Session::new();
+        fs::create_dir(session.store()).unwrap();
+        fs::write(session.store().join("pages"), &content).unwrap();
+        for command in ["status", "check", "resume"] {
+            assert_told(&session, command);
+        }
+        assert_eq!(fs::read(session.store().join("pages")).unwrap(), content, "something was changed");
+    }
+}
+
+#[test]
+fn a_truncated_store_is_told() {
+    let session = used_store();
+    let length = pages(&session).metadata().unwrap().len();
+    for cut in [length - 1, length / 2, 8192, 4096, 100] {
+        pages(&session).set_len(cut).unwrap();
+        for command in ["check", "resume"] {
+            assert_told(&session, command);
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_anywhere_is_found_or_harmless() {
+    let session = used_store();
+    let file = pages(&session);
+    let mut random = crate::harness::Rng::with_seed(crate::harness::seed());
+    let extent = extent_of_data(&session.store().join("pages"));
+    let mut found = 0;
+    for _ in 0..40 {
+        let at = random.u64(8192..extent);
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+        let output = session.output(&mut session.on_store("check"));
+        assert!(matches!(output.status.code(), Some(0 | 1 | 121)), "at {at}: {output:?}");
+        found += u32::from(output.status.code() != Some(0));
+        file.write_all_at(&byte, at).unwrap();
+    }
+    assert!(found > 0, "no flip was found");
+    session.assert_sound();
+}
+
+#[test]
+fn one_torn_root_falls_back_and_resume_says_so() {
+    let session = used_store();
+    for root in [0u64, 4096] {
+        let mut saved = [0; 512];
+        pages(&session).read_exact_at(&mut saved, root).unwrap();
+        pages(&session).write_all_at(&[0x5a; 512], root).unwrap();
+        let output = session.output(&mut session.on_store("status"));
+        assert!(output.status.success(), "with the root at {root} torn: {output:?}");
+        pages(&session).write_all_at(&saved, root).unwrap();
+    }
+}
+
+/// The end of the last piece of the sparse file that holds data.
+fn extent_of_data(path: &Path) -> u64 {
+    let file = File::open(path).unwrap();
+    let (mut end, mut at) = (8193, 0);
+    while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
+        end = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(data)).unwrap();
+        at = end;
+    }
+    end
+}
+
+#[test]
+fn a_full_store_stalls_or_refuses_the_writer_and_growing_it_goes_on() {
+    let Some(program) = c_program("fill", Libc::Musl) else { return };
+    let session = Session::new();
+    let mut command = session.on_store("run");
+    command.args(["--size", "48M", "--checkpoint-interval", "50ms", "--"]).arg(&program).arg("200");
+    let mut runtime = session.background(&mut command);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(8);
+    while std::time::Instant::now() < deadline && runtime.0.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    match runtime.0.try_wait().unwrap() {
+        // Told that there is no memory, or ended by a fault: both are clear refusals.
+        Some(status) => assert!(matches!(status.code(), Some(9 | 135 | 139 | 137)), "{status:?}"),
+        None => {
+            let output = session.output(&mut session.on_store("stop"));
+            assert!(output.status.success(), "a full store cannot be stopped: {output:?}");
+            runtime.wait();
+        }
+    }
+    session.assert_sound();
+}

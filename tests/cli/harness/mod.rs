@@ -1,0 +1,16 @@
+//! What the end-to-end tests share: test programs, stores, and a runtime that is killed again and again.
+
+mod killing;
+mod programs;
+mod session;
+
+pub use killing::{Case, Rng, seed};
+pub use programs::{Libc, c_program, rust_program, tool};
+pub use session::{Session, semper, wait_for};
+
+/// Says by name that a test is skipped because `what` is missing; with `SEMPER_TEST_ALL=1` that is a failure.
+pub fn skip(what: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    assert!(std::env::var_os("SEMPER_TEST_ALL").is_none(), "{test}: {what} is missing, and SEMPER_TEST_ALL is set");
+    eprintln!("skipped: {test}: {what} is missing");
+}

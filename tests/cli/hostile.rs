@@ -1,0 +1,74 @@
+//! Hostile programs: they fault or are refused; the runtime and the program beside them are not touched.
+
+use std::fs::{self, File};
+use std::process::Stdio;
+
+use crate::harness::{Case, Libc, Session, c_program, rust_program, wait_for};
+
+/// The attacks of `tests/programs/hostile.c`.
+const ATTACKS: &[&str] = &[
+    "jump-stub",
+    "jump-stub+0x10",
+    "jump-stub+0x1000",
+    "jump-stub+0x1234",
+    "write-stub",
+    "write-control",
+    "write-control-slowly",
+    "unmap-control",
+    "unmap-stub",
+    "unmap-all",
+    "protect-control",
+    "protect-stub",
+    "map-over",
+    "remap-control",
+    "own-frame",
+    "block-all",
+    "stack-away",
+    "signal-others",
+    "garbage",
+    "legacy-call",
+    "fs-base",
+];
+
+#[test]
+fn no_attack_reaches_the_runtime_or_the_program_beside() {
+    let Some(hostile) = c_program("hostile", Libc::Musl) else { return };
+    let victim = Case::new(rust_program("numeric"), &["100000000"]);
+    let native = victim.native();
+    let session = Session::new();
+    let out = session.place().join("victim");
+    let mut command = session.run(&["--checkpoint-interval", "50ms"], &victim.program, &["100000000"]);
+    let mut runtime = command.stdout(File::create(&out).unwrap()).stderr(Stdio::null()).spawn().unwrap();
+    session.wait_until("the victim runs", |_| true);
+    for attack in ATTACKS {
+        if runtime.try_wait().unwrap().is_some() {
+            // The victim has ended: the rest of the attacks need another.
+            break;
+        }
+        let output = session.output(&mut session.run(&["--env", "CONFINED=1", "--name", attack], &hostile, &[attack]));
+        let code = output.status.code().unwrap();
+        eprintln!("{attack}: {code}");
+        // A program that was broken by its own attack dies by a signal; one that was refused ends by itself.
+        assert!(code == 0 || code > 128, "{attack} ended with {code}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.starts_with(&format!("attack {attack}\n")), "{attack}: {said}");
+        if *attack == "signal-others" {
+            assert!(said.contains("reached 0 others"), "{said}");
+        }
+    }
+    assert_eq!(wait_for(&mut runtime).code(), Some(native.code));
+    assert_eq!(fs::read_to_string(&out).unwrap(), native.stdout);
+    session.assert_sound();
+}
+
+#[test]
+fn a_hostile_program_alone_does_not_end_the_runtime_badly() {
+    let Some(hostile) = c_program("hostile", Libc::Musl) else { return };
+    for attack in ["write-control", "jump-stub", "unmap-all", "garbage"] {
+        let session = Session::new();
+        let output = session.output(&mut session.run(&["--env", "CONFINED=1"], &hostile, &[attack]));
+        let code = output.status.code().unwrap();
+        assert!(code == 0 || code > 128, "{attack} ended with {code}: {output:?}");
+        session.assert_sound();
+    }
+}

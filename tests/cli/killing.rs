@@ -1,0 +1,117 @@
+//! Real programs under a runtime that dies again and again: what they write is what an undisturbed native run writes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::harness::{Case, Libc, Rng, c_program, rust_program, seed};
+
+/// The time from one start to the kill that follows it, at most: some kills hit the start, most hit the work.
+const GAP: Duration = Duration::from_millis(250);
+
+fn assert_unkillable(case: &Case, kills: u32) {
+    let native = case.native();
+    let mut random = Rng::with_seed(seed());
+    assert_eq!(case.killed(kills, GAP, &mut random), native);
+}
+
+fn both(name: &str) -> impl Iterator<Item = PathBuf> {
+    [Libc::Musl, Libc::Glibc].into_iter().filter_map(move |libc| c_program(name, libc))
+}
+
+#[test]
+fn a_heap_and_a_large_array_survive() {
+    for program in both("memory") {
+        assert_unkillable(&Case::new(program, &["16", "150"]), 12);
+    }
+}
+
+#[test]
+fn floating_point_state_survives() {
+    for program in both("float") {
+        assert_unkillable(&Case::new(program, &["400"]), 8);
+    }
+}
+
+#[test]
+fn vector_registers_survive() {
+    for program in both("vectors") {
+        assert_unkillable(&Case::new(program, &["150"]), 10);
+    }
+}
+
+#[test]
+fn a_deep_stack_survives() {
+    for program in both("recursion") {
+        assert_unkillable(&Case::new(program, &["20000", "250"]), 8);
+    }
+}
+
+#[test]
+fn signals_in_flight_survive() {
+    for program in both("signals") {
+        assert_unkillable(&Case::new(program, &["1500"]), 8);
+    }
+}
+
+#[test]
+fn protections_hold_after_every_restart() {
+    for program in both("guard") {
+        assert_unkillable(
+            &Case { flags: vec!["--checkpoint-interval".into(), "10ms".into()], ..Case::new(program, &[]) },
+            3,
+        );
+    }
+}
+
+#[test]
+fn files_of_the_program_go_back_with_its_memory() {
+    for program in both("files") {
+        let mut case = Case::new(program, &["150", "words.txt"]);
+        case.files = vec![("words.txt".into(), "one\ntwo\nthree\n".repeat(500).into_bytes())];
+        assert_unkillable(&case, 8);
+    }
+}
+
+#[test]
+fn sleep_goes_on_across_restarts() {
+    for program in both("sleeper") {
+        assert_unkillable(&Case::new(program, &["6", "200"]), 6);
+    }
+}
+
+#[test]
+fn a_rust_program_survives() {
+    let mut case = Case::new(rust_program("std_mix"), &["1000"]);
+    case.env = vec![("MODE".into(), "a value with spaces".into())];
+    assert_unkillable(&case, 12);
+}
+
+#[test]
+fn a_long_computation_survives() {
+    assert_unkillable(&Case::new(rust_program("numeric"), &["20000000"]), 12);
+}
+
+#[test]
+fn regular_input_is_read_once() {
+    let input: String = (0..3000).map(|number| format!("line {number}\n")).collect();
+    for program in both("echo_lines") {
+        let case = Case { input: Some(input.clone().into_bytes()), ..Case::new(program, &["20000"]) };
+        assert_unkillable(&case, 10);
+    }
+}
+
+#[test]
+fn a_working_set_larger_than_memory_survives() {
+    for program in both("memory") {
+        let mut case = Case::new(program, &["128", "60"]);
+        case.flags.extend(["--memory".into(), "32M".into()]);
+        assert_unkillable(&case, 3);
+    }
+}
+
+#[test]
+fn checkpoints_only_when_asked_lose_all_but_never_garble() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let case = Case { flags: vec!["--checkpoint-interval".into(), "0".into()], ..Case::new(program, &["4", "200"]) };
+    assert_unkillable(&case, 3);
+}

@@ -1,0 +1,220 @@
+//! stop, resume, checkpoint, status and check on a running and a resting store; two runtimes; several programs.
+
+use std::fs::{self, File};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::harness::{Case, Libc, Session, c_program, rust_program, wait_for};
+use nix::sys::signal::Signal;
+
+/// About half a minute of work natively: it is always still running.
+const ENDLESS: &[&str] = &["1000000000"];
+
+#[test]
+fn stop_ends_cleanly_and_resume_goes_on() {
+    let program = rust_program("numeric");
+    let native = Case::new(&program, &["20000000"]).native();
+    let session = Session::new();
+    let out = session.place().join("out");
+    let mut command = session.run(&["--checkpoint-interval", "0"], &program, &["20000000"]);
+    let mut runtime = command.stdout(File::create(&out).unwrap()).spawn().unwrap();
+    session.wait_until("the program works", |status| status["domains"][0]["cpu_ms"].as_u64() > Some(100));
+    let stopped = session.output(&mut session.on_store("stop"));
+    assert!(stopped.status.success(), "{stopped:?}");
+    assert_eq!(wait_for(&mut runtime).code(), Some(124));
+    assert_eq!(session.status()["live"], false);
+    assert_eq!(session.status()["domains"][0]["state"], "stopped");
+    session.assert_sound();
+    let end = fs::metadata(&out).unwrap().len();
+    assert!(native.stdout.starts_with(&fs::read_to_string(&out).unwrap()));
+    let file = File::options().append(true).open(&out).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), end);
+    let mut runtime = session.on_store("resume").stdout(file).spawn().unwrap();
+    assert_eq!(wait_for(&mut runtime).code(), Some(native.code));
+    assert_eq!(fs::read_to_string(&out).unwrap(), native.stdout);
+}
+
+#[test]
+fn sigterm_and_sigint_are_clean_stops() {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let session = Session::new();
+        let mut runtime =
+            session.background(&mut session.run(&["--checkpoint-interval", "0"], &rust_program("numeric"), ENDLESS));
+        let before =
+            session.wait_until("the program works", |status| status["domains"][0]["cpu_ms"].as_u64() > Some(50));
+        runtime.signal(signal);
+        assert_eq!(runtime.wait().code(), Some(code));
+        let after = session.status();
+        assert_eq!(after["domains"][0]["state"], "stopped");
+        let generation = |status: &serde_json::Value| status["store"]["generation"].as_u64().unwrap();
+        assert!(generation(&after) > generation(&before), "no final checkpoint was taken");
+        session.assert_sound();
+    }
+}
+
+#[test]
+fn an_exit_status_survives_restarts() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let session = Session::new();
+    let output = session.output(&mut session.run(&[], &program, &["1", "3"]));
+    assert_eq!(output.status.code(), Some(7));
+    for _ in 0..2 {
+        let output = session.output(&mut session.on_store("resume"));
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+        assert!(output.stdout.is_empty(), "output was shown again");
+    }
+    assert_eq!(session.status()["domains"][0]["exit_code"], 7);
+}
+
+#[test]
+fn checkpoint_prints_the_generation_that_it_committed() {
+    let session = Session::new();
+    let _runtime =
+        session.background(&mut session.run(&["--checkpoint-interval", "0"], &rust_program("numeric"), ENDLESS));
+    session.wait_until("the program works", |status| status["domains"][0]["cpu_ms"].as_u64() > Some(50));
+    let mut last = 0;
+    for _ in 0..3 {
+        let output = session.output(&mut session.on_store("checkpoint"));
+        assert!(output.status.success(), "{output:?}");
+        let generation: u64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+        assert!(generation > last);
+        assert_eq!(session.status()["store"]["generation"], generation);
+        last = generation;
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+#[test]
+fn commands_on_what_does_not_run_say_so() {
+    let session = Session::new();
+    for command in ["checkpoint", "stop", "status", "check", "resume"] {
+        let output = session.output(&mut session.on_store(command));
+        assert_eq!(output.status.code(), Some(121), "{command}: {output:?}");
+    }
+    let output = session.output(&mut session.run(&[], &rust_program("std_mix"), &["1"]));
+    assert_eq!(output.status.code(), Some(5));
+    for command in ["checkpoint", "stop"] {
+        let output = session.output(&mut session.on_store(command));
+        assert_eq!(output.status.code(), Some(123), "{command}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("semper resume"), "no hint: {output:?}");
+    }
+}
+
+#[test]
+fn a_second_runtime_is_refused_and_the_first_goes_on() {
+    let session = Session::new();
+    let mut runtime = session.background(&mut session.run(&[], &rust_program("numeric"), ENDLESS));
+    session.wait_until("it runs", |_| true);
+    let output = session.output(&mut session.on_store("resume"));
+    assert_eq!(output.status.code(), Some(120), "{output:?}");
+    assert!(runtime.0.try_wait().unwrap().is_none());
+    // The lock refuses too, without the socket.
+    fs::remove_file(session.store().join("control")).unwrap();
+    let output = session.output(&mut session.on_store("resume"));
+    assert_eq!(output.status.code(), Some(120), "{output:?}");
+}
+
+#[test]
+fn check_runs_beside_a_live_runtime() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let session = Session::new();
+    let _runtime =
+        session.background(&mut session.run(&["--checkpoint-interval", "10ms"], &program, &["32", "100000"]));
+    session.wait_until("it commits", |status| status["store"]["generation"].as_u64() > Some(3));
+    for _ in 0..5 {
+        session.assert_sound();
+    }
+}
+
+#[test]
+fn programs_run_side_by_side_and_each_client_gets_its_own_status() {
+    let Some(memory) = c_program("memory", Libc::Musl) else { return };
+    let (first, second) = (Case::new(rust_program("numeric"), &["20000000"]), Case::new(memory, &["4", "200"]));
+    let session = Session::new();
+    let out = session.place().join("first");
+    let mut command = session.run(&["--name", "first"], &first.program, &["20000000"]);
+    let mut runtime = command.stdout(File::create(&out).unwrap()).spawn().unwrap();
+    session.wait_until("it runs", |_| true);
+    let output = session.output(&mut session.run(&["--name", "second"], &second.program, &["4", "200"]));
+    let native = second.native();
+    assert_eq!(output.status.code(), Some(native.code));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), native.stdout);
+    let names: Vec<_> = session.status()["domains"].as_array().unwrap().iter().map(|d| d["name"].clone()).collect();
+    assert_eq!(names, ["first", "second"]);
+    let native = first.native();
+    assert_eq!(wait_for(&mut runtime).code(), Some(native.code));
+    assert_eq!(fs::read_to_string(&out).unwrap(), native.stdout);
+}
+
+#[test]
+fn several_programs_survive_kills_together() {
+    let Some(memory) = c_program("memory", Libc::Musl) else { return };
+    let cases = [("one", Case::new(rust_program("numeric"), &["25000000"])), ("two", Case::new(memory, &["8", "400"]))];
+    let session = Session::new();
+    let out = |name: &str| session.place().join(format!("out-{name}"));
+    let start = |name: &str, case: &Case| {
+        let args: Vec<&str> = case.args.iter().map(String::as_str).collect();
+        let mut command = session.run(&["--name", name, "--checkpoint-interval", "50ms"], &case.program, &args);
+        command.stdout(File::create(out(name)).unwrap()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut runtime = start(cases[0].0, &cases[0].1);
+    session.wait_until("one runs", |_| true);
+    let mut client = start(cases[1].0, &cases[1].1);
+    session.wait_until("two runs", |status| status["domains"].as_array().unwrap().len() == 2);
+    let mut random = crate::harness::Rng::with_seed(crate::harness::seed());
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(random.u64(20..250)));
+        let _ = runtime.kill();
+        runtime.wait().unwrap();
+        let mut resume = session.on_store("resume");
+        resume.args(["--checkpoint-interval", "50ms"]);
+        for (name, _) in &cases {
+            resume.arg("--stdout").arg(format!("{name}={}", out(name).display()));
+        }
+        runtime = resume.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    }
+    let _ = client.kill();
+    let _ = client.wait();
+    wait_for(&mut runtime);
+    for (name, case) in &cases {
+        assert_eq!(fs::read_to_string(out(name)).unwrap(), case.native().stdout, "{name}");
+    }
+}
+
+#[test]
+fn a_killed_process_of_a_program_is_replaced_and_nobody_notices() {
+    let session = Session::new();
+    let program = rust_program("numeric");
+    let native = Case::new(&program, &["20000000"]).native();
+    let out = session.place().join("out");
+    let mut command = session.run(&["--checkpoint-interval", "50ms"], &program, &["20000000"]);
+    let mut runtime = command.stdout(File::create(&out).unwrap()).spawn().unwrap();
+    for _ in 0..5 {
+        let status = session.wait_until("it has a process", |status| status["domains"][0]["pid"].is_i64());
+        let pid = i32::try_from(status["domains"][0]["pid"].as_i64().unwrap()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(runtime.try_wait().unwrap().is_none(), "the runtime ended with the process of a program");
+    }
+    assert_eq!(wait_for(&mut runtime).code(), Some(native.code));
+    assert_eq!(fs::read_to_string(&out).unwrap(), native.stdout);
+}
+
+#[test]
+fn the_processes_of_programs_die_with_the_runtime() {
+    let session = Session::new();
+    let mut runtime = session.background(&mut session.run(&[], &rust_program("numeric"), ENDLESS));
+    let status = session.wait_until("it has a process", |status| status["domains"][0]["pid"].is_i64());
+    let pid = status["domains"][0]["pid"].as_i64().unwrap();
+    runtime.signal(Signal::SIGKILL);
+    runtime.wait();
+    let gone = || {
+        // A zombie that nobody has reaped is dead as well.
+        fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while !gone() {
+        assert!(std::time::Instant::now() < deadline, "process {pid} outlives its runtime");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,18 @@
+//! End to end, through the command line, as a user would.
+//!
+//! One file per subject; `harness` holds what they share. A failure prints `SEMPER_SEED=...`: set it to run the same again.
+
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+mod console;
+mod crash_points;
+mod damage;
+mod demo;
+mod doctor;
+mod hostile;
+mod killing;
+mod lifecycle;
+mod packages;
+mod run;

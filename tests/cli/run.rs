@@ -1,0 +1,149 @@
+//! `semper run`: exit statuses, arguments, environment, bad input.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
+
+use crate::harness::{Case, Libc, Session, c_program, rust_program, semper};
+
+fn assert_refused(output: &Output, code: i32, sentence: &str) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{errors}");
+    assert!(errors.contains(sentence), "`{sentence}` is not in: {errors}");
+    assert!(output.stdout.is_empty());
+}
+
+fn executable(session: &Session, name: &str, content: impl AsRef<[u8]>) -> std::path::PathBuf {
+    let path = session.file(name, content);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn the_exit_status_of_the_program_is_the_commands() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let case = Case::new(program, &["1", "3"]);
+    let outcome = case.undisturbed();
+    assert_eq!(outcome.code, 7);
+    assert_eq!(outcome, case.native());
+}
+
+#[test]
+fn death_by_a_signal_is_told_as_shells_tell_it() {
+    let Some(program) = c_program("guard", Libc::Musl) else { return };
+    let case = Case::new(program, &[]);
+    let outcome = case.undisturbed();
+    assert_eq!(outcome.code, 128 + 11);
+    assert_eq!(outcome, case.native());
+}
+
+#[test]
+fn the_environment_is_what_was_given_and_nothing_else() {
+    let session = Session::new();
+    let program = rust_program("std_mix");
+    let output = session.output(session.run(&["--env", "MODE=fast"], &program, &["1"]).env("MODE", "other"));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("MODE is Some(\"fast\")\n"));
+    let session = Session::new();
+    let output = session.output(session.run(&[], &program, &["1"]).env("MODE", "other"));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("MODE is None\n"));
+    let session = Session::new();
+    let output = session.output(session.run(&["--env", "MODE"], &program, &["1"]).env("MODE", "other"));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("MODE is Some(\"other\")\n"));
+}
+
+#[test]
+fn a_program_that_is_not_there_is_127() {
+    let session = Session::new();
+    let output = session.output(&mut session.run(&[], Path::new("/nowhere/program"), &[]));
+    assert_refused(&output, 127, "/nowhere/program");
+    let output = session.output(&mut session.run(&[], Path::new("no-such-program-on-path"), &[]));
+    assert_refused(&output, 127, "no-such-program-on-path");
+    assert!(!session.store().exists(), "a store was made for nothing");
+}
+
+#[test]
+fn what_is_no_static_x86_program_is_126() {
+    let session = Session::new();
+    let real = fs::read(rust_program("std_mix")).unwrap();
+    let text = executable(&session, "text", "#!/bin/sh\necho hello\n");
+    let mut other = real.clone();
+    other[18] = 183; // AArch64
+    let other = executable(&session, "aarch64", other);
+    let mut narrow = real.clone();
+    narrow[4] = 1; // 32 bits
+    let narrow = executable(&session, "narrow", narrow);
+    let cut = executable(&session, "cut", &real[..300]);
+    let empty = executable(&session, "empty", "");
+    for program in [text, other, narrow, cut, empty] {
+        let output = session.output(&mut session.run(&[], &program, &[]));
+        assert_refused(&output, 126, program.file_name().unwrap().to_str().unwrap());
+    }
+    let output = session.output(&mut session.run(&[], Path::new(env!("CARGO_BIN_EXE_semper")), &[]));
+    assert_refused(&output, 126, "dynamic");
+}
+
+#[test]
+fn a_file_without_execute_permission_is_126() {
+    let session = Session::new();
+    let path = session.file("plain", fs::read(rust_program("std_mix")).unwrap());
+    let output = session.output(&mut session.run(&[], &path, &[]));
+    assert_refused(&output, 126, "not executable");
+}
+
+#[test]
+fn a_file_to_import_that_is_not_there_is_named() {
+    let session = Session::new();
+    let output = session.output(&mut session.run(&["--file", "missing.txt"], &rust_program("std_mix"), &["1"]));
+    assert_refused(&output, 2, "missing.txt");
+    assert!(!session.store().exists(), "a store was made for nothing");
+}
+
+#[test]
+fn wrong_words_are_2_and_say_what_would_be_right() {
+    for (flags, sentence) in [
+        (["--checkpoint-interval", "1ms"], "10ms"),
+        (["--checkpoint-interval", "often"], "1s"),
+        (["--memory", "lots"], "256M"),
+        (["--output", "never"], "held"),
+        (["--file", ":x"], "HOST"),
+        (["--env", "=x"], "name"),
+    ] {
+        let session = Session::new();
+        let output = session.output(&mut session.run(&flags, Path::new("/bin/true"), &[]));
+        assert_refused(&output, 2, sentence);
+    }
+    assert_eq!(semper().arg("fly").output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_memory_limit_that_is_too_small_is_refused() {
+    let session = Session::new();
+    let output = session.output(&mut session.run(&["--memory", "4k"], &rust_program("std_mix"), &["1"]));
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("memory"), "{output:?}");
+}
+
+#[test]
+fn a_place_where_no_store_can_be_is_told() {
+    let session = Session::new();
+    session.file("store", "a file");
+    let output = session.output(&mut session.run(&[], &rust_program("std_mix"), &["1"]));
+    assert!(matches!(output.status.code(), Some(121 | 125)), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("store"), "{output:?}");
+
+    let session = Session::new();
+    fs::create_dir(session.store()).unwrap();
+    fs::write(session.store().join("diary"), "not a store").unwrap();
+    let output = session.output(&mut session.run(&[], &rust_program("std_mix"), &["1"]));
+    assert_refused(&output, 121, "diary");
+    assert_eq!(fs::read_dir(session.store()).unwrap().count(), 1, "something was changed");
+}
+
+#[test]
+fn a_file_system_that_cannot_be_written_is_told() {
+    // /proc takes no directories, whoever asks.
+    let output = semper().args(["run", "/proc/semper-store", "--"]).arg(rust_program("std_mix")).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/proc/semper-store"), "{output:?}");
+}

@@ -1,0 +1,86 @@
+//! A process's mapping of a segment, as the pager sees it.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, Weak};
+
+use semper_store::{PAGE_SIZE, PageIndex, PageRange};
+use userfaultfd::RegisterMode;
+
+use crate::error::Error;
+use crate::readahead::Streams;
+use crate::segment::Segment;
+use crate::sys::uffd::FaultFd;
+use crate::track::Tracker;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// Drops pages from a process's page table, without touching their content: `madvise(MADV_DONTNEED)` by the process's stub.
+pub trait Zap: Send + Sync {
+    /// Does so for pages of the segment (not addresses). Called only between the start of a scan of the frozen stage and the
+    /// thaw, so no program code runs meanwhile.
+    ///
+    /// # Errors
+    /// If it was not done, or not everywhere; nothing is evicted then.
+    fn zap(&self, ranges: &[PageRange]) -> io::Result<()>;
+}
+
+/// What a process gives so that the pager can serve and track its mapping of one segment.
+pub struct Space {
+    /// A userfaultfd made by that process (non-blocking, user mode only), the handshake not yet done.
+    pub uffd: OwnedFd,
+    /// `/proc/PID/pagemap` of that process.
+    pub pagemap: File,
+    /// The address at which page 0 of the segment lies, or would lie.
+    pub base: u64,
+    /// The addresses at which the segment is mapped, shared, as one mapping of its memfd. Protections may change later,
+    /// piece by piece; nothing may be mapped anew there.
+    pub window: Range<u64>,
+    /// How to drop pages from the page table, for eviction.
+    pub zapper: Arc<dyn Zap>,
+}
+
+/// Where a segment is in the address space of a process.
+pub(crate) struct Place {
+    pub fd: FaultFd,
+    pub pagemap: File,
+    pub base: u64,
+    /// The pages that are mapped.
+    pub window: PageRange,
+}
+
+impl Place {
+    pub(crate) fn address(&self, page: PageIndex) -> u64 {
+        self.base + page.0 * PAGE
+    }
+
+    pub(crate) fn page(&self, address: u64) -> PageIndex {
+        PageIndex(address.saturating_sub(self.base) / PAGE)
+    }
+
+    pub(crate) fn register(&self, range: PageRange, mode: RegisterMode) -> Result<(), Error> {
+        self.fd.register(self.address(range.first), range.count * PAGE, mode).map_err(|error| Error::System {
+            what: "registering memory with userfaultfd",
+            source: io::Error::other(error),
+        })
+    }
+
+    pub(crate) fn wake(&self, page: PageIndex) {
+        self.fd.wake(self.address(page), PAGE);
+    }
+}
+
+/// A mapping being served.
+pub(crate) struct Mapping {
+    pub number: u64,
+    pub segment: Weak<Segment>,
+    pub place: Place,
+    pub tracker: Box<dyn Tracker>,
+    pub zapper: Arc<dyn Zap>,
+    pub streams: Mutex<Streams>,
+    /// The process was found dead, and its unknown writes have been accounted for.
+    pub dead: AtomicBool,
+}

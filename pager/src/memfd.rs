@@ -1,0 +1,102 @@
+//! The frames of one segment: a sparse memory file.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Whence, lseek64};
+use semper_store::{PAGE_SIZE, PageRange};
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// A memory file of whole pages; a page never written is a hole, reads as zeros and costs nothing.
+#[derive(Debug)]
+pub(crate) struct Memfd {
+    file: File,
+}
+
+fn offset(page: u64) -> i64 {
+    // Segments are limited to 2^40 pages, so offsets to 2^52.
+    (page * PAGE).cast_signed()
+}
+
+impl Memfd {
+    pub(crate) fn new(name: &str, pages: u64) -> io::Result<Self> {
+        // Data, never a program file to be exec'ed; older kernels do not know the flag.
+        let noexec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+        let fd = match memfd_create(name, MFdFlags::MFD_CLOEXEC | noexec) {
+            Err(Errno::EINVAL) => memfd_create(name, MFdFlags::MFD_CLOEXEC)?,
+            other => other?,
+        };
+        let file = File::from(fd);
+        file.set_len(pages * PAGE)?;
+        Ok(Self { file })
+    }
+
+    pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
+
+    pub(crate) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+
+    /// Frees the frames of a run and removes it from every page table.
+    pub(crate) fn punch(&self, range: PageRange) -> io::Result<()> {
+        if range.count == 0 {
+            return Ok(());
+        }
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let len = (range.count * PAGE).cast_signed();
+        loop {
+            match fallocate(&self.file, flags, offset(range.first.0), len) {
+                Err(Errno::EINTR) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Gives every page of a run a frame; holes become zero pages, the rest is left as it is.
+    pub(crate) fn allocate(&self, range: PageRange) -> io::Result<()> {
+        let len = (range.count * PAGE).cast_signed();
+        loop {
+            match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, offset(range.first.0), len) {
+                Err(Errno::EINTR) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Frames in use, exactly.
+    pub(crate) fn resident(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.blocks() / (PAGE / 512))
+    }
+
+    /// The first run of resident pages that starts in `range`.
+    pub(crate) fn next_data(&self, range: PageRange) -> io::Result<Option<PageRange>> {
+        if range.count == 0 {
+            return Ok(None);
+        }
+        let fd = &self.file;
+        let start = match lseek64(fd, offset(range.first.0), Whence::SeekData) {
+            Ok(at) => at.unsigned_abs() / PAGE,
+            Err(Errno::ENXIO) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        if start >= range.end() {
+            return Ok(None);
+        }
+        let end = lseek64(fd, offset(start), Whence::SeekHole)?.unsigned_abs() / PAGE;
+        Ok(Some(PageRange::between(start, end.min(range.end()))))
+    }
+}
+
+impl AsFd for Memfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

@@ -23,8 +23,8 @@ pub enum Canary {
     TrustPages,
     /// The newest root is used without a look at its tree.
     TrustRoot,
-    /// Checksums of tree nodes are not checked.
-    TrustNodes,
+    /// The free map is made from the newest generation alone.
+    WalkNewestOnly,
     /// A removed range stays.
     ForgetRemoval,
 }
@@ -39,7 +39,7 @@ impl Canary {
         Self::OneSlotOnly,
         Self::ReuseTooEarly,
         Self::TrustPages,
-        Self::TrustNodes,
+        Self::WalkNewestOnly,
         Self::ForgetRemoval,
     ];
 

@@ -1,5 +1,6 @@
 //! Rebuilding the free map: a walk over every tree that a root lists.
 
+use crate::canary::Canary;
 use crate::error::{Error, Fault};
 use crate::freemap::{FreeMap, into_runs};
 use crate::ids::PAGE_SIZE;
@@ -43,6 +44,9 @@ fn walk(shared: &Shared) -> Result<Space, Error> {
     let mut dead = Vec::new();
     let mut newer: Option<u64> = None;
     for kept in &shared.to_walk {
+        if newer.is_some() && Canary::WalkNewestOnly.planted(shared.canary) {
+            continue;
+        }
         let mut walk =
             Walk { reader: shared.reader(kept.generation), map: &mut map, fresh: Vec::new(), first: newer.is_none() };
         match (walk.tree(kept.tree, &shared.closing), newer) {

@@ -11,7 +11,7 @@ use crate::tree::{Reader, read_place};
 
 /// Children of a tree's root that are looked at when the store is opened: enough to see that the tree was written, few
 /// enough that opening takes the same time for every size.
-const LOOKED_AT: usize = 48;
+const LOOKED_AT: usize = 16;
 
 /// What opening found.
 #[derive(Debug, Clone, PartialEq, Eq)]

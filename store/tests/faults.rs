@@ -1,0 +1,135 @@
+//! A disk that refuses: what callers are told, and that the store believes no flush after a failed one.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use semper_store::sim::{Failure, SimDisk};
+use semper_store::{CreateOptions, Disk, Error, Generation, OpenOptions, PAGE_SIZE, PageIndex, SegmentId, Store};
+use std::sync::Arc;
+
+const SEGMENT: SegmentId = SegmentId(1);
+
+fn store() -> (Arc<SimDisk>, Store) {
+    let disk = SimDisk::new();
+    let options = CreateOptions { size_bytes: 16 << 20, ..CreateOptions::default() };
+    let store = Store::create_on(disk.clone(), &options).unwrap();
+    put(&store, 1).unwrap();
+    (disk, store)
+}
+
+fn put(store: &Store, fill: u8) -> Result<Generation, Error> {
+    let mut commit = store.begin()?;
+    commit.put(SEGMENT, PageIndex(0), &[fill; PAGE_SIZE])?;
+    Ok(commit.commit()?.generation)
+}
+
+fn get(store: &Store) -> u8 {
+    let mut out = [0; PAGE_SIZE];
+    store.read(SEGMENT, PageIndex(0), &mut out).unwrap();
+    out[0]
+}
+
+#[test]
+fn a_failed_flush_poisons_the_store_and_reading_goes_on() {
+    let (disk, store) = store();
+    let mut commit = store.begin().unwrap();
+    commit.put(SEGMENT, PageIndex(0), &[2; PAGE_SIZE]).unwrap();
+    // Write, drain, then the flush.
+    disk.fail_at(disk.calls() + 2, Failure::Eio);
+    let e = commit.commit().unwrap_err();
+    assert!(matches!(&e, Error::Io { .. }) && e.to_string().contains("flush"), "{e}");
+    for _ in 0..3 {
+        let e = put(&store, 3).unwrap_err();
+        assert!(matches!(e, Error::Poisoned { .. }), "{e}");
+    }
+    assert!(store.poisoned().is_some());
+    assert!(matches!(store.grow(32 << 20), Err(Error::Poisoned { .. })));
+    assert_eq!((get(&store), store.generation()), (1, Generation(1)));
+    drop(store);
+    let store = Store::open_on(disk, &OpenOptions::default()).unwrap();
+    assert_eq!(get(&store), 1);
+    put(&store, 4).unwrap();
+}
+
+#[test]
+fn a_full_host_is_told_before_anything_is_promised_and_does_not_poison() {
+    let (disk, store) = store();
+    // The write, or the wait for it.
+    for call in 0..2 {
+        disk.fail_at(disk.calls() + call, Failure::Enospc);
+        let e = put(&store, 2).unwrap_err();
+        assert!(matches!(e, Error::Full { .. }), "call {call}: {e}");
+        assert_eq!(get(&store), 1);
+    }
+    // Asked for a large extent, the host refuses; for a small one it does not.
+    let store = {
+        drop(store);
+        Store::open_on(disk.clone(), &OpenOptions::default()).unwrap()
+    };
+    drop(store.begin().unwrap());
+    disk.fail_at(disk.calls(), Failure::Enospc);
+    put(&store, 2).unwrap();
+    assert!(!disk.forget_failure(), "it was asked");
+    assert!(store.poisoned().is_none());
+    put(&store, 3).unwrap();
+    assert_eq!(get(&store), 3);
+    assert!(store.check(&mut |_| ()).is_sound());
+}
+
+#[test]
+fn a_corrupt_newest_tree_stops_commits_and_names_the_place() {
+    let (disk, store) = store();
+    let mut commit = store.begin().unwrap();
+    for i in 0..20_000 {
+        if i % 6 == 0 {
+            commit.put(SEGMENT, PageIndex(i), &[9; PAGE_SIZE]).unwrap();
+        }
+    }
+    commit.commit().unwrap();
+    drop(store);
+    // A leaf that opening does not look at: after the pages come the leaves in order, then the root.
+    let place = *disk.written_pages().last().unwrap() - 3;
+    disk.rot(place * PAGE_SIZE as u64 + 99, 1);
+    let store = Store::open_on(disk.clone(), &OpenOptions::default()).unwrap();
+    assert!(store.recovery().fallen_back.is_empty());
+    let e = store.begin().map(|_| ()).unwrap_err();
+    assert!(matches!(&e, Error::Corrupt(fault) if fault.place == place), "{e}");
+    let report = store.check(&mut |_| ());
+    assert_eq!(report.faults.iter().map(|f| f.place).collect::<Vec<_>>(), [place]);
+    drop(store);
+    let back = OpenOptions { newest: Some(Generation(1)), ..OpenOptions::default() };
+    let store = Store::open_on(disk, &back).unwrap();
+    assert_eq!(get(&store), 1);
+    put(&store, 5).unwrap();
+}
+
+#[test]
+fn commits_wait_for_each_other_and_readers_for_nobody() {
+    let (_, store) = store();
+    std::thread::scope(|scope| {
+        for t in 0..4_u64 {
+            let store = &store;
+            scope.spawn(move || {
+                for i in 0..25 {
+                    let mut commit = store.begin().unwrap();
+                    commit.put(SegmentId(10 + t), PageIndex(i), &[7; PAGE_SIZE]).unwrap();
+                    commit.commit().unwrap();
+                    let mut out = [0; PAGE_SIZE];
+                    store.read(SegmentId(10 + t), PageIndex(i), &mut out).unwrap();
+                    assert_eq!(out[0], 7);
+                }
+            });
+        }
+    });
+    assert_eq!(store.generation(), Generation(101));
+    assert!(store.check(&mut |_| ()).is_sound());
+}
+
+#[test]
+fn the_disk_is_asked_for_little_by_a_small_commit() {
+    let (disk, store) = store();
+    let before = disk.calls();
+    put(&store, 2).unwrap();
+    // Data and tree in one write; drain, flush; root, flush.
+    assert_eq!(disk.calls() - before, 5);
+    assert!(disk.len().unwrap() > 0);
+}

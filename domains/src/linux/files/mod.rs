@@ -39,6 +39,9 @@ mod records;
 mod stat;
 mod tree;
 
+#[cfg(test)]
+mod tests;
+
 pub use call_table::CALLS;
 pub use console::StreamState;
 pub use import::ImportError;

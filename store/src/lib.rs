@@ -1,4 +1,42 @@
-//! The durable pages.
+//! The durable pages: a store that never overwrites what it may still need.
+//!
+//! A store maps *(segment, page)* to 4 KiB. A [`Commit`] collects changes, streams them to free space, and makes them the
+//! newest *generation* in one step; the newest few generations stay readable. `docs/format.md` describes every byte.
+//!
+//! # The promise
+//!
+//! When [`Commit::commit`] has returned, its generation survives the loss of power at any instant, however the medium tears,
+//! reorders or loses what was not flushed. When it has not, the store is as before, or holds all of the commit; never
+//! a part. What rots is found by a checksum and named; it is never returned as data.
+//!
+//! # Invariants
+//!
+//! * A place is written only if no generation that either root slot lists refers to it (`space`).
+//! * Everything that a root refers to is flushed before the root is written (`commit`).
+//! * The checksum of a block lies in the reference to it, and covers what the block is besides what it holds (`checksum`).
+//! * Bytes from the disk become a `Node` or a `Root` only through a function that checks them (`node`, `root`).
+//! * No generation number is used twice (`root`: `highest`).
+//! * After a failed write or flush nothing is written any more (`shared`: poison). The host's file system being full is not such a
+//!   failure unless a flush reports it.
+//! * Memory is bounded: 16 MiB of nodes, 16 buffers of 1 MiB while a commit is written, one bit for each place in use, and about
+//!   70 bytes for each page of the commit under way.
+//!
+//! # What it does not do
+//!
+//! It does not cache pages (the host does), decide when to commit, or repair: it finds damage and names it.
+//!
+//! # Where things are
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | `disk`, `file`, `uring` | the narrow road to the disk |
+//! | `directory`, `open`, `recover` | which store, whose, and which generation stands |
+//! | `root`, `node`, `checksum` | the bytes |
+//! | `tree`, `cache` | reading |
+//! | `commit`, `stream`, `update` | writing |
+//! | `space`, `freemap`, `rebuild`, `reserve` | free space |
+//! | `check` | verifying everything |
+//! | `sim`, `canary` | the simulated disk and planted bugs, for tests |
 
 #![deny(unsafe_code)]
 

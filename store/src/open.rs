@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::file::{FileDisk, IoChoice, IoKind};
 use crate::ids::{Generation, PAGE_SIZE, StoreId};
 use crate::node::TreeRef;
-use crate::recover::{Found, Recovery, read_root, recover};
+use crate::recover::{Found, Recovery, read_root, recover, recover_beside};
 use crate::root::{ATTRIBUTES_LEN, BadRoot, FIRST_PLACE, Kept, MAX_KEPT, MIN_KEPT, Root, SLOT_PLACES};
 use crate::shared::Parts;
 use crate::store::Store;
@@ -144,7 +144,11 @@ fn open_locked(dir: &Path, lock: directory::Lock, options: &OpenOptions) -> Resu
 }
 
 fn finish(parts: Parts, options: &OpenOptions) -> Result<Store, Error> {
-    let found = recover(&*parts.disk, options.newest, parts.canary)?;
+    let found = if parts.read_only {
+        recover_beside(&*parts.disk)?
+    } else {
+        recover(&*parts.disk, options.newest, parts.canary)?
+    };
     let recovery = found.recovery.clone();
     for reason in &recovery.fallen_back {
         tracing::warn!("{} stands: {reason}", recovery.generation);

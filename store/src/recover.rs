@@ -8,6 +8,7 @@ use crate::ids::{Generation, PAGE_SIZE};
 use crate::root::{BadRoot, FORMAT_VERSION, Kept, Root, SLOT_PLACES};
 use crate::shared::Snapshot;
 use crate::tree::{Reader, read_place};
+use std::time::Duration;
 
 /// Children of a tree's root that are looked at when the store is opened: enough to see that the tree was written, few
 /// enough that opening takes the same time for every size.
@@ -77,6 +78,20 @@ pub(crate) fn recover(disk: &dyn Disk, limit: Option<Generation>, canary: Option
     let unsettled = candidates[0].1.generation != generation;
     let recovery = Recovery { generation: Generation(generation), fallen_back };
     Ok(Found { snapshot: Snapshot { root, slot }, recovery, to_walk, listed, unsettled })
+}
+
+/// The same, beside a runtime that may be writing a root at this moment: what is found unusable is looked at again.
+pub(crate) fn recover_beside(disk: &dyn Disk) -> Result<Found, Error> {
+    const LOOKS: u32 = 4;
+    let mut found = recover(disk, None, None);
+    for look in 1..LOOKS {
+        if found.as_ref().is_ok_and(|found| found.recovery.fallen_back.is_empty()) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(look)));
+        found = recover(disk, None, None);
+    }
+    found
 }
 
 /// The root in a slot.

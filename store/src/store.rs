@@ -7,7 +7,7 @@ use crate::ids::{Generation, MAX_SEGMENT_PAGES, PAGE_SIZE, PageIndex, SegmentId,
 use crate::node::Key;
 use crate::open::Opened;
 use crate::rebuild::rebuild;
-use crate::recover::{Recovery, recover};
+use crate::recover::{Recovery, recover_beside};
 use crate::reserve::Reservation;
 use crate::root::{ATTRIBUTES_LEN, Kept};
 use crate::shared::{Map, Shared, Snapshot};
@@ -220,7 +220,7 @@ impl Store {
         if !self.shared.read_only {
             return Ok(());
         }
-        let found = recover(&*self.shared.disk, None, None)?;
+        let found = recover_beside(&*self.shared.disk)?;
         if found.snapshot.root.id != self.shared.id {
             return Err(Error::NotAStore { reason: "another store lies here now".to_owned() });
         }

@@ -156,7 +156,7 @@ impl SimDisk {
                     0 => false,
                     1 => true,
                     2 => i == 0 || rng.one_in(2),
-                    3 => offset / PAGE_SIZE as u64 % 2 == 0,
+                    3 => (offset / PAGE_SIZE as u64).is_multiple_of(2),
                     4 => !rng.one_in(20),
                     _ => rng.one_in(3),
                 };

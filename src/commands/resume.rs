@@ -23,6 +23,11 @@ pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
             None => foreground::own_console(),
         }
     })?;
+    if runtime.status().domains.is_empty() {
+        let _ = runtime.stop();
+        let message = format!("there is no program in {shown} yet; start one: semper run {shown} -- PROGRAM");
+        return Err(Failure::new(code::NO_STORE, message));
+    }
     for (name, _) in redirects {
         tracing::warn!("--stdout {name}: no program of that name goes on in {shown}");
     }

@@ -78,6 +78,21 @@ impl FreeMap {
         chunk.bits.as_ref().is_some_and(|bits| bits[word] & bit != 0)
     }
 
+    /// How many places of `run` are free. Fast for runs that begin and end at multiples of 64.
+    pub fn free_in(&self, run: Run) -> u64 {
+        let mut free = 0;
+        let mut at = run.start;
+        while at < run.end() {
+            let len = (64 - at % 64).min(run.end() - at);
+            let mask = (u64::MAX >> (64 - len)) << (at % 64);
+            let chunk = &self.chunks[to_usize(at / CHUNK)];
+            let used = chunk.bits.as_ref().map_or(0, |bits| bits[position(at).0] & mask);
+            free += len - u64::from(used.count_ones());
+            at += len;
+        }
+        free
+    }
+
     /// Marks a place; says whether it was free.
     pub fn mark(&mut self, place: u64) -> bool {
         assert!(place < self.places, "places are checked where they come in");
@@ -184,6 +199,8 @@ mod tests {
                         }
                     }
                 }
+                let run = Run { start: at, len: end - at };
+                prop_assert_eq!(map.free_in(run), (at..end).filter(|p| !model[to_usize(*p)]).count() as u64);
                 prop_assert_eq!(map.used(), model.iter().filter(|used| **used).count() as u64);
                 let found = map.find(at, 256, len);
                 let plain = (at..places)

@@ -47,6 +47,9 @@ impl Reservation {
         if places > available {
             return Err(Error::Full { needed: places, available });
         }
+        if places > self.places {
+            self.shared.back_ahead(&mut books, others + places)?;
+        }
         books.reserved = others + places;
         (self.pages, self.places) = (pages, places);
         Ok(())

@@ -267,6 +267,17 @@ impl Shared {
         Ok(run)
     }
 
+    /// Has the host find space for all that is reserved.
+    pub fn back_ahead(&self, books: &mut Books, reserved: u64) -> Result<(), Error> {
+        let Map::Known(space) = &mut books.map else { return Ok(()) };
+        let ask = |run: Run| self.disk.preallocate(run.start * PAGE_SIZE as u64, run.len * PAGE_SIZE as u64);
+        match space.back_ahead(reserved, ask) {
+            Ok(_) => Ok(()),
+            Err((found, e)) if no_space(&e) => Err(Error::Full { needed: reserved, available: found }),
+            Err((_, e)) => Err(Error::io("find space for the store", e)),
+        }
+    }
+
     /// Frees places that no root refers to.
     pub fn release(&self, runs: impl IntoIterator<Item = Run>) {
         let mut books = self.books();

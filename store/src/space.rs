@@ -115,6 +115,24 @@ impl Space {
             .collect()
     }
 
+    /// Has the host back enough extents, lowest first, for `places` to be taken; `ask` asks it for one. Says how many free
+    /// places it has found space for.
+    pub fn back_ahead<E>(&mut self, places: u64, mut ask: impl FnMut(Run) -> Result<(), E>) -> Result<u64, (u64, E)> {
+        let mut found = 0;
+        let mut start = 0;
+        while found < places && start < self.map.places() {
+            let extent = Run { start, len: BACKING.min(self.map.places() - start) };
+            let free = self.map.free_in(extent);
+            if free > 0 && !self.backed.contains(&(start / BACKING)) {
+                ask(extent).map_err(|e| (found, e))?;
+                self.set_backed(extent);
+            }
+            found += free;
+            start += BACKING;
+        }
+        Ok(found)
+    }
+
     /// Notes that the host has backed an extent from [`Space::unbacked`].
     pub fn set_backed(&mut self, extent: Run) {
         // The last extent is cut by the end of the store, which may grow.

@@ -179,7 +179,8 @@ impl Store {
     }
 
     /// Promises space for `pages` pages and for what their tree nodes may take, before the pages get dirty. Commits may use
-    /// promised space: they are what it is promised for. Older generations that could be dropped count as free.
+    /// promised space: they are what it is promised for. Older generations that could be dropped count as free. The host's file
+    /// system is asked for the space too, once the free map is known.
     ///
     /// # Errors
     /// [`Error::Full`].

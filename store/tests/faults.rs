@@ -133,3 +133,30 @@ fn the_disk_is_asked_for_little_by_a_small_commit() {
     assert_eq!(disk.calls() - before, 5);
     assert!(disk.len().unwrap() > 0);
 }
+
+#[test]
+fn a_reservation_asks_the_host_first() {
+    let (disk, store) = store();
+    drop(store);
+    let store = Store::open_on(disk.clone(), &OpenOptions::default()).unwrap();
+    drop(store.begin().unwrap());
+    disk.fail_at(disk.calls(), Failure::Enospc);
+    let e = store.reserve(100).unwrap_err();
+    assert!(matches!(e, Error::Full { available: 0, .. }), "{e}");
+    assert_eq!(store.space().reserved, 0);
+    let mut reservation = store.reserve(100).unwrap();
+    assert!(reservation.resize(1 << 20).is_err());
+    assert_eq!(reservation.pages(), 100);
+    reservation.resize(0).unwrap();
+    assert_eq!(store.space().reserved, 0);
+}
+
+#[test]
+fn handles_go_from_thread_to_thread() {
+    fn is_send<T: Send>() {}
+    fn is_sync<T: Sync>() {}
+    is_send::<semper_store::Commit>();
+    is_send::<Store>();
+    is_sync::<Store>();
+    is_send::<semper_store::Reservation>();
+}

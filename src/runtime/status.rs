@@ -97,13 +97,17 @@ fn domain_status(record: &DomainRecord, live: bool) -> DomainStatus {
     }
 }
 
+fn seconds(time: std::time::SystemTime) -> u64 {
+    time.duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs())
+}
+
 fn store_status(dir: &Path, store: &Store) -> StoreStatus {
     let space = store.space();
     StoreStatus {
         dir: dir.display().to_string(),
         id: store.id().to_string(),
         generation: store.generation().0,
-        generations: store.generations().iter().map(|g| (g.generation.0, g.committed_at_seconds())).collect(),
+        generations: store.generations().iter().map(|g| (g.generation.0, seconds(g.committed_at))).collect(),
         total_pages: space.total,
         used_pages: space.used,
         io: store.io_kind().to_string(),
@@ -134,7 +138,7 @@ impl Runtime {
                 resident_bytes: usage.resident * 4096,
                 limit_bytes: self.options.memory,
                 tracking: format!("{:?}", self.pager.tracking()).to_lowercase(),
-                faults: usage.faults,
+                faults: usage.missing_faults + usage.minor_faults,
                 evicted: usage.evictions,
             }),
             checkpoints: Some(self.checkpointer.summary()),

@@ -23,7 +23,7 @@ mod segments;
 mod server;
 
 pub use capture::FreezeError;
-pub use life::NewProgram;
+pub use life::{ImportFile, NewProgram};
 
 use crate::console::OutputEvents;
 use crate::linux::{ExitStatus, LoadError, SegmentError};

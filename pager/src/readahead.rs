@@ -8,7 +8,7 @@ const STREAMS: usize = 8;
 const FIRST_WINDOW: u64 = 16;
 const LAST_WINDOW: u64 = 256;
 /// Pages brought around a random fault.
-const AROUND: u64 = 4;
+pub(crate) const AROUND: u64 = 4;
 
 #[derive(Clone, Copy, Default)]
 struct Stream {

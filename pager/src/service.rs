@@ -10,6 +10,7 @@ use semper_store::{PAGE_SIZE, PageIndex, PageRange};
 use crate::error::Error;
 use crate::frames::{intersect, locate, pieces};
 use crate::mapping::Mapping;
+use crate::readahead::AROUND;
 use crate::segment::{Locked, Segment};
 use crate::shared::{Counters, FaultError, Shared, lock};
 use crate::size::bytes;
@@ -113,6 +114,9 @@ impl Service {
             return Outcome::Served;
         }
         let stored = state.frames.is_stored(page);
+        // Zeros around a lone fault would only cost frames: no store is read, so nothing is saved by bringing more at once.
+        let lone = !stored && advised.count <= AROUND;
+        let most = if lone { 1 } else { most };
         let range = alike(&state, intersect(advised, mapping.place.window), page, stored, most);
         lock(&mapping.streams).served_until(advised, range.end());
         let write = write.then_some(page);

@@ -103,8 +103,15 @@ impl Runtime {
             Kernel::open(Arc::clone(&pager), fresh, dir.join("console"), options.output, Arc::clone(&around) as Arc<_>)?;
         let world = Arc::new(World::new(Arc::clone(&kernel)));
         let policy = Policy { interval: options.interval, output_gap: options.output_gap, ..Policy::default() };
+        // Before the first capture: bringing back sets up what captures look at.
+        let mut console = console;
+        let back = kernel.bring_back(|record| console(&record.name()))?;
         let checkpointer = Checkpointer::start(Arc::clone(&store), Arc::clone(&pager), world, policy)?;
         around.set_checkpointer(&checkpointer);
+        if back > 0 {
+            // Output that was written meanwhile asked nobody.
+            checkpointer.hasten();
+        }
         let runtime = Arc::new(Self {
             dir: dir.to_path_buf(),
             store,
@@ -113,8 +120,6 @@ impl Runtime {
             checkpointer,
             options: options.clone(),
         });
-        let mut console = console;
-        runtime.kernel.bring_back(|record| console(&record.name()))?;
         Ok(runtime)
     }
 

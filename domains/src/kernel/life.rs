@@ -129,6 +129,9 @@ impl Kernel {
                 .import(&file.guest, file.mode, &mut *file.content)
                 .map_err(|e| KernelError::Refused(format!("the file {guest} cannot be brought into the store: {e}")))?;
         }
+        program
+            .set_program(&new.path, &new.image, start)
+            .map_err(|e| KernelError::Refused(format!("the program's own file: {e}")))?;
         Frame::initial(&control, start.rip, start.rsp)?;
         control.set_cause(crate::abi::CAUSE_READY);
         control.state().store(POSTED, SeqCst);

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+/// How often a roll-back is tried while captures are in its way.
+const MAX_REVERTS: u32 = 100;
 const SIGKILL: u8 = 9;
 const SIGSEGV: u8 = 11;
 const SIGSYS: u32 = 31;
@@ -156,10 +158,20 @@ impl Server<'_> {
             return Ok(());
         }
         tracing::info!(domain = %domain.name, "its process died; the domain goes back to the newest generation");
-        kernel.capture.while_idle(|| {
-            let _pass = kernel.gate.enter();
-            kernel.revert(domain)
-        })
+        for _ in 0..MAX_REVERTS {
+            let result = kernel.capture.while_idle(|| {
+                let _pass = kernel.gate.enter();
+                kernel.revert(domain)
+            });
+            match result {
+                // A capture that began while all was idle: it ends, refused because of this domain, and leaves the way free.
+                Err(super::KernelError::Pager(semper_pager::Error::CaptureOpen(_))) => {
+                    let _ = kernel.surroundings.commit_now();
+                }
+                other => return other,
+            }
+        }
+        Err(super::KernelError::Refused("no moment without a capture was found to roll the domain back".into()))
     }
 
     /// One transaction: what the domain posted is served and it goes on, unless it has to wait or has ended.

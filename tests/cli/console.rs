@@ -84,6 +84,8 @@ fn a_terminal_feels_immediate_at_any_interval() {
         let slave = || Stdio::from(pty.slave.try_clone().unwrap());
         let mut runtime =
             session.run(flags, &program, &["10"]).stdin(slave()).stdout(slave()).stderr(slave()).spawn().unwrap();
+        // Once the runtime is gone, reading fails instead of waiting for ever.
+        drop(pty.slave);
         let mut terminal = File::from(pty.master.try_clone().unwrap());
         let mut seen = BufReader::new(terminal.try_clone().unwrap());
         for number in 1..=5 {

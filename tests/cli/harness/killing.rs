@@ -2,10 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::session::{Session, wait_for};
+use semper::control::Connection;
+
+use super::session::{Session, TIMEOUT, wait_for};
 
 /// The seed of this run: `SEMPER_SEED`, or a new one. Always printed, so that a failure can be run again.
 pub fn seed() -> u64 {
@@ -138,17 +140,7 @@ impl Case {
             command.stdin(self.stdin(session.place())).stdout(stdout);
             command.stderr(OpenOptions::new().append(true).open(&err).unwrap());
             let mut runtime = command.spawn().unwrap();
-            let killed = moment().is_some_and(|moment| {
-                let until = Instant::now() + moment;
-                while Instant::now() < until {
-                    if runtime.try_wait().unwrap().is_some() {
-                        return false;
-                    }
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                let _ = runtime.kill();
-                true
-            });
+            let killed = moment().is_some_and(|moment| kill_after(&mut runtime, session, life, moment));
             let status = wait_for(&mut runtime);
             let died = killed || std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
             if !died {
@@ -172,6 +164,23 @@ impl Case {
             std::io::Seek::seek(&mut stdout, std::io::SeekFrom::End(0)).unwrap();
         }
     }
+}
+
+/// Kills the runtime `moment` after it is up, in every fourth life after it was started; false if it ended before.
+fn kill_after(runtime: &mut Child, session: &Session, life: u32, moment: Duration) -> bool {
+    let mut since = Instant::now();
+    let mut up = life % 4 == 3;
+    while !up || since.elapsed() < moment {
+        if runtime.try_wait().unwrap().is_some() {
+            return false;
+        }
+        if !up && (Connection::open(&session.store()).is_ok() || since.elapsed() > TIMEOUT) {
+            (up, since) = (true, Instant::now());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ = runtime.kill();
+    true
 }
 
 /// Whether anything was committed. `status` fails on a store that was killed while it was made.

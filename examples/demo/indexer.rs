@@ -69,7 +69,7 @@ fn work(index: &Index, round: u32) {
     let files = index.names.len();
     let mut similarity = vec![0.0f64; files * files];
     let mut words: Vec<_> = index.words.iter().collect();
-    words.sort_unstable_by_key(|(word, _)| (word.len() as u32 ^ round, word.as_str()));
+    words.sort_unstable_by_key(|(word, _)| (word.len() ^ round as usize, word.as_str()));
     for (_, postings) in &words {
         let rarity = (files as f64 / postings.len() as f64).ln() + 1.0 / f64::from(round);
         for (&a, in_a) in postings.iter() {
@@ -103,7 +103,7 @@ fn work(index: &Index, round: u32) {
 fn phrases(index: &Index, round: u32) -> HashSet<String> {
     let mut by_place: HashMap<(usize, u32), &str> = HashMap::new();
     for (word, postings) in &index.words {
-        if !(word.len() as u32 + round).is_multiple_of(3) {
+        if !(word.len() + round as usize).is_multiple_of(3) {
             for (&file, positions) in postings {
                 by_place.extend(positions.iter().map(|&position| ((file, position), word.as_str())));
             }

@@ -20,7 +20,7 @@ pub const LOAD: u32 = 1;
 /// An ELF file of these headers; the bytes of segments are `offset & 0xff` counted up.
 pub fn elf(kind: u16, entry: u64, headers: &[Header]) -> Vec<u8> {
     let size = headers.iter().map(|h| h.offset + h.file).max().unwrap_or(0).max(0x1000);
-    let mut out: Vec<u8> = (0..usize::try_from(size).unwrap()).map(|i| (i & 0xff) as u8).collect();
+    let mut out: Vec<u8> = (0..size).map(|i| i.to_le_bytes()[0]).collect();
     out[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
     put(16, &kind.to_le_bytes());

@@ -67,14 +67,14 @@ fn a_handler_gets_a_frame_as_linux_builds_it_and_returning_undoes_it() {
     assert_eq!(at.eflags & 0x400, 0, "the direction flag is clear in a handler");
     assert_eq!((at.rdx, at.rsi), (at.rsp + 8, at.rsp + 312));
     assert_eq!(m.peek(at.rsi), USR1, "siginfo begins with the signal");
-    assert_eq!(m.peek(at.rsi + 8) as u32, 0, "SI_USER");
+    assert_eq!(m.peek32(at.rsi + 8), 0, "SI_USER");
     assert_eq!(m.peek(at.rsi + 16), 1000 | 1000 << 32, "sender and its user");
     assert_eq!(m.peek(at.rdx), 7, "uc_flags");
     assert_eq!(m.peek(at.rdx + 40 + 88), 0x1234, "rbx in the context");
     let fpstate = m.peek(at.rdx + 40 + 184);
     assert_eq!(fpstate % 64, 0);
     assert_eq!(m.peek(fpstate + 600), 99);
-    assert_eq!(m.peek(fpstate + 832) as u32, 0x4650_5845, "FP_XSTATE_MAGIC2");
+    assert_eq!(m.peek32(fpstate + 832), 0x4650_5845, "FP_XSTATE_MAGIC2");
     assert_eq!((m.vector.0[600], m.vector.0[512]), (0, 0), "a handler begins with fresh vector state");
     assert_eq!(m.program.signals.record.mask, bit(USR1) | bit(INT));
     m.regs.rbx = 5;
@@ -195,7 +195,7 @@ fn faults_go_to_their_handler_or_end_the_program() {
     (m.regs.trap, m.regs.error, m.regs.cr2) = (14, 6, 0xdead_0000);
     assert_eq!(m.fault(11, 0xdead_0000), Outcome::Resume);
     assert_eq!((m.regs.rip, m.regs.rdi), (HANDLER, SEGV));
-    assert_eq!((m.peek(m.regs.rsi + 8) as u32, m.peek(m.regs.rsi + 16)), (1, 0xdead_0000));
+    assert_eq!((m.peek32(m.regs.rsi + 8), m.peek(m.regs.rsi + 16)), (1, 0xdead_0000));
     let context = m.regs.rdx + 40;
     assert_eq!([m.peek(context + 152), m.peek(context + 160), m.peek(context + 176)], [6, 14, 0xdead_0000]);
     assert_eq!(m.fault(11, 0), Outcome::Ended(ExitStatus::Signal(11)), "a second one inside the handler is blocked");
@@ -224,7 +224,7 @@ fn a_stack_overflow_is_handled_on_the_alternate_stack() {
     assert_eq!(m.fault(11, 0xf_fff8), Outcome::Resume);
     assert!(m.regs.rsp > stack && m.regs.rsp < stack + 0x4000);
     m.call(SIGALTSTACK, &[0, DATA]).unwrap();
-    assert_eq!((m.peek(DATA), m.peek(DATA + 8) as u32, m.peek(DATA + 16)), (stack, 1, 0x4000));
+    assert_eq!((m.peek(DATA), m.peek32(DATA + 8), m.peek(DATA + 16)), (stack, 1, 0x4000));
     assert_eq!(m.call(SIGALTSTACK, &[DATA, 0]), Err(Errno::EPERM));
     let first = m.regs.rsp;
     assert_eq!(m.fault(11, 0), Outcome::Resume);
@@ -245,10 +245,10 @@ fn an_autodisarmed_stack_comes_back_when_the_handler_returns() {
     m.step(KILL, &[1000, USR1]);
     assert!(m.regs.rsp > stack && m.regs.rsp < stack + 0x4000);
     m.call(SIGALTSTACK, &[0, DATA]).unwrap();
-    assert_eq!(m.peek(DATA + 8) as u32, 2, "disarmed in the handler");
+    assert_eq!(m.peek32(DATA + 8), 2, "disarmed in the handler");
     leave(&mut m);
     m.call(SIGALTSTACK, &[0, DATA]).unwrap();
-    assert_eq!((m.peek(DATA), m.peek(DATA + 8) as u32), (stack, 1 << 31));
+    assert_eq!((m.peek(DATA), m.peek32(DATA + 8)), (stack, 1 << 31));
 }
 
 #[test]

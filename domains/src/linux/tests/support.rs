@@ -276,6 +276,10 @@ impl Machine {
         u64::from_le_bytes(bytes)
     }
 
+    pub fn peek32(&self, address: u64) -> u32 {
+        u32::try_from(self.peek(address) & 0xffff_ffff).unwrap()
+    }
+
     pub fn poke(&self, address: u64, value: u64) {
         self.memory.write_at(address, &value.to_le_bytes()).unwrap();
     }

@@ -26,7 +26,8 @@ struct State {
     asked: Vec<Answer>,
     /// Answered when the current attempt ends.
     captured: Vec<Answer>,
-    end: bool,
+    /// Answered by the final checkpoint and by no other; it is wanted while there are any.
+    last: Vec<Answer>,
     stop: bool,
     paused: bool,
     held_output: bool,
@@ -145,8 +146,7 @@ impl Checkpointer {
             if let Some(reason) = &state.ended {
                 return Err(reason.clone());
             }
-            state.end = true;
-            state.asked.push(answer);
+            state.last.push(answer);
         }
         self.shared.changed.notify_all();
         ticket.wait_forever()
@@ -206,7 +206,7 @@ impl<C: Capture, D: Durable> Driver<C, D> {
         while let Some(trigger) = self.wait() {
             self.schedule.started(self.clock.now(), trigger);
             let shared = Arc::clone(&self.shared);
-            let result = self.engine.checkpoint(trigger, &mut || shared.lock().capture());
+            let result = self.engine.checkpoint(trigger, &mut || shared.lock().capture(trigger));
             let failed = match &result {
                 Ok(_) => None,
                 Err(CheckpointError::Full { .. }) => Some(Some(self.engine.durable().free_bytes())),
@@ -230,7 +230,7 @@ impl<C: Capture, D: Durable> Driver<C, D> {
                 return None;
             }
             let wanted = Wanted {
-                end: state.end,
+                end: !state.last.is_empty(),
                 request: !state.asked.is_empty(),
                 held_output: state.held_output,
                 dirty,
@@ -256,8 +256,11 @@ impl<C: Capture, D: Durable> Driver<C, D> {
 
 impl State {
     /// The world stands: whoever asked until now gets this checkpoint.
-    fn capture(&mut self) {
+    fn capture(&mut self, trigger: Trigger) {
         self.captured.append(&mut self.asked);
+        if trigger == Trigger::Final {
+            self.captured.append(&mut self.last);
+        }
         self.output_captured |= std::mem::take(&mut self.held_output);
     }
 
@@ -281,11 +284,13 @@ impl State {
             Err(error) => {
                 self.history.failed();
                 self.held_output |= output;
-                self.end &= trigger != Trigger::Final;
+                answers.append(&mut self.asked);
                 if error.is_final() {
                     self.ended = Some(error.clone());
                 }
-                answers.append(&mut self.asked);
+                if trigger == Trigger::Final || error.is_final() {
+                    answers.append(&mut self.last);
+                }
                 answers.into_iter().for_each(|answer| answer.give(Err(error.clone())));
             }
         }
@@ -303,6 +308,7 @@ impl Drop for EndOnDrop {
         let reason = state.ended.get_or_insert_with(|| CheckpointError::Ended(why.into())).clone();
         let mut answers = std::mem::take(&mut state.captured);
         answers.append(&mut state.asked);
+        answers.append(&mut state.last);
         answers.into_iter().for_each(|answer| answer.give(Err(reason.clone())));
     }
 }

@@ -83,13 +83,13 @@ impl<C: Capture, D: Durable> Engine<C, D> {
 
     /// Where pages go.
     #[must_use]
-    pub fn durable(&self) -> &D {
+    pub const fn durable(&self) -> &Arc<D> {
         &self.durable
     }
 
     /// Where pages come from.
     #[must_use]
-    pub fn source(&self) -> &C {
+    pub const fn source(&self) -> &Arc<C> {
         &self.capture
     }
 

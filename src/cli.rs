@@ -68,6 +68,9 @@ pub struct RuntimeFlags {
     /// Memory that pages may take; more than that stays in the store [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
+    /// Largest size of the store, when it is created; a larger one grows an existing store [default: 64G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub size: Option<u64>,
     /// When output is shown: once the checkpoint that contains it is safe, or at once
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Output::Held)]
     pub output: Output,
@@ -93,9 +96,6 @@ pub struct Run {
     /// Name of the program in the store [default: its file name]
     #[arg(long)]
     pub name: Option<String>,
-    /// Largest size of the store, when it is created; a larger one grows an existing store [default: 64G]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub size: Option<u64>,
     /// A file to copy into the store, and its name there [default: the same name]
     #[arg(long = "file", value_name = "HOST[:GUEST]", value_parser = parse_file)]
     pub files: Vec<FileArg>,

@@ -17,7 +17,7 @@ pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
     }
     let options = foreground::options(&resume.runtime);
     let mut redirects = resume.stdout.clone();
-    let runtime = Runtime::start(&resume.store, Start::Resume, &options, |name| {
+    let runtime = Runtime::start(&resume.store, Start::Resume { size_bytes: resume.runtime.size }, &options, |name| {
         match redirects.iter().position(|(of, _)| of == name) {
             Some(at) => foreground::console_into(&redirects.swap_remove(at).1),
             None => foreground::own_console(),

@@ -14,8 +14,6 @@ use super::failure::code;
 use super::{Failure, attach, foreground};
 use crate::cli::Run;
 
-/// The size of a new store. The file is sparse: it takes what is written.
-const DEFAULT_SIZE_BYTES: u64 = 64 << 30;
 /// How long a runtime that holds the store may take to open its control socket.
 const STARTING: Duration = Duration::from_secs(5);
 
@@ -43,7 +41,8 @@ pub fn run(run: Run) -> Result<ExitCode, Failure> {
 
 fn start(run: &Run, program: &NewProgram) -> Result<(std::sync::Arc<Runtime>, u64), RuntimeError> {
     let options = foreground::options(&run.runtime);
-    let how = Start::CreateOrOpen { size_bytes: run.size.unwrap_or(DEFAULT_SIZE_BYTES) };
+    program.check()?;
+    let how = Start::CreateOrOpen { size_bytes: run.runtime.size };
     let console = foreground::own_console()
         .map_err(|source| RuntimeError::File { path: "standard input, output or error".into(), source })?;
     let runtime = Runtime::start(&run.store, how, &options, |_| foreground::own_console())?;

@@ -27,6 +27,9 @@ use world::{Around, StoreBacking, World};
 /// How long a checkpoint that somebody waits for may take before the wait is given up.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(600);
 
+/// The smallest memory limit: fewer frames than this thrash.
+const LEAST_MEMORY: u64 = 16 << 20;
+
 /// Number of a domain.
 pub type DomainId = u64;
 
@@ -62,11 +65,14 @@ impl Default for Options {
 pub enum Start {
     /// Open it, or make it with this size.
     CreateOrOpen {
-        /// Size of a new store in bytes.
-        size_bytes: u64,
+        /// Size of the store in bytes; an existing one grows to it. None: 64 GiB for a new one.
+        size_bytes: Option<u64>,
     },
     /// It has to be there.
-    Resume,
+    Resume {
+        /// Grow it to this size in bytes.
+        size_bytes: Option<u64>,
+    },
 }
 
 /// A running world.
@@ -90,6 +96,9 @@ impl Runtime {
         options: &Options,
         console: impl FnMut(&str) -> std::io::Result<ConsoleFds>,
     ) -> Result<Arc<Self>, RuntimeError> {
+        if options.memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
+            return Err(RuntimeError::Refused("the memory limit is too small: programs need at least 16M".into()));
+        }
         let store = Arc::new(open_store(dir, how)?);
         for reason in &store.recovery().fallen_back {
             tracing::warn!("{reason}");
@@ -99,9 +108,14 @@ impl Runtime {
         let pager = Pager::new(config, Arc::new(StoreBacking(Arc::clone(&store))))?;
         let around = Arc::new(Around::new(Arc::clone(&store), Arc::clone(&pager)));
         let fresh = store.generation().0 == 0;
-        let kernel =
-            Kernel::open(Arc::clone(&pager), fresh, dir.join("console"), options.output, Arc::clone(&around) as Arc<_>)?;
-        let world = Arc::new(World::new(Arc::clone(&kernel)));
+        let kernel = Kernel::open(
+            Arc::clone(&pager),
+            fresh,
+            dir.join("console"),
+            options.output,
+            Arc::clone(&around) as Arc<_>,
+        )?;
+        let world = Arc::new(World::new(Arc::clone(&kernel), Arc::clone(&store), Arc::clone(&pager)));
         let policy = Policy { interval: options.interval, output_gap: options.output_gap, ..Policy::default() };
         // Before the first capture: bringing back sets up what captures look at.
         let mut console = console;
@@ -112,14 +126,8 @@ impl Runtime {
             // Output that was written meanwhile asked nobody.
             checkpointer.hasten();
         }
-        let runtime = Arc::new(Self {
-            dir: dir.to_path_buf(),
-            store,
-            pager,
-            kernel,
-            checkpointer,
-            options: options.clone(),
-        });
+        let runtime =
+            Arc::new(Self { dir: dir.to_path_buf(), store, pager, kernel, checkpointer, options: options.clone() });
         Ok(runtime)
     }
 
@@ -170,10 +178,20 @@ fn open_store(dir: &Path, how: Start) -> Result<Store, RuntimeError> {
     let there = dir.join("pages").symlink_metadata().is_ok();
     match how {
         Start::CreateOrOpen { size_bytes } if !there => {
-            Ok(Store::create(dir, &CreateOptions { size_bytes, ..CreateOptions::default() })?)
+            let default = CreateOptions::default();
+            let size_bytes = size_bytes.unwrap_or(default.size_bytes);
+            Ok(Store::create(dir, &CreateOptions { size_bytes, ..default })?)
         }
-        Start::Resume if !there => Err(RuntimeError::NoStore(dir.to_path_buf())),
-        _ => Ok(Store::open(dir, &OpenOptions::default())?),
+        Start::Resume { .. } if !there => Err(RuntimeError::NoStore(dir.to_path_buf())),
+        Start::CreateOrOpen { size_bytes } | Start::Resume { size_bytes } => {
+            let store = Store::open(dir, &OpenOptions::default())?;
+            if let Some(size) = size_bytes
+                && size > store.space().total * 4096
+            {
+                store.grow(size)?;
+            }
+            Ok(store)
+        }
     }
 }
 

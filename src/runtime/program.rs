@@ -38,6 +38,14 @@ pub struct NewProgram {
 }
 
 impl NewProgram {
+    /// Whether the program could be run at all; reads it, makes nothing.
+    ///
+    /// # Errors
+    /// As [`super::Runtime::add`] would.
+    pub fn check(&self) -> Result<(), RuntimeError> {
+        self.clone().read().map(|_| ())
+    }
+
     /// Reads the program and opens its files.
     pub(super) fn read(self) -> Result<domains::NewProgram, RuntimeError> {
         let program = self.program;
@@ -56,6 +64,7 @@ impl NewProgram {
             return Err(refuse("it is larger than 1 GiB"));
         }
         let image = std::fs::read(&program).map_err(|source| RuntimeError::File { path: program.clone(), source })?;
+        semper_domains::linux::check_image(&image).map_err(|e| refuse(&e.to_string()))?;
         let absolute = std::path::absolute(&program).unwrap_or_else(|_| program.clone());
         let name = self.name.unwrap_or_else(|| {
             program.file_name().map_or_else(|| "program".into(), |n| n.to_string_lossy().chars().take(40).collect())

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// How long adding a program waits for the commit that contains it.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
 
+/// Frames that are always granted, so that a full store can still be stopped and resumed.
+const LEAST_FRAMES: u64 = 1024;
+
 /// Room that stays free for checkpoints and resumes, in pages, besides one copy of all that is resident.
 const SPARE_PAGES: u64 = 1024;
 
@@ -25,12 +28,24 @@ impl Backing for StoreBacking {
 /// The kernel as the checkpointer sees it.
 pub struct World {
     kernel: Arc<Kernel>,
+    store: Arc<Store>,
+    pager: Arc<Pager>,
 }
 
 impl World {
     /// Of this kernel.
-    pub fn new(kernel: Arc<Kernel>) -> Self {
-        Self { kernel }
+    pub fn new(kernel: Arc<Kernel>, store: Arc<Store>, pager: Arc<Pager>) -> Self {
+        let world = Self { kernel, store, pager };
+        world.set_quota();
+        world
+    }
+
+    /// Every frame may become dirty without anybody being asked, so there may be no more frames than the store has
+    /// room for: with less room, faults wait until a commit lets an older generation go or the store grows.
+    fn set_quota(&self) {
+        let space = self.store.space();
+        let spare = SPARE_PAGES.max(space.total / 16);
+        self.pager.set_frame_quota(Some(space.free.saturating_sub(spare).max(LEAST_FRAMES)));
     }
 }
 
@@ -60,6 +75,7 @@ impl semper_checkpoint::World for World {
     }
 
     fn committed(&self, _committed: &Committed) {
+        self.set_quota();
         self.kernel.committed();
     }
 

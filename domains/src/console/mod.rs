@@ -47,7 +47,7 @@ pub struct HostConsole {
     fds: Mutex<Option<Arc<ConsoleFds>>>,
     input: Mutex<InputSide>,
     written: [AtomicU64; 2],
-    input_ended: AtomicBool,
+    broken: AtomicBool,
     bell: Arc<Bell>,
     events: Arc<dyn OutputEvents>,
 }
@@ -64,7 +64,7 @@ impl HostConsole {
             fds: Mutex::new(None),
             input: Mutex::new(input),
             written: [AtomicU64::new(0), AtomicU64::new(0)],
-            input_ended: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             bell,
             events,
         }))
@@ -87,7 +87,7 @@ impl HostConsole {
         ];
         let fds = Arc::new(fds);
         *self.fds.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&fds));
-        self.input_ended.store(false, SeqCst);
+        self.broken.store(false, SeqCst);
         let mut input = self.input();
         if identities[0].inode == 0 {
             input.connect_stream(fds, positions[0], Arc::clone(&self.bell));
@@ -119,6 +119,18 @@ impl HostConsole {
     pub fn set_written(&self, written: [u64; 2]) {
         self.written[0].store(written[0], SeqCst);
         self.written[1].store(written[1], SeqCst);
+    }
+
+    /// The reader of the output is gone: it will never be taken.
+    pub fn set_broken(&self) {
+        self.broken.store(true, SeqCst);
+        self.bell.ring();
+    }
+
+    /// Whether the reader of the output is gone.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(SeqCst)
     }
 
     /// A commit covers input up to `position`: what is kept before it may go.

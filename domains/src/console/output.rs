@@ -154,6 +154,11 @@ impl Releaser {
             let mut progress = self.lock();
             match result {
                 Ok(n) => progress.released[stream] += n,
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    // As to a pipe without a reader: it is gone.
+                    progress.released = progress.target;
+                    self.console.set_broken();
+                }
                 Err(error) => {
                     tracing::warn!(%error, domain = self.domain, "output cannot be written; it stays in the store until a console is connected");
                     progress.failed = true;

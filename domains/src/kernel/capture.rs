@@ -195,6 +195,7 @@ impl Kernel {
             }
             domain.console.input_committed(input);
             if domain.captured_end.load(SeqCst) {
+                domain.committed_end.store(true, SeqCst);
                 domain.bell.ring();
             }
         }

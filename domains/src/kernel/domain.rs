@@ -47,6 +47,8 @@ pub struct Domain {
     pub captured: [AtomicU64; 3],
     /// The last capture contains its end.
     pub captured_end: AtomicBool,
+    /// A commit contains its end.
+    pub committed_end: AtomicBool,
     deaths: AtomicU32,
     ended: Mutex<Option<ExitStatus>>,
 }
@@ -92,6 +94,7 @@ impl Domain {
             closing: AtomicBool::new(false),
             captured: Default::default(),
             captured_end: AtomicBool::new(false),
+            committed_end: AtomicBool::new(false),
             deaths: AtomicU32::new(0),
             ended: Mutex::new(content.exit()),
         })

@@ -80,7 +80,11 @@ impl Kernel {
             let _pass = self.gate.enter();
             let id = self.new_domain_id()?;
             match self.build(id, new, fds) {
-                Ok(domain) => domain,
+                Ok(domain) => {
+                    // Before the gate opens: no capture may see its records without its control pages.
+                    self.domains.lock().unwrap_or_else(PoisonError::into_inner).insert(domain.id, Arc::clone(&domain));
+                    domain
+                }
                 Err(error) => {
                     for (segment, _) in self.segments_of(id) {
                         self.remove_segment(id, segment);
@@ -135,6 +139,7 @@ impl Kernel {
         Frame::initial(&control, start.rip, start.rsp)?;
         control.set_cause(crate::abi::CAUSE_READY);
         control.state().store(POSTED, SeqCst);
+        control.mark_header_dirty();
         let (_, wall) = self.clock.reading();
         let mut text = [0u8; NAME_BYTES];
         text[..name.len()].copy_from_slice(name.as_bytes());
@@ -212,6 +217,10 @@ impl Kernel {
         let mut back = Vec::new();
         for (at, record) in records {
             if record.state == FINISHED {
+                // Only now: until its end was committed the mark said what had left.
+                for kind in ["mark", "in"] {
+                    let _ = std::fs::remove_file(self.console_dir.join(format!("{}.{kind}", record.id)));
+                }
                 continue;
             }
             let fds = console(&record)
@@ -402,9 +411,6 @@ impl Kernel {
                 }
                 if let Err(error) = self.change_domain(domain, |record| record.state = FINISHED) {
                     tracing::error!(%error, domain = %domain.name, "the end cannot be noted");
-                }
-                for kind in ["mark", "in"] {
-                    let _ = std::fs::remove_file(self.console_dir.join(format!("{}.{kind}", domain.id)));
                 }
             }
         }

@@ -160,6 +160,17 @@ pub(super) fn load(p: &mut Program, spec: &ProgramSpec<'_>) -> Result<Start, Loa
 }
 
 /// A random number of whole pages below `bytes`.
+/// Whether a file could be loaded at all: for telling a user before anything is made.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_image(data: &[u8]) -> Result<(), LoadError> {
+    let header = header(data)?;
+    let headers = program_headers(data, header)?;
+    let base = if header.e_type.get(LE) == ET_DYN { PIE_BASE } else { 0 };
+    segments(data, headers, base).map(|_| ())
+}
+
 fn random_below(p: &Program, bytes: u64) -> u64 {
     let mut word = [0; 8];
     (p.host.random)(&mut word);

@@ -32,7 +32,7 @@ pub mod vma;
 pub use calls::Call;
 pub use errno::Errno;
 pub use host::{Clock, Console, ConsoleKind, Host, Input, SegmentError, Segments, Stream};
-pub use loader::LoadError;
+pub use loader::{LoadError, check_image};
 pub use process::{Identity, PARENT, PID, UID};
 pub use program::{Program, ProgramSpec, Start};
 pub use state::State;

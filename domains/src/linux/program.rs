@@ -18,6 +18,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+const SIGSEGV: u32 = 11;
+const SEGV_MAPERR: u32 = 1;
+const SEGV_ACCERR: u32 = 2;
+
 /// What a program is started with.
 pub struct ProgramSpec<'a> {
     /// Path under which the program sees itself (`AT_EXECFN`, `/proc/self/exe`).
@@ -158,6 +162,10 @@ impl Program {
         }
         self.fire_timers();
         self.state.begin();
+        // The whole window is one mapping to Linux, so what the program has not mapped looks protected to it.
+        let unmapped = fault.signal == SIGSEGV && self.user.vmas.find(fault.address).is_none();
+        let code = if unmapped && fault.code == SEGV_ACCERR { SEGV_MAPERR } else { fault.code };
+        let fault = Fault { code, ..fault };
         let delivered = signals::deliver_fault(self, cpu, fault);
         self.settle(cpu, delivered)
     }
@@ -314,6 +322,11 @@ impl Program {
     fn tell_unserved(&mut self, number: u64) {
         if self.told.len() < calls::NUMBERS && self.told.insert(number) {
             let name = names::of(number).unwrap_or("unknown");
+            if calls::is_probe(number) {
+                // Every libc tries these and does without.
+                tracing::debug!(program = %self.host.name, number, "the call {name} is not served; it answers ENOSYS");
+                return;
+            }
             tracing::warn!(program = %self.host.name, number, "the call {name} is not served; it answers ENOSYS");
         }
     }

@@ -13,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 /// How to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum IoChoice {
-    /// io_uring with `O_DIRECT` where both can be had, else plain writes.
+    /// For a block device io_uring with `O_DIRECT` where both can be had; for a file, where it was measured to be faster and
+    /// leaves the pages where an eviction or a resume finds them, plain writes with early write-back.
     #[default]
     Auto,
     /// io_uring with `O_DIRECT`, or an error.
@@ -62,6 +63,7 @@ impl FileDisk {
         let ring = match io {
             IoChoice::Plain => None,
             IoChoice::Uring => Some(open_ring(path)?),
+            IoChoice::Auto if !device => None,
             IoChoice::Auto => open_ring(path)
                 .inspect_err(|e| tracing::debug!("plain writes, since io_uring with O_DIRECT cannot be had: {e}"))
                 .ok(),

@@ -44,6 +44,7 @@ pub struct Scan {
     pub(crate) removed: Vec<SegmentId>,
     pub(crate) segments: Vec<SegmentScan>,
     pub(crate) pages: u64,
+    pub(crate) resident: u64,
 }
 
 #[derive(Debug)]
@@ -100,14 +101,16 @@ impl Shared {
         capture.open = true;
         let removed = std::mem::take(&mut *lock(&self.removed));
         capture.removed.extend(&removed);
-        let mut scan = Scan { stage, removed, segments: Vec::new(), pages: 0 };
+        let mut scan = Scan { stage, removed, segments: Vec::new(), pages: 0, resident: 0 };
         for segment in segments {
+            scan.resident += segment.resident().unwrap_or(0);
             let (discards, runs) = segment.lock().take();
             if !discards.is_empty() || !runs.is_empty() {
                 scan.pages += runs.iter().map(|run| run.count).sum::<u64>();
                 scan.segments.push(SegmentScan { segment, discards, runs });
             }
         }
+        self.resident_at_scan.store(scan.resident, Ordering::Relaxed);
         if stage == Stage::Frozen {
             self.pressure_told.store(false, Ordering::Relaxed);
             self.condemn();

@@ -24,7 +24,8 @@
 //! # What it does not do
 //!
 //! It writes nothing to the store (the checkpoint does), and it knows nothing of programs: who maps a segment, freezes and
-//! thaws is up to its users. `unsafe` is in `sys` (system calls) and `view` (mapped pages).
+//! thaws is up to its users. `unsafe` is in `sys` (system calls), and in `view` and `window`
+//! (mapped pages).
 
 mod attach;
 mod budget;
@@ -49,6 +50,7 @@ mod staging;
 mod sys;
 mod track;
 mod view;
+mod window;
 
 pub use attach::Attachment;
 pub use capture::{Scan, Stage};

@@ -5,18 +5,24 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use std::sync::OnceLock;
+
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Whence, lseek64};
 use semper_store::{PAGE_SIZE, PageRange};
 
+use crate::window::Window;
+
 const PAGE: u64 = PAGE_SIZE as u64;
 
 /// A memory file of whole pages; a page never written is a hole, reads as zeros and costs nothing.
-#[derive(Debug)]
 pub(crate) struct Memfd {
     file: File,
+    pages: u64,
+    /// Made at first need; none if it cannot be had.
+    window: OnceLock<Option<Window>>,
 }
 
 fn offset(page: u64) -> i64 {
@@ -27,14 +33,17 @@ fn offset(page: u64) -> i64 {
 impl Memfd {
     pub(crate) fn new(name: &str, pages: u64) -> io::Result<Self> {
         // Data, never a program file to be exec'ed; older kernels do not know the flag.
-        let noexec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-        let fd = match memfd_create(name, MFdFlags::MFD_CLOEXEC | noexec) {
-            Err(Errno::EINVAL) => memfd_create(name, MFdFlags::MFD_CLOEXEC)?,
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let fd = match memfd_create(name, flags | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL)) {
+            Err(Errno::EINVAL) => memfd_create(name, flags)?,
             other => other?,
         };
         let file = File::from(fd);
         file.set_len(pages * PAGE)?;
-        Ok(Self { file })
+        // Whoever gets the descriptor cannot make the runtime's own mappings of it end in nothing.
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok(Self { file, pages, window: OnceLock::new() })
     }
 
     pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -43,6 +52,32 @@ impl Memfd {
 
     pub(crate) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, offset)
+    }
+
+    fn window(&self) -> Option<&Window> {
+        self.window.get_or_init(|| Window::new(&self.file, self.pages)).as_ref()
+    }
+
+    /// As `read`, but faster. All pages must be in memory, and stay while this runs (else they get frames).
+    pub(crate) fn read_resident(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        match self.window() {
+            Some(window) => {
+                window.read(offset, out);
+                Ok(())
+            }
+            None => self.read(offset, out),
+        }
+    }
+
+    /// As `write`, but faster, with the same condition as `read_resident`.
+    pub(crate) fn write_resident(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        match self.window() {
+            Some(window) => {
+                window.write(offset, data);
+                Ok(())
+            }
+            None => self.write(offset, data),
+        }
     }
 
     /// Frees the frames of a run and removes it from every page table.

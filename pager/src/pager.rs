@@ -231,7 +231,7 @@ impl Pager {
     /// # Errors
     /// The first that the sink gives, or as for [`copy`](Self::copy).
     pub fn copy_into(&self, scan: &Scan, sink: &mut dyn Sink) -> Result<(), Error> {
-        Shared::copy_into(scan, sink)
+        self.shared.copy_into(scan, sink)
     }
 
     /// All that this capture scanned is durable, and the backing gives it from now on.

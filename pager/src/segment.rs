@@ -157,6 +157,26 @@ impl Segment {
         self.check(PageRange::between(offset / PAGE, end.div_ceil(PAGE)))
     }
 
+    /// Copies out a run that a scan took: what was discarded since is zeros. Under memory pressure pages are copied once and
+    /// then leave, which makes mapping them dearer than a system call.
+    pub(crate) fn copy_taken(&self, run: PageRange, out: &mut [u8], sparing: bool) -> Result<(), Error> {
+        if sparing {
+            return self.memfd.read(run.first.0 * PAGE, out).map_err(Error::system("copying a frame"));
+        }
+        let mut at = run.first.0;
+        while at < run.end() {
+            let end = run.end().min(at + MOVE_BATCH);
+            let part = &mut out[bytes(at - run.first.0)..bytes(end - run.first.0)];
+            let state = self.lock();
+            let known = (at..end).all(|p| state.frames.is_known(PageIndex(p)));
+            let read = if known { self.memfd.read_resident(at * PAGE, part) } else { self.memfd.read(at * PAGE, part) };
+            drop(state);
+            read.map_err(Error::system("copying a frame"))?;
+            at = end;
+        }
+        Ok(())
+    }
+
     pub(crate) fn fetch(&self, first: PageIndex, out: &mut [u8]) -> Result<(), Error> {
         let failed = |source| Error::Backing { segment: self.id, page: first, source };
         self.shared.backing.read(self.id, first, out).map_err(failed)
@@ -181,7 +201,10 @@ impl Segment {
                 let run = (page.0 + 1..page.0 + limit).take_while(|p| alike(*p)).count() as u64;
                 let end = ((page.0 + 1 + run) * PAGE - offset).min(out.len() as u64);
                 let end = index(end);
-                self.memfd.read(at, &mut out[done..end]).map_err(Error::system("reading a frame"))?;
+                let part = &mut out[done..end];
+                let known = (page.0..=page.0 + run).all(|p| state.frames.is_known(PageIndex(p)));
+                let read = if known { self.memfd.read_resident(at, part) } else { self.memfd.read(at, part) };
+                read.map_err(Error::system("reading a frame"))?;
                 done = end;
                 continue;
             }
@@ -228,7 +251,10 @@ impl Segment {
             let len = if skip == 0 && whole > 0 { whole.min(bytes(MOVE_BATCH)) } else { len };
             let range = PageRange::between(page.0, (at + len as u64).div_ceil(PAGE));
             let mut state = if len < PAGE_SIZE { self.bring(page)? } else { self.settled(range) };
-            self.memfd.write(at, &data[done..done + len]).map_err(Error::system("writing a frame"))?;
+            let part = &data[done..done + len];
+            let known = (range.first.0..range.end()).all(|p| state.frames.is_known(PageIndex(p)));
+            let written = if known { self.memfd.write_resident(at, part) } else { self.memfd.write(at, part) };
+            written.map_err(Error::system("writing a frame"))?;
             state.frames.mark_dirty(range);
             self.shared.note_resident(self, &mut state, range);
             done += len;

@@ -139,7 +139,8 @@ impl Service {
         Outcome::Served
     }
 
-    /// Reads a run from the store and places it, batch by batch, the faulter's first.
+    /// Reads a run from the store and places it: the faulter's page first and alone, so that it goes on while the rest is
+    /// brought.
     fn bring(
         &mut self,
         shared: &Shared,
@@ -149,46 +150,58 @@ impl Service {
         page: PageIndex,
         write: Option<PageIndex>,
     ) {
-        let mut at = range.first.0;
-        let mut failed = None;
-        while at < range.end() {
-            let batch = PageRange::between(at, range.end().min(at + BATCH));
-            let data = &mut self.data[..bytes(batch.count)];
-            let mut read = segment.fetch(batch.first, data);
-            let mut got = batch;
-            if read.is_err() && batch.contains(page) {
-                // One bad page must not keep the others from being read.
-                got = PageRange { first: page, count: 1 };
-                read = segment.fetch(page, &mut data[..PAGE_SIZE]);
-            }
-            let mut state = segment.lock();
-            for (index, span) in pieces(batch) {
-                state.frames.chunk_mut(index).filling.clear_span(span);
-            }
-            match read {
-                Ok(()) => {
-                    let done = place_stored(shared, mapping, segment, &mut state, got, &self.data, write);
-                    Counters::add(&shared.counters.brought, done);
+        let one = PageRange { first: page, count: 1 };
+        if let Err(error) = self.bring_batch(shared, mapping, segment, one, write) {
+            stop_filling(segment, range);
+            give_up(shared, mapping, segment, page, error);
+            return;
+        }
+        for rest in [PageRange::between(one.end(), range.end()), PageRange::between(range.first.0, page.0)] {
+            let mut at = rest.first.0;
+            while at < rest.end() {
+                let batch = PageRange::between(at, rest.end().min(at + BATCH));
+                if self.bring_batch(shared, mapping, segment, batch, None).is_err() {
+                    // Read ahead in vain: whoever needs the bad page will be told.
+                    stop_filling(segment, range);
+                    return;
                 }
-                Err(error) if batch.contains(page) => failed = Some(error),
-                // Read ahead in vain: whoever needs it will be told.
-                Err(_) => {}
-            }
-            if got != batch || failed.is_some() || !batch.contains(page) && at == range.first.0 {
-                for (index, span) in pieces(range) {
-                    state.frames.chunk_mut(index).filling.clear_span(span);
-                }
-                at = range.end();
-            } else {
                 at = batch.end();
             }
-            drop(state);
-            segment.notify_filled();
-        }
-        if let Some(error) = failed {
-            give_up(shared, mapping, segment, page, error);
         }
     }
+
+    fn bring_batch(
+        &mut self,
+        shared: &Shared,
+        mapping: &Mapping,
+        segment: &Segment,
+        batch: PageRange,
+        write: Option<PageIndex>,
+    ) -> Result<(), Error> {
+        let data = &mut self.data[..bytes(batch.count)];
+        let read = segment.fetch(batch.first, data);
+        let mut state = segment.lock();
+        for (index, span) in pieces(batch) {
+            state.frames.chunk_mut(index).filling.clear_span(span);
+        }
+        if read.is_ok() {
+            let done = place_stored(shared, mapping, segment, &mut state, batch, data, write);
+            Counters::add(&shared.counters.brought, done);
+        }
+        drop(state);
+        segment.notify_filled();
+        read
+    }
+}
+
+/// Nothing more of the run will be brought.
+fn stop_filling(segment: &Segment, range: PageRange) {
+    let mut state = segment.lock();
+    for (index, span) in pieces(range) {
+        state.frames.chunk_mut(index).filling.clear_span(span);
+    }
+    drop(state);
+    segment.notify_filled();
 }
 
 /// The part of `advised` around `page` that is absent and all in the store, or all not; at most `most` pages.

@@ -10,7 +10,6 @@ use crate::segment::Segment;
 use crate::shared::Shared;
 use crate::size::bytes;
 
-const PAGE: u64 = PAGE_SIZE as u64;
 /// Pages per block of the staging buffer.
 const BLOCK_PAGES: usize = 512;
 /// Pages from which a copy under freeze is shared between two threads.
@@ -147,10 +146,11 @@ impl Staging {
     }
 }
 
-fn copy_block(block: &mut [u8], plan: &[Copy]) -> Result<(), Error> {
+fn copy_block(block: &mut [u8], plan: &[Copy], sparing: bool) -> Result<(), Error> {
     for copy in plan {
         let out = &mut block[copy.start..copy.start + copy.len];
-        copy.segment.memfd.read(copy.first * PAGE, out).map_err(Error::system("copying a frame"))?;
+        let run = PageRange { first: PageIndex(copy.first), count: (copy.len / PAGE_SIZE) as u64 };
+        copy.segment.copy_taken(run, out, sparing)?;
     }
     Ok(())
 }
@@ -160,9 +160,10 @@ impl Shared {
         staging.steps.extend(scan.removed.iter().map(|id| Step::RemoveSegment(*id)));
         staging.steps.extend(scan.removals().map(|(id, range)| Step::Remove(id, range)));
         let (first, plans) = staging.plan(scan);
+        let sparing = self.budget.pressed();
         if scan.stage == Stage::Live || scan.pages < SHARED_COPY {
             for (block, plan) in staging.blocks[first..].iter_mut().zip(&plans) {
-                copy_block(block, plan)?;
+                copy_block(block, plan, sparing)?;
             }
             return Ok(());
         }
@@ -171,8 +172,8 @@ impl Shared {
         for (index, plan) in plans.into_iter().enumerate() {
             turns.push((first + index, std::mem::take(&mut staging.blocks[first + index]), plan));
         }
-        let done = self.helper.share(turns, |(index, mut block, plan)| {
-            let result = copy_block(&mut block, &plan);
+        let done = self.helper.share(turns, move |(index, mut block, plan)| {
+            let result = copy_block(&mut block, &plan, sparing);
             (index, block, result)
         });
         let mut outcome = Ok(());
@@ -183,7 +184,7 @@ impl Shared {
         outcome
     }
 
-    pub(crate) fn copy_into(scan: &Scan, sink: &mut dyn Sink) -> Result<(), Error> {
+    pub(crate) fn copy_into(&self, scan: &Scan, sink: &mut dyn Sink) -> Result<(), Error> {
         for segment in &scan.removed {
             sink.remove_segment(*segment).map_err(Error::Sink)?;
         }
@@ -197,7 +198,7 @@ impl Shared {
                 while at < run.end() {
                     let len = (run.end() - at).min(STREAM_PAGES);
                     let data = &mut buffer[..bytes(len)];
-                    found.segment.memfd.read(at * PAGE, data).map_err(Error::system("copying a frame"))?;
+                    found.segment.copy_taken(PageRange::between(at, at + len), data, self.budget.pressed())?;
                     sink.pages(found.segment.id, PageIndex(at), data).map_err(Error::Sink)?;
                     at += len;
                 }

@@ -1,5 +1,7 @@
 //! What one checkpoint does, step by step, when all goes well and when something fails.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[allow(dead_code, missing_docs, reason = "shared by several test binaries, which use parts of it")]
 mod fake;
 

@@ -1,5 +1,7 @@
 //! SIGKILL at every named place, over a real store: what is found afterwards is a whole generation.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[allow(dead_code, missing_docs, reason = "shared by several test binaries, which use parts of it")]
 mod fake;
 

@@ -1,6 +1,8 @@
 //! Random programs, random failures: each committed generation is the state of the world at its final stop (the fake world asserts
 //! that whenever a commit is announced), and nothing that failed is ever missing from what succeeds later.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[allow(dead_code, missing_docs, reason = "shared by several test binaries, which use parts of it")]
 mod fake;
 
@@ -68,7 +70,8 @@ proptest! {
             state.faults.clear();
             state.script.clear();
         }
-        prop_assert!(engine.checkpoint(Trigger::Final, &mut || {}).is_ok());
+        let last = engine.checkpoint(Trigger::Final, &mut || {});
+        prop_assert!(last.is_ok());
         let mut memory = machine.lock().memory.clone();
         memory.retain(|_, value| *value != 0);
         prop_assert_eq!(machine.newest(), memory);

@@ -1,5 +1,7 @@
 //! When checkpoints are taken, under a clock that only the test moves.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use semper_checkpoint::{Next, Policy, Schedule, Trigger, Wanted};
 use std::time::Duration;
 

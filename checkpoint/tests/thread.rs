@@ -1,5 +1,7 @@
 //! The checkpointer as its users see it: tickets, held output, the final checkpoint, failures that stick.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[allow(dead_code, missing_docs, reason = "shared by several test binaries, which use parts of it")]
 mod fake;
 

@@ -1,11 +1,13 @@
 //! A machine of plain maps: memory that a scripted program writes to, a store that is a list of maps, and a world that may refuse.
 //! The program runs whenever the checkpointer does something while the world is not frozen, so every interleaving is a script.
 
+mod store;
+
 use semper_checkpoint::{
-    Capture, CaptureError, CheckpointError, Clock, Durable, FreezeError, Inconsistency, PageSink, Scanned, Stage,
-    Transaction, World, WriteError,
+    Capture, CaptureError, CheckpointError, Clock, FreezeError, Inconsistency, PageSink, Scanned, Stage, World,
+    WriteError,
 };
-use semper_store::{Committed, Generation, PAGE_SIZE, PageIndex, PageRange, SegmentId};
+use semper_store::{Committed, PAGE_SIZE, PageIndex, PageRange, SegmentId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,7 +113,7 @@ impl Machine {
     }
 
     /// Something is done that takes time: the program runs, if it is not frozen.
-    fn step(&self, micros: u64) -> MutexGuard<'_, State> {
+    pub fn step(&self, micros: u64) -> MutexGuard<'_, State> {
         self.spend(micros);
         let mut state = self.lock();
         state.run();
@@ -161,7 +163,7 @@ impl State {
         self.discards.push(removal);
     }
 
-    fn fails(&mut self, fault: Fault) -> bool {
+    pub fn fails(&mut self, fault: Fault) -> bool {
         let Some(at) = self.faults.iter().position(|(armed, _)| *armed == fault) else { return false };
         if self.faults[at].1 == 0 {
             self.faults.remove(at);
@@ -297,86 +299,6 @@ impl Capture for Machine {
 
     fn dirty_bytes(&self) -> u64 {
         (self.lock().dirty.len() * PAGE_SIZE) as u64
-    }
-}
-
-pub struct FakeCommit<'a> {
-    machine: &'a Machine,
-    content: Content,
-    pages: u64,
-}
-
-impl PageSink for FakeCommit<'_> {
-    fn put(&mut self, segment: SegmentId, first: PageIndex, data: &[u8]) -> Result<(), WriteError> {
-        if self.machine.step(2).fails(Fault::PutFull) {
-            return Err(WriteError::Full { needed: 1, available: 0 });
-        }
-        for (page, index) in data.chunks_exact(PAGE_SIZE).zip(first.0..) {
-            let value = u64::from_le_bytes(page[..8].try_into().unwrap());
-            self.content.insert((segment.0, index), value);
-            self.pages += 1;
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, segment: SegmentId, range: PageRange) -> Result<(), WriteError> {
-        self.content.retain(|at, _| at.0 != segment.0 || !range.contains(PageIndex(at.1)));
-        Ok(())
-    }
-
-    fn remove_segment(&mut self, segment: SegmentId) -> Result<(), WriteError> {
-        self.content.retain(|at, _| at.0 != segment.0);
-        Ok(())
-    }
-}
-
-impl Transaction for FakeCommit<'_> {
-    fn commit(self) -> Result<Committed, WriteError> {
-        let mut state = self.machine.step(500);
-        if state.fails(Fault::CommitFull) {
-            return Err(WriteError::Full { needed: 9, available: 1 });
-        }
-        if state.fails(Fault::CommitPoisons) {
-            state.poisoned = true;
-            return Err(WriteError::Poisoned("flush: EIO".into()));
-        }
-        let generation = state.generations.last_key_value().map_or(0, |(last, _)| *last) + 1;
-        let content: Content = self.content.into_iter().filter(|(_, value)| *value != 0).collect();
-        state.generations.insert(generation, content);
-        state.events.push("commit".into());
-        let time = Duration::from_micros(500);
-        Ok(Committed {
-            generation: Generation(generation),
-            pages: self.pages,
-            bytes: self.pages * PAGE_SIZE as u64,
-            write_time: time,
-            flush_time: time,
-        })
-    }
-}
-
-impl Durable for Machine {
-    type Commit<'a> = FakeCommit<'a>;
-
-    fn begin(&self) -> Result<FakeCommit<'_>, WriteError> {
-        let mut state = self.step(10);
-        state.begun += 1;
-        if state.poisoned {
-            return Err(WriteError::Poisoned("flush: EIO".into()));
-        }
-        if state.fails(Fault::Begin) {
-            return Err(WriteError::Refused("the old tree cannot be read".into()));
-        }
-        drop(state);
-        Ok(FakeCommit { machine: self, content: self.newest(), pages: 0 })
-    }
-
-    fn generation(&self) -> Generation {
-        Generation(self.lock().generations.last_key_value().map_or(0, |(last, _)| *last))
-    }
-
-    fn free_bytes(&self) -> u64 {
-        self.lock().free
     }
 }
 

@@ -60,6 +60,11 @@ impl Segment {
         drop(state);
         let attachment = Attachment { segment: Arc::clone(self), mapping, folded: false };
         attachment.begin_service()?;
+        if self.shared.budget.pressed() {
+            // Once more, as memory may have become scarce between the first look and the beginning of service.
+            attachment.mapping.press()?;
+            self.shared.admit_all(self)?;
+        }
         Ok(attachment)
     }
 

@@ -6,6 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+/// Pages that programs may allocate before the fault thread notices: some milliseconds at full speed.
+const LEAST_MARGIN: u64 = 8192;
+/// Pages zapped in one freeze, at most: 0.2 us each.
+const MOST_RESERVE: u64 = 32 * 1024;
+
 /// No limit.
 pub(crate) const UNLIMITED: u64 = u64::MAX;
 
@@ -21,6 +26,8 @@ pub(crate) struct Budget {
     pub waiting: AtomicUsize,
     /// Frames handed out since the last frozen scan.
     pub demand: AtomicU64,
+    /// Frames that the last frozen scan aimed to have.
+    reserve: AtomicU64,
     /// Wakes the fault thread.
     bell: EventFd,
 }
@@ -34,6 +41,7 @@ impl Budget {
             pressed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             demand: AtomicU64::new(0),
+            reserve: AtomicU64::new(0),
             bell: EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
         })
     }
@@ -70,10 +78,33 @@ impl Budget {
         self.pressed.store(true, Ordering::Release);
     }
 
-    /// The resident pages at which a limit begins to press: an eighth below it, as processes go on allocating until noticed.
+    /// The resident pages at which a limit begins to press: below it, as processes go on allocating until that is noticed.
     pub(crate) fn threshold(&self) -> u64 {
         let limit = self.limit();
-        limit - limit / 8
+        limit.saturating_sub((limit / 8).max(LEAST_MARGIN))
+    }
+
+    /// Whether few frames are left of a limit.
+    pub(crate) fn short(&self) -> bool {
+        self.room() < self.limit() / 32
+    }
+
+    /// Frames that should be to be had after a frozen scan, for the time until the next; `handed_out` were since the last.
+    /// When frames ran short before it, twice as many as then, lest checkpoints chase each other.
+    pub(crate) fn next_reserve(&self, handed_out: u64) -> u64 {
+        let limit = self.limit();
+        let before = self.reserve.load(Ordering::Relaxed);
+        let short = self.short() || self.waiting.load(Ordering::Relaxed) > 0;
+        let reserve = if short { before.saturating_mul(2) } else { before / 2 };
+        let most = (limit / 2).min(MOST_RESERVE);
+        let reserve = reserve.max(handed_out.saturating_add(handed_out / 4)).clamp((limit / 8).min(most), most);
+        self.reserve.store(reserve, Ordering::Relaxed);
+        reserve
+    }
+
+    /// Frames beyond the limit.
+    pub(crate) fn excess(&self) -> u64 {
+        self.known().saturating_sub(self.limit())
     }
 
     /// Lets the fault thread look again.

@@ -383,3 +383,7 @@ pub(crate) fn push_merged(runs: &mut Vec<PageRange>, next: PageRange) {
         _ => runs.push(next),
     }
 }
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@
 //!   was evicted, reverted or discarded in between.
 //! * Every page written, by a process or by the runtime, is in the next scan. (A page may be in it that was only read.)
 //! * Frames stay within the memory limit, plus: what the runtime itself writes between two checkpoints, views, and what programs
-//!   allocate in the moment before the limit is noticed (an eighth of it is kept for that).
+//!   allocate in the moment before the limit is noticed (an eighth of it, at least 32 MiB, is kept for that).
 //! * A store that cannot give a page costs the faulting thread a SIGBUS, and nobody else anything.
 //!
 //! # Invariants

@@ -95,17 +95,6 @@ impl Memfd {
         }
     }
 
-    /// Gives every page of a run a frame; holes become zero pages, the rest is left as it is.
-    pub(crate) fn allocate(&self, range: PageRange) -> io::Result<()> {
-        let len = (range.count * PAGE).cast_signed();
-        loop {
-            match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, offset(range.first.0), len) {
-                Err(Errno::EINTR) => {}
-                other => return Ok(other?),
-            }
-        }
-    }
-
     /// Frames in use, exactly.
     pub(crate) fn resident(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.blocks() / (PAGE / 512))

@@ -35,21 +35,14 @@ fn by_segment(picked: Picked) -> BTreeMap<SegmentId, (Arc<Segment>, Chunks)> {
 }
 
 impl Shared {
-    /// Frames that should be free, or free to be had, for the time until the next frozen scan.
-    fn wanted(&self) -> u64 {
-        let limit = self.budget.limit();
-        let recent = self.budget.demand.load(Ordering::Relaxed) + self.budget.waiting.load(Ordering::Relaxed) as u64;
-        (recent + recent / 4).clamp(limit / 16, limit / 2)
-    }
-
     /// Puts pages on probation, if frames are scarce. Only with everything frozen and just scanned.
     pub(crate) fn condemn(&self) {
         if !self.budget.pressed() {
             return;
         }
         let at_hand = self.budget.room() + lock(&self.policy).on_probation();
-        let need = self.wanted().saturating_sub(at_hand);
-        self.budget.demand.store(0, Ordering::Relaxed);
+        let reserve = self.budget.next_reserve(self.budget.demand.swap(0, Ordering::Relaxed));
+        let need = (reserve + self.budget.excess()).saturating_sub(at_hand);
         if need == 0 {
             return;
         }
@@ -61,9 +54,11 @@ impl Shared {
 
     fn condemn_in(&self, segment: &Segment, mut chunks: Chunks) {
         let mut state = segment.lock();
+        let removed = state.removed;
         for (index, bits) in &mut chunks {
             let chunk = state.frames.chunk_mut(*index);
-            let gone = bits.minus(&chunk.known).or(&bits.and(&chunk.pinned));
+            // Nobody scans a segment that was removed, so what is written there cannot be told.
+            let gone = if removed { *bits } else { bits.minus(&chunk.known).or(&bits.and(&chunk.pinned)) };
             chunk.queued = chunk.queued.minus(&gone);
             *bits = bits.minus(&gone);
             // Before the zap: whoever maps one of them in between clears the mark again, which is only cautious.

@@ -33,6 +33,17 @@ pub struct Segment {
     filled: Condvar,
 }
 
+/// How pages that a scan took are copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CopyWay {
+    /// The runtime may discard meanwhile: under the lock.
+    Checked,
+    /// Nothing happens meanwhile, so no lock: two threads copy at once. (A discard against the rules costs a frame, no more.)
+    Frozen,
+    /// By system call: under memory pressure a page is copied once and then leaves, which makes mapping it dearer.
+    Sparing,
+}
+
 /// What is known of a segment; behind its lock.
 #[derive(Default)]
 pub(crate) struct State {
@@ -157,11 +168,13 @@ impl Segment {
         self.check(PageRange::between(offset / PAGE, end.div_ceil(PAGE)))
     }
 
-    /// Copies out a run that a scan took: what was discarded since is zeros. Under memory pressure pages are copied once and
-    /// then leave, which makes mapping them dearer than a system call.
-    pub(crate) fn copy_taken(&self, run: PageRange, out: &mut [u8], sparing: bool) -> Result<(), Error> {
-        if sparing {
-            return self.memfd.read(run.first.0 * PAGE, out).map_err(Error::system("copying a frame"));
+    /// Copies out a run that a scan took; what was discarded since is zeros.
+    pub(crate) fn copy_taken(&self, run: PageRange, out: &mut [u8], way: CopyWay) -> Result<(), Error> {
+        let failed = Error::system("copying a frame");
+        match way {
+            CopyWay::Checked => {}
+            CopyWay::Frozen => return self.memfd.read_resident(run.first.0 * PAGE, out).map_err(failed),
+            CopyWay::Sparing => return self.memfd.read(run.first.0 * PAGE, out).map_err(failed),
         }
         let mut at = run.first.0;
         while at < run.end() {
@@ -296,18 +309,23 @@ impl Segment {
         Ok(state)
     }
 
-    /// Brings a run into memory, holes as zero pages, without marking it dirty.
+    /// Brings what there is of a run into memory, without marking it dirty. Holes stay holes: read through a mapping of the
+    /// runtime's own they are zeros, written they are marked dirty, so that a large sparse view costs what is in it.
     pub(crate) fn make_resident(&self, range: PageRange) -> Result<(), Error> {
         for run in self.contents(range)? {
-            for page in run.first.0..run.end() {
-                drop(self.bring(PageIndex(page))?);
+            let mut next = run.first;
+            while let Some(page) = self.next_present(next)?.filter(|page| page.0 < run.end()) {
+                drop(self.bring(page)?);
+                next = PageIndex(page.0 + 1);
             }
         }
-        let mut state = self.settled(range);
-        self.memfd.allocate(range).map_err(Error::system("allocating frames"))?;
-        state.frames.mark_known(range);
-        self.shared.note_resident(self, &mut state, range);
+        drop(self.settled(range));
         Ok(())
+    }
+
+    fn next_present(&self, from: PageIndex) -> Result<Option<PageIndex>, Error> {
+        let failed = |source| Error::Backing { segment: self.id, page: from, source };
+        self.shared.backing.next_present(self.id, from).map_err(failed)
     }
 
     /// Drops a run: it reads as zeros from now on, its frames are freed, and the next capture carries the removal.
@@ -424,6 +442,13 @@ fn part(at: u64, rest: usize) -> (usize, usize) {
 
 fn filling(state: &State, index: u64, span: Span) -> bool {
     state.frames.chunk(index).is_some_and(|chunk| chunk.filling.and(&crate::frames::Bits::of(span)).any())
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.shared.budget.account(state.accounted, 0);
+    }
 }
 
 impl std::fmt::Debug for Segment {

@@ -330,7 +330,8 @@ impl Shared {
         }
     }
 
-    fn admit_all(&self, segment: &Segment) -> Result<(), Error> {
+    /// Learns of every page of a segment that is in memory.
+    pub(crate) fn admit_all(&self, segment: &Segment) -> Result<(), Error> {
         let mut state = segment.lock();
         let mut rest = PageRange::between(0, segment.pages);
         while let Some(run) = segment.memfd.next_data(rest).map_err(Error::system("looking for frames"))? {
@@ -344,7 +345,7 @@ impl Shared {
     pub(crate) fn wants_checkpoint(&self) -> bool {
         let budget = &self.budget;
         budget.waiting.load(Ordering::Relaxed) > 0
-            || budget.pressed() && budget.room() < budget.limit() / 16 && lock(&self.policy).on_probation() == 0
+            || budget.pressed() && budget.short() && lock(&self.policy).on_probation() == 0
     }
 
     pub(crate) fn tell_pressure(&self) {

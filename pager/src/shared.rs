@@ -26,6 +26,15 @@ pub trait Backing: Send + Sync + 'static {
     /// # Errors
     /// If a page cannot be given (unreadable, or not what was written). Nothing is then assumed about `out`.
     fn read(&self, segment: SegmentId, first: PageIndex, out: &mut [u8]) -> Result<(), BackingError>;
+
+    /// The first page from `from` on that is there and may be other than zeros; what cannot tell says `from`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn next_present(&self, segment: SegmentId, from: PageIndex) -> Result<Option<PageIndex>, BackingError> {
+        let _ = segment;
+        Ok(Some(from))
+    }
 }
 
 /// A fault that could not be served, because the store could not give the page.

@@ -6,7 +6,7 @@ use semper_store::{PAGE_SIZE, PageIndex, PageRange, SegmentId};
 
 use crate::capture::{Scan, Stage};
 use crate::error::{BackingError, Error};
-use crate::segment::Segment;
+use crate::segment::{CopyWay, Segment};
 use crate::shared::Shared;
 use crate::size::bytes;
 
@@ -146,24 +146,32 @@ impl Staging {
     }
 }
 
-fn copy_block(block: &mut [u8], plan: &[Copy], sparing: bool) -> Result<(), Error> {
+fn copy_block(block: &mut [u8], plan: &[Copy], way: CopyWay) -> Result<(), Error> {
     for copy in plan {
         let out = &mut block[copy.start..copy.start + copy.len];
         let run = PageRange { first: PageIndex(copy.first), count: (copy.len / PAGE_SIZE) as u64 };
-        copy.segment.copy_taken(run, out, sparing)?;
+        copy.segment.copy_taken(run, out, way)?;
     }
     Ok(())
 }
 
 impl Shared {
+    fn way(&self, stage: Stage) -> CopyWay {
+        match stage {
+            _ if self.budget.pressed() => CopyWay::Sparing,
+            Stage::Live => CopyWay::Checked,
+            Stage::Frozen => CopyWay::Frozen,
+        }
+    }
+
     pub(crate) fn copy(&self, scan: &Scan, staging: &mut Staging) -> Result<(), Error> {
         staging.steps.extend(scan.removed.iter().map(|id| Step::RemoveSegment(*id)));
         staging.steps.extend(scan.removals().map(|(id, range)| Step::Remove(id, range)));
         let (first, plans) = staging.plan(scan);
-        let sparing = self.budget.pressed();
+        let way = self.way(scan.stage);
         if scan.stage == Stage::Live || scan.pages < SHARED_COPY {
             for (block, plan) in staging.blocks[first..].iter_mut().zip(&plans) {
-                copy_block(block, plan, sparing)?;
+                copy_block(block, plan, way)?;
             }
             return Ok(());
         }
@@ -173,7 +181,7 @@ impl Shared {
             turns.push((first + index, std::mem::take(&mut staging.blocks[first + index]), plan));
         }
         let done = self.helper.share(turns, move |(index, mut block, plan)| {
-            let result = copy_block(&mut block, &plan, sparing);
+            let result = copy_block(&mut block, &plan, way);
             (index, block, result)
         });
         let mut outcome = Ok(());
@@ -185,6 +193,7 @@ impl Shared {
     }
 
     pub(crate) fn copy_into(&self, scan: &Scan, sink: &mut dyn Sink) -> Result<(), Error> {
+        let way = self.way(scan.stage);
         for segment in &scan.removed {
             sink.remove_segment(*segment).map_err(Error::Sink)?;
         }
@@ -198,7 +207,7 @@ impl Shared {
                 while at < run.end() {
                     let len = (run.end() - at).min(STREAM_PAGES);
                     let data = &mut buffer[..bytes(len)];
-                    found.segment.copy_taken(PageRange::between(at, at + len), data, self.budget.pressed())?;
+                    found.segment.copy_taken(PageRange::between(at, at + len), data, way)?;
                     sink.pages(found.segment.id, PageIndex(at), data).map_err(Error::Sink)?;
                     at += len;
                 }

@@ -23,6 +23,10 @@ impl Backing for StoreBacking {
     fn read(&self, segment: SegmentId, first: PageIndex, out: &mut [u8]) -> Result<(), BackingError> {
         self.0.read(segment, first, out).map_err(Into::into)
     }
+
+    fn next_present(&self, segment: SegmentId, from: PageIndex) -> Result<Option<PageIndex>, BackingError> {
+        self.0.next_page(segment, from).map_err(Into::into)
+    }
 }
 
 /// The kernel as the checkpointer sees it.

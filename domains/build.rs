@@ -10,7 +10,10 @@ fn main() {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let out = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("stub");
     let target = std::env::var("TARGET").expect("cargo sets TARGET");
-    assert!(target.starts_with("x86_64") && target.contains("linux"), "Semper runs on x86-64 Linux; this target is {target}");
+    assert!(
+        target.starts_with("x86_64") && target.contains("linux"),
+        "Semper runs on x86-64 Linux; this target is {target}"
+    );
     let mut command = Command::new(rustc);
     command.args(["--edition", "2024", "--crate-type", "bin", "--crate-name", "semper_stub", "--target", &target]);
     for option in [

@@ -4,7 +4,18 @@ use thiserror::Error;
 
 /// The general registers, in the order of `struct sigcontext` (x86-64).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
 #[allow(missing_docs)]
 pub struct Registers {
     pub r8: u64,

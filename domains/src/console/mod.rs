@@ -196,10 +196,6 @@ fn identify(fd: BorrowedFd<'_>, known: FileIdentity, position: u64, output: bool
     }
     let flags = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL)?;
     let appends = flags & nix::libc::O_APPEND != 0;
-    let here = if output && appends {
-        stat.st_size
-    } else {
-        nix::unistd::lseek(fd, 0, nix::unistd::Whence::SeekCur)?
-    };
+    let here = if output && appends { stat.st_size } else { nix::unistd::lseek(fd, 0, nix::unistd::Whence::SeekCur)? };
     Ok(FileIdentity { device: stat.st_dev, inode: stat.st_ino, base: here - position })
 }

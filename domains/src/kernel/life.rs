@@ -223,8 +223,10 @@ impl Kernel {
                 }
                 continue;
             }
-            let fds = console(&record)
-                .map_err(|source| KernelError::File { path: format!("a console for {}", record.name()).into(), source })?;
+            let fds = console(&record).map_err(|source| KernelError::File {
+                path: format!("a console for {}", record.name()).into(),
+                source,
+            })?;
             back.push(self.reopen(at, record, fds)?);
         }
         let count = back.len();
@@ -349,7 +351,8 @@ impl Kernel {
         control.set_monotonic_offset(self.clock.offset());
         let spawned = self.zygote.spawn(domain.memory.memfd(), domain.control_segment.memfd(), true)?;
         let uffd = spawned.uffd.map_err(PlatformError::errno("userfaultfd"))?;
-        let pagemap = File::open(format!("/proc/{}/pagemap", spawned.pid)).map_err(PlatformError::system("open pagemap"))?;
+        let pagemap =
+            File::open(format!("/proc/{}/pagemap", spawned.pid)).map_err(PlatformError::system("open pagemap"))?;
         let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));
         super::server::watch(&process, domain)?;
         let zapper = Arc::new(Zapper(Arc::clone(&process)));

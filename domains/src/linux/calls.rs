@@ -45,6 +45,11 @@ pub fn find(number: u64) -> Option<&'static Call> {
     BY_NUMBER.get(usize::try_from(number).ok()?)?.as_ref()
 }
 
+/// Calls that C libraries only try (`rseq`): that they are not served is no news.
+pub(super) fn is_probe(number: u64) -> bool {
+    number == 334
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,9 +63,4 @@ mod tests {
             assert_eq!(names::of(u64::from(call.number)), Some(call.name));
         }
     }
-}
-
-/// Calls that C libraries only try (`rseq`): that they are not served is no news.
-pub(super) fn is_probe(number: u64) -> bool {
-    number == 334
 }

@@ -12,7 +12,8 @@ use semper_store::{PAGE_SIZE, PageRange};
 use zerocopy::IntoBytes;
 
 /// Bytes of `struct ucontext` that the kernel writes.
-const CONTEXT_BYTES: u64 = 304;
+const CONTEXT_BYTES: u64 = CONTEXT_LEN as u64;
+const CONTEXT_LEN: usize = 304;
 /// Where the general registers begin in it.
 const REGISTERS: u64 = 40;
 /// Where the pointer to the extended state stands in it.
@@ -50,7 +51,7 @@ impl<'a> Frame<'a> {
     pub fn find(control: &'a Control) -> Result<Self, PlatformError> {
         let at = control.context().wrapping_sub(CONTROL);
         let end = SIGNAL_STACK + SIGNAL_STACK_BYTES;
-        if at < SIGNAL_STACK || at > end - CONTEXT_BYTES || !at.is_multiple_of(8) {
+        if !(SIGNAL_STACK..=end - CONTEXT_BYTES).contains(&at) || !at.is_multiple_of(8) {
             return Err(PlatformError::BadFrame("the frame is not on the signal stack"));
         }
         Ok(Self { control, at })
@@ -64,7 +65,7 @@ impl<'a> Frame<'a> {
         let at = SIGNAL_STACK + SIGNAL_STACK_BYTES - INITIAL_ROOM;
         control.set_context(CONTROL + at);
         let frame = Self { control, at };
-        let mut context = [0u8; CONTEXT_BYTES as usize];
+        let mut context = [0u8; CONTEXT_LEN];
         context[..8].copy_from_slice(&FLAGS.to_ne_bytes());
         context[16..24].copy_from_slice(&(CONTROL + SIGNAL_STACK).to_ne_bytes());
         context[32..40].copy_from_slice(&SIGNAL_STACK_BYTES.to_ne_bytes());
@@ -101,7 +102,7 @@ impl<'a> Frame<'a> {
         let (magic1, size) = (u32::from_ne_bytes([magic[0], magic[1], magic[2], magic[3]]), &magic[4..8]);
         let size = u64::from(u32::from_ne_bytes([size[0], size[1], size[2], size[3]]));
         let size = if magic1 == MAGIC1 { size } else { LEGACY_BYTES };
-        (size >= LEGACY_BYTES && size <= end - at).then_some((at, size))
+        (LEGACY_BYTES..=end - at).contains(&size).then_some((at, size))
     }
 
     fn word(&self, at: u64) -> u64 {
@@ -135,12 +136,14 @@ impl ExtendedState for Frame<'_> {
         // The area keeps its place if there is one; a domain that never ran has none: it goes below the stack's end.
         let bad = BadExtendedState(area.len());
         let length = area.len() as u64;
-        let end = SIGNAL_STACK + SIGNAL_STACK_BYTES;
+        if !(LEGACY_BYTES..=SIGNAL_STACK_BYTES / 4).contains(&length) {
+            return Err(bad);
+        }
         let at = match self.extended() {
             Some((at, size)) if length <= size => at,
-            _ => (end - length) & !63,
+            _ => (SIGNAL_STACK + SIGNAL_STACK_BYTES - length) & !63,
         };
-        if length < LEGACY_BYTES || length > SIGNAL_STACK_BYTES / 4 || at < self.at + CONTEXT_BYTES {
+        if at < self.at + CONTEXT_BYTES {
             return Err(bad);
         }
         view.write(at, area);

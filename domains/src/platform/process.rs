@@ -258,12 +258,8 @@ pub struct Zapper(pub Arc<Process>);
 impl Zap for Zapper {
     fn zap(&self, ranges: &[PageRange]) -> std::io::Result<()> {
         let page = PAGE_SIZE as u64;
-        let order = |r: &PageRange| Order {
-            kind: ORDER_ZAP,
-            protection: 0,
-            address: r.first.0 * page,
-            length: r.count * page,
-        };
+        let order =
+            |r: &PageRange| Order { kind: ORDER_ZAP, protection: 0, address: r.first.0 * page, length: r.count * page };
         let orders: Vec<Order> = ranges.iter().map(order).collect();
         self.0.order(&orders).map_err(std::io::Error::other)
     }

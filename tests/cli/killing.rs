@@ -103,8 +103,8 @@ fn regular_input_is_read_once() {
 #[test]
 fn a_working_set_larger_than_memory_survives() {
     for program in both("memory") {
-        let mut case = Case::new(program, &["128", "60"]);
-        case.flags.extend(["--memory".into(), "32M".into()]);
+        let mut case = Case::new(program, &["64", "4"]);
+        case.flags.extend(["--memory".into(), "24M".into()]);
         assert_unkillable(&case, 3);
     }
 }

@@ -253,6 +253,7 @@ impl Kernel {
         let console = HostConsole::new(&self.console_dir, id, Arc::clone(&bell), events)
             .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
         let program = self.load_program(&record, &memory, &state, &console, &clock)?;
+        self.drop_orphans(&record, &program.segments());
         let [out, err] = program.outputs();
         let positions = [program.input_position(), out.released, err.released];
         console.set_written([out.written, err.written]);
@@ -264,6 +265,17 @@ impl Kernel {
         drop(objects);
         let segments = [memory, control_segment];
         Ok(Domain::new(Parts { record: (at, record), segments, control, clock, bell, console, program }))
+    }
+
+    /// Removes segments that a call made and then, undone, left behind: the program's records do not know them.
+    fn drop_orphans(&self, record: &DomainRecord, used: &[SegmentId]) {
+        let own = [record.memory, record.control, record.program].map(SegmentId);
+        for (segment, _) in self.segments_of(record.id) {
+            if !own.contains(&segment) && !used.contains(&segment) {
+                tracing::debug!(segment = segment.0, domain = %record.name(), "a segment that nobody uses is removed");
+                self.remove_segment(record.id, segment);
+            }
+        }
     }
 
     pub(super) fn load_program(

@@ -219,7 +219,7 @@ impl Server<'_> {
         };
         let (after, fs, gs) = (cpu.regs, cpu.fs_base, cpu.gs_base);
         if after != before {
-            frame.store(&after);
+            frame.store(&before, &after);
         }
         if (fs, gs) != bases {
             control.set_fs_base(fs);

@@ -6,7 +6,7 @@ use crate::abi::{CONTROL_PAGES, Header, MAX_ORDERS, Order};
 use semper_pager::View;
 use semper_store::{PAGE_SIZE, PageRange};
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 
 /// The mapped control pages of one domain.
 pub struct Control {
@@ -122,6 +122,17 @@ impl Control {
         }
         self.set_order_status(0);
         self.set_order_count(u32::try_from(orders.len()).unwrap_or(0));
+    }
+
+    /// An aligned word of the control pages.
+    #[must_use]
+    pub fn word_at(&self, offset: u64) -> u64 {
+        self.view.atomic_u64(index(offset)).load(Relaxed)
+    }
+
+    /// Sets it, without marking its page dirty.
+    pub fn set_word(&self, offset: u64, value: u64) {
+        self.view.atomic_u64(index(offset)).store(value, Relaxed);
     }
 
     /// Copies bytes out of the control pages.

@@ -70,7 +70,11 @@ impl<'a> Frame<'a> {
         context[16..24].copy_from_slice(&(CONTROL + SIGNAL_STACK).to_ne_bytes());
         context[32..40].copy_from_slice(&SIGNAL_STACK_BYTES.to_ne_bytes());
         frame.control.write(at, &context);
-        frame.store(&Registers { rip, rsp, eflags: INITIAL_FLAGS, selectors: USER_SELECTORS, ..Registers::default() });
+        let none = Registers::default();
+        frame.store(
+            &none,
+            &Registers { rip, rsp, eflags: INITIAL_FLAGS, selectors: USER_SELECTORS, ..Registers::default() },
+        );
         Ok(frame)
     }
 
@@ -78,15 +82,24 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub fn load(&self) -> Registers {
         let mut registers = Registers::default();
-        self.control.read(self.at + REGISTERS, registers.as_mut_bytes());
+        for (at, place) in (self.at + REGISTERS..).step_by(8).zip(registers.as_mut_bytes().chunks_exact_mut(8)) {
+            place.copy_from_slice(&self.word(at).to_ne_bytes());
+        }
         registers
     }
 
-    /// Writes the general registers back, and an empty signal mask.
-    pub fn store(&self, registers: &Registers) {
-        let view = self.control;
-        view.write(self.at + REGISTERS, registers.as_bytes());
-        view.write(self.at + MASK, &[0; 8]);
+    /// Writes back the general registers that differ, and an empty signal mask. A call changes one or two: whatever else
+    /// is written here travels between two processors' caches, at every call. The pages are marked dirty at the freeze.
+    pub fn store(&self, before: &Registers, after: &Registers) {
+        let pairs = before.as_bytes().chunks_exact(8).zip(after.as_bytes().chunks_exact(8));
+        for (at, (_, now)) in (self.at + REGISTERS..).step_by(8).zip(pairs).filter(|(_, (old, now))| old != now) {
+            let mut word = [0u8; 8];
+            word.copy_from_slice(now);
+            self.control.set_word(at, u64::from_ne_bytes(word));
+        }
+        if self.word(self.at + MASK) != 0 {
+            self.control.set_word(self.at + MASK, 0);
+        }
     }
 
     /// Where the XSAVE area lies, if there is one and it lies on the signal stack.
@@ -106,9 +119,7 @@ impl<'a> Frame<'a> {
     }
 
     fn word(&self, at: u64) -> u64 {
-        let mut value = 0u64;
-        self.control.read(at, value.as_mut_bytes());
-        value
+        self.control.word_at(at)
     }
 
     /// The pages that hold the frame: from the ucontext to the end of the stack.

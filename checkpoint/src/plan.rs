@@ -38,8 +38,8 @@ impl Default for Limits {
             near: 8192,
             staging: 16_384,
             live: 6,
-            throttled: 4,
-            short: 5,
+            throttled: 6,
+            short: 8,
             stop: Duration::from_micros(800),
         }
     }
@@ -80,6 +80,7 @@ pub struct Plan {
     limits: Limits,
     live: u32,
     throttled: u32,
+    level: u32,
     short: u32,
     /// The found pages of the step before, if a step of its kind can be compared with it.
     before: Option<u64>,
@@ -98,7 +99,7 @@ impl Plan {
     /// Starts one; gives the first step.
     #[must_use]
     pub fn start(limits: Limits, lessons: &mut Lessons) -> (Self, Step) {
-        let plan = Self { limits, live: 0, throttled: 0, short: 0, before: None, first: None };
+        let plan = Self { limits, live: 0, throttled: 0, level: 0, short: 0, before: None, first: None };
         lessons.since_probe += 1;
         if lessons.direct && lessons.since_probe < PROBE {
             return (plan, Step::Final { may_yield: true });
@@ -120,21 +121,32 @@ impl Plan {
             Step::Live | Step::Throttled(_) if pages <= self.limits.small => self.last(),
             Step::Live | Step::Throttled(_) if pages <= self.limits.near => self.stops(),
             Step::Live if shrunk && self.live < self.limits.live => Step::Live,
-            Step::Live => self.throttle(1),
-            Step::Throttled(level) if shrunk => self.throttle(level),
-            Step::Throttled(level) => self.throttle(level + 1),
-            // The next stop finds about the half, so it may as well be the last.
-            Step::Short | Step::Final { .. } if pages <= 2 * self.limits.remainder || !shrunk => self.last(),
-            Step::Short | Step::Final { .. } => self.stops(),
+            Step::Throttled(_) if shrunk => self.throttle(),
+            Step::Live | Step::Throttled(_) => self.harder(),
+            // The next stop finds about the half, so it may as well be the last; or there is nothing to be gained.
+            Step::Short | Step::Final { .. } if pages <= 2 * self.limits.remainder => self.last(),
+            Step::Short | Step::Final { .. } if !shrunk && pages <= self.hot() => self.last(),
+            Step::Short | Step::Final { .. } if shrunk => self.stops(),
+            Step::Short | Step::Final { .. } => self.harder(),
         }
     }
 
-    fn throttle(&mut self, level: u32) -> Step {
-        if self.throttled < self.limits.throttled { Step::Throttled(level) } else { self.stops() }
+    fn harder(&mut self) -> Step {
+        self.level += 1;
+        self.throttle()
     }
 
-    fn stops(&mut self) -> Step {
+    fn throttle(&self) -> Step {
+        if self.throttled < self.limits.throttled { Step::Throttled(self.level) } else { self.stops() }
+    }
+
+    fn stops(&self) -> Step {
         if self.short < self.limits.short { Step::Short } else { self.last() }
+    }
+
+    /// A working set of at most this many pages is copied in the stop, if rounds do not make it smaller.
+    const fn hot(&self) -> u64 {
+        self.limits.near / 2
     }
 
     const fn last(&self) -> Step {
@@ -146,15 +158,15 @@ impl Plan {
     pub fn yields(&self, step: Step, pages: u64) -> bool {
         let Step::Final { may_yield: true } = step else { return false };
         // Without any pre-copy there is nothing to compare with: the whole small working set is taken.
-        let limit = if self.first.is_none() { self.limits.near / 2 } else { self.limits.remainder };
-        pages > limit && has_shrunk(self.before, pages)
+        let in_vain = self.first.is_none() || !has_shrunk(self.before, pages);
+        pages > if in_vain { self.hot().max(self.limits.remainder) } else { self.limits.remainder }
     }
 
     /// Ends one whose final stop found `pages`.
     pub fn learn(&self, pages: u64, lessons: &mut Lessons) {
         match self.first {
             Some(first) => {
-                let small = first <= self.limits.near / 2 && first > self.limits.small;
+                let small = first <= self.hot() && first > self.limits.small;
                 lessons.direct = small && !has_shrunk(Some(first), pages);
             }
             None => lessons.direct &= pages > self.limits.small,
@@ -207,6 +219,19 @@ mod tests {
                 LAST
             ]
         );
+    }
+
+    #[test]
+    fn stops_that_do_not_shrink_a_large_rest_make_the_writer_slower() {
+        assert_eq!(
+            steps(&[8_000, 7_900, 6_000, 1_000, 5]),
+            [Step::Live, Step::Short, Step::Throttled(1), Step::Short, LAST]
+        );
+        // Nor is a final stop that finds far too much the last.
+        let (mut plan, step) = Plan::start(Limits::default(), &mut Lessons::default());
+        let step = plan.after(step, 200);
+        assert!(plan.yields(step, 30_000));
+        assert_eq!(plan.after(step, 30_000), Step::Throttled(1));
     }
 
     #[test]

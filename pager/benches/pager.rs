@@ -88,7 +88,7 @@ fn faults() {
         let pager = pager(None, choice);
         let name = if pager.tracking() == Tracking::Async { "async" } else { "sync" };
         for (what, write) in [("read", false), ("write", true)] {
-            let segment = pager.open_segment(SEG, pages * 64, &[range(0, pages * 64)]).unwrap();
+            let segment = pager.open_segment(SEG, pages * 8, &[range(0, pages * 8)]).unwrap();
             let (mut process, attachment) = Process::start(&segment);
             let (nanos, _) = process.touch(0, pages, write);
             println!(
@@ -97,13 +97,13 @@ fn faults() {
             );
             drop((process, attachment));
             pager.close_segment(SEG);
-            let segment = pager.open_segment(SEG, pages * 64, &[range(0, pages * 64)]).unwrap();
+            let segment = pager.open_segment(SEG, pages * 8, &[range(0, pages * 8)]).unwrap();
             let (mut process, attachment) = Process::start(&segment);
             let mut at = 1u64;
             let ops: Vec<_> = (0..20_000)
                 .map(|_| {
                     at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    let page = (at >> 20) % (pages * 64);
+                    let page = (at >> 20) % (pages * 8);
                     if write { process::Op::Write(page, 1) } else { process::Op::Read(page) }
                 })
                 .collect();

@@ -43,7 +43,12 @@ pub const CALLS: &[Call] = &[
         note: "nothing is changed if part of the range is not mapped",
     },
     Call { number: 11, name: "munmap", handler: munmap, note: "" },
-    Call { number: 12, name: "brk", handler: brk, note: "up to an eighth more than asked for is mapped ahead" },
+    Call {
+        number: 12,
+        name: "brk",
+        handler: brk,
+        note: "mapped ahead by 1 MiB or an eighth of the heap, so memory just above the break does not fault",
+    },
     Call { number: 25, name: "mremap", handler: mremap, note: "without MREMAP_DONTUNMAP" },
     Call { number: 26, name: "msync", handler: msync, note: "memory is durable by checkpoints" },
     Call {

@@ -4,9 +4,9 @@
 //! file, each byte is written at its own place, so that doing it again after a crash changes nothing. Input that a
 //! program has consumed since the last commit is kept, and given again after a restart.
 //!
-//! * [`input`]: regular files by position; pipes and terminals through a log beside the store.
-//! * [`output`]: releases the streams; a mark per stream says how far, beside the store.
-//! * [`mark`]: those files' bytes (`docs/format-console.md`).
+//! * `input`: regular files by position; pipes and terminals through a log beside the store.
+//! * `output`: releases the streams; a mark per stream says how far, beside the store.
+//! * `mark`: those files' bytes (`docs/format-console.md`).
 
 mod input;
 mod mark;

@@ -5,7 +5,7 @@
 //! memory, files and console roll back together. What is kept beside the records is a cache that [`Program::load`] makes
 //! again from them. A call that is not served answers `ENOSYS`, is named once in the log, and never corrupts.
 //!
-//! **How a call runs.** The platform gives a stopped domain's [`Cpu`] to [`Program::syscall`]. The handler reads its
+//! **How a call runs.** The platform gives a stopped domain's [`Cpu`](crate::cpu::Cpu) to [`Program::syscall`]. The handler reads its
 //! arguments once, checks them, changes records in one transaction and answers. A handler that must wait says
 //! for what ([`Answer::Wait`]) and leaves nothing half done: the same call is given again when what it waits for may have
 //! come, also after a restart. What has to be done inside the domain's process is an [`Order`](crate::abi::Order).
@@ -31,6 +31,7 @@ pub mod vma;
 
 pub use calls::Call;
 pub use errno::Errno;
+pub use files::{ImportError, StreamState};
 pub use host::{Clock, Console, ConsoleKind, Host, Input, SegmentError, Segments, Stream};
 pub use loader::{LoadError, check_image};
 pub use process::{Identity, PARENT, PID, UID};

@@ -50,28 +50,29 @@ const ARG2_LOW: u32 = 32;
 const WINDOW_HIGH: u32 = (WINDOW_END >> 32) as u32;
 
 /// Jumps are relative to the next instruction; the two verdicts stand last.
-pub static POLICY: [Instruction; 23] = [
+pub static POLICY: [Instruction; 24] = [
     load(ARCH),
-    equal(AUDIT_ARCH_X86_64, 0, 19), // 1: a 32-bit call is the program's
+    equal(AUDIT_ARCH_X86_64, 0, 20), // 1: a 32-bit call is the program's
     load(IP_HIGH),
-    equal((STUB_BASE >> 32) as u32, 0, 17), // 3: not the stub: the program's
+    equal((STUB_BASE >> 32) as u32, 0, 18), // 3: not the stub: the program's
     load(NUMBER),
-    equal(sys::RT_SIGRETURN as u32, 16, 0),  // 5: back to the program
-    equal(sys::CLOCK_GETTIME as u32, 15, 0), // 6: time, answered in the stub
-    equal(sys::EXIT_GROUP as u32, 14, 0),    // 7: its own end
-    equal(sys::ARCH_PRCTL as u32, 13, 0),    // 8: its own segment bases
-    equal(sys::FUTEX as u32, 0, 2),          // 9: wait and wake on its own control page
+    equal(sys::SCHED_YIELD as u32, 17, 0),   // 5: while it spins
+    equal(sys::RT_SIGRETURN as u32, 16, 0),  // 6: back to the program
+    equal(sys::CLOCK_GETTIME as u32, 15, 0), // 7: time, answered in the stub
+    equal(sys::EXIT_GROUP as u32, 14, 0),    // 8: its own end
+    equal(sys::ARCH_PRCTL as u32, 13, 0),    // 9: its own segment bases
+    equal(sys::FUTEX as u32, 0, 2),          // 10: wait and wake on its own control page
     load(ARG0_HIGH),
-    equal((CONTROL >> 32) as u32, 10, 9), // 11
-    equal(sys::MPROTECT as u32, 3, 0),    // 12: its own window
-    equal(sys::MADVISE as u32, 0, 7),     // 13: anything else of the stub's: refused
+    equal((CONTROL >> 32) as u32, 10, 9), // 12
+    equal(sys::MPROTECT as u32, 3, 0),    // 13: its own window
+    equal(sys::MADVISE as u32, 0, 7),     // 14: anything else of the stub's: refused
     load(ARG2_LOW),
-    equal(4, 0, 5),                 // 15: MADV_DONTNEED only
-    load(ARG0_HIGH),                // 16: mprotect and madvise: start within the window
-    greater(WINDOW_HIGH - 1, 3, 0), // 17
-    load(ARG1_HIGH),                // 18: and no longer than it; the gap behind the window is empty
-    greater(WINDOW_HIGH, 1, 0),     // 19
-    equal(0xffff_ffff, 1, 1),       // 20: always on to ALLOW
-    ret(TRAP),                      // 21
-    ret(ALLOW),                     // 22
+    equal(4, 0, 5),                 // 16: MADV_DONTNEED only
+    load(ARG0_HIGH),                // 17: mprotect and madvise: start within the window
+    greater(WINDOW_HIGH - 1, 3, 0), // 18
+    load(ARG1_HIGH),                // 19: and no longer than it; the gap behind the window is empty
+    greater(WINDOW_HIGH, 1, 0),     // 20
+    equal(0xffff_ffff, 1, 1),       // 21: always on to ALLOW
+    ret(TRAP),                      // 22
+    ret(ALLOW),                     // 23
 ];

@@ -14,6 +14,9 @@ const RDI: u64 = REGISTERS + 8 * 8;
 const RSI: u64 = REGISTERS + 9 * 8;
 const RAX: u64 = REGISTERS + 13 * 8;
 
+/// Pauses between offers of the core.
+const SPINS_A_YIELD: u32 = 100;
+
 #[inline(always)]
 pub fn header() -> *mut Header {
     CONTROL as *mut Header
@@ -97,6 +100,10 @@ pub unsafe fn wait_turn(h: *mut Header) {
                 }
                 _ => {
                     spins -= 1;
+                    // Whoever is waited for may need this very core.
+                    if spins % SPINS_A_YIELD == 0 {
+                        call(sys::SCHED_YIELD, [0; 6]);
+                    }
                     core::hint::spin_loop();
                 }
             }

@@ -10,6 +10,7 @@ pub const BRK: u64 = 12;
 pub const RT_SIGACTION: u64 = 13;
 pub const RT_SIGPROCMASK: u64 = 14;
 pub const RT_SIGRETURN: u64 = 15;
+pub const SCHED_YIELD: u64 = 24;
 pub const MADVISE: u64 = 28;
 pub const GETPID: u64 = 39;
 pub const SENDMSG: u64 = 46;

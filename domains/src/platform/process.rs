@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// How long the kernel waits for a stopped stub to carry out orders, or a running domain to freeze, before it looks whether it lives.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Pauses between offers of the core to whoever is waited for.
+const SPINS_A_YIELD: u32 = 100;
+
 /// Opens a pidfd.
 ///
 /// # Errors
@@ -121,9 +124,13 @@ impl Process {
     #[must_use]
     pub fn wait(&self, deadline: Option<Instant>, spins: u32, freezes: bool) -> Posted {
         let state = self.control.state();
-        for _ in 0..spins {
+        for spin in 0..spins {
             if state.load(SeqCst) == POSTED {
                 return Posted::Cause;
+            }
+            if spin % SPINS_A_YIELD == SPINS_A_YIELD - 1 {
+                // The stub may need this very core to answer.
+                std::thread::yield_now();
             }
             std::hint::spin_loop();
         }

@@ -8,12 +8,11 @@ use sys::{Action, call};
 
 /// What the second half needs; it lies in the stub's data since the old stack goes away.
 static mut PLAN: Plan =
-    Plan { request: SpawnRequest { token: 0, want_uffd: 0, pad: 0 }, memory: -1, parent: 0 };
+    Plan { request: SpawnRequest { token: 0, want_uffd: 0, pad: 0 }, memory: -1 };
 
 struct Plan {
     request: SpawnRequest,
     memory: i32,
-    parent: i64,
 }
 
 unsafe extern "C" {
@@ -34,7 +33,7 @@ pub unsafe fn start(request: SpawnRequest, memory: i32, control: i32, parent: i6
         if call(sys::GETPPID, [0; 6]) != parent {
             sys::exit(0);
         }
-        PLAN = Plan { request, memory, parent };
+        PLAN = Plan { request, memory };
         let length = CONTROL_PAGES << 12;
         let at = call(sys::MMAP, [CONTROL, length, READ_WRITE, MAP_SHARED_FIXED_NORESERVE, control as u64, 0]);
         if at != CONTROL as i64 {
@@ -81,9 +80,8 @@ unsafe extern "C" fn finish() -> ! {
         }
         signals();
         let none = [0u64, 0];
-        for (resource, limit) in [(4u64, &none)] {
-            call(sys::PRLIMIT64, [0, resource, (&raw const *limit) as u64, 0, 0, 0]);
-        }
+        // RLIMIT_CORE: a domain's memory leaves no core file.
+        call(sys::PRLIMIT64, [0, 4, (&raw const none) as u64, 0, 0, 0]);
         let reply = SpawnReply {
             token: plan.request.token,
             pid: call(sys::GETPID, [0; 6]) as u32,
@@ -123,7 +121,6 @@ unsafe fn signals() {
         restorer: restore as *const () as u64,
         mask: u64::MAX,
     };
-    let none = 0u64;
     // SAFETY: the structures outlive the calls; the handler is async-signal-safe by construction.
     unsafe {
         call(sys::SIGALTSTACK, [(&raw const stack) as u64, 0, 0, 0, 0, 0]);
@@ -133,7 +130,6 @@ unsafe fn signals() {
         }
         // Blocked until the domain goes on: its frame carries an empty mask.
         let all = u64::MAX;
-        let _ = none;
         call(sys::RT_SIGPROCMASK, [2, (&raw const all) as u64, 0, 8, 0, 0]);
     }
 }

@@ -2,7 +2,6 @@
 
 use super::Kernel;
 use super::domain::Domain;
-use super::objects::ENDED;
 use crate::platform::PlatformError;
 use crate::platform::frame::Frame;
 use semper_store::PageRange;
@@ -204,12 +203,6 @@ impl Kernel {
     /// The capture came to nothing.
     pub fn failed(&self) {
         self.capture.leave(Phase::Capturing);
-    }
-
-    /// How many domains are ended but not finished.
-    #[must_use]
-    pub fn ending(&self) -> usize {
-        self.records().iter().filter(|r| r.state == ENDED).count()
     }
 }
 

@@ -118,6 +118,9 @@ pub struct Resume {
     /// Add the output of the program NAME to FILE instead of showing it here
     #[arg(long = "stdout", value_name = "NAME=FILE", value_parser = parse_redirect)]
     pub stdout: Vec<(String, PathBuf)>,
+    /// Go back to generation N, which `semper status` lists; the newer ones are given up
+    #[arg(long, value_name = "N")]
+    pub generation: Option<u64>,
     /// Flags of the runtime.
     #[command(flatten)]
     pub runtime: RuntimeFlags,

@@ -76,9 +76,7 @@ fn print(report: &CheckReport, store: &str) {
     if report.free_map_holds == Some(false) {
         say("The map of free space does not hold; it is built anew at the next resume.");
     }
-    say(
-        "An older generation may be whole: semper resume falls back to it, and says so. Copy the store before you try.",
-    );
+    say("If an older generation is whole, semper resume goes on from it, and says so. Copy the store before you try.");
 }
 
 fn print_json(report: &CheckReport) -> Result<(), Failure> {

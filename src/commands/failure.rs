@@ -85,6 +85,7 @@ impl From<RuntimeError> for Failure {
             RuntimeError::NoProgram(_) => code::NOT_FOUND,
             RuntimeError::NotRunnable { .. } | RuntimeError::Kernel(KernelError::Program(_)) => code::NOT_RUNNABLE,
             RuntimeError::Refused(_) | RuntimeError::Kernel(KernelError::Refused(_)) => code::USAGE,
+            RuntimeError::Damaged(_) => code::NO_STORE,
             RuntimeError::Store(error) => store_code(error),
             RuntimeError::Checkpoint(semper_checkpoint::CheckpointError::Full { .. }) => code::TOO_SMALL,
             _ => code::FAILED,

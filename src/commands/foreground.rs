@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use semper::control::{Refusal, Server};
-use semper::runtime::{ConsoleFds, DomainId, ExitStatus, Options, OutputPolicy, Runtime};
+use semper::runtime::{ConsoleFds, DomainId, End, ExitStatus, Options, OutputPolicy, Runtime, RuntimeError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -49,6 +50,23 @@ pub fn console_into(path: &Path) -> io::Result<ConsoleFds> {
     Ok(ConsoleFds { output: output.into(), ..own_console()? })
 }
 
+/// Says what was not as it should be when the store was opened.
+pub fn tell(runtime: &Runtime) {
+    for note in runtime.notes() {
+        eprintln!("semper: {note}");
+    }
+}
+
+/// Begins this command anew, in this process: the store's newest generation is damaged, and nothing has come of this life yet. What is
+/// noted in the store sees to it that the next life takes an older generation. Returns only if it cannot be done.
+pub fn start_again(end: &End) -> Failure {
+    eprintln!("semper: {}", end.what);
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_else(|| "semper".into());
+    let error = Command::new("/proc/self/exe").arg0(name).args(args).exec();
+    Failure::io(format_args!("{} The command cannot be started again", end.advice), &error)
+}
+
 /// Serves until everything has ended; the exit code is that of the program `own`, or that of the last to end.
 pub fn serve(runtime: Arc<Runtime>, store: &Path, own: Option<DomainId>) -> Result<ExitCode, Failure> {
     let stoppable = Arc::new(Stoppable::new(runtime));
@@ -66,9 +84,12 @@ pub fn serve(runtime: Arc<Runtime>, store: &Path, own: Option<DomainId>) -> Resu
             Ok(own.map_or(code, exit_code))
         }
         Some((_, Err(Refusal { code, message }))) => Err(Failure::new(code, message)),
-        None => match own.or(last) {
-            Some(status) => stoppable.stop_with(code::STOPPED).map(|()| exit_code(status)).map_err(into_failure),
-            None => Err(Failure::new(code::FAILED, "the runtime ended by itself, which is a bug")),
+        None => match (own.or(last), stoppable.runtime().ending()) {
+            (_, Some(end)) => Err(RuntimeError::Damaged(end).into()),
+            (Some(status), None) => {
+                stoppable.stop_with(code::STOPPED).map(|()| exit_code(status)).map_err(into_failure)
+            }
+            (None, None) => Err(Failure::new(code::FAILED, "the runtime ended by itself, which is a bug")),
         },
     };
     server.finish(LAST_ANSWERS);

@@ -1,6 +1,7 @@
 //! `semper resume`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use semper::control::Connection;
 use semper::runtime::{Runtime, Start};
@@ -16,20 +17,28 @@ pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
         return Err(Failure::new(code::IN_USE, message));
     }
     let options = foreground::options(&resume.runtime);
-    let mut redirects = resume.stdout.clone();
-    let runtime = Runtime::start(&resume.store, Start::Resume { size_bytes: resume.runtime.size }, &options, |name| {
-        match redirects.iter().position(|(of, _)| of == name) {
-            Some(at) => foreground::console_into(&redirects.swap_remove(at).1),
+    let mut unused: Vec<&str> = resume.stdout.iter().map(|(name, _)| &**name).collect();
+    let how = Start::Resume { size_bytes: resume.runtime.size, generation: resume.generation };
+    let runtime = Runtime::start(&resume.store, how, &options, |name| {
+        // Asked again for each generation that is tried.
+        unused.retain(|of| *of != name);
+        match resume.stdout.iter().find(|(of, _)| of == name) {
+            Some((_, file)) => foreground::console_into(file),
             None => foreground::own_console(),
         }
     })?;
+    foreground::tell(&runtime);
     if runtime.status().domains.is_empty() {
         let _ = runtime.stop();
         let message = format!("there is no program in {shown} yet; start one: semper run {shown} -- PROGRAM");
         return Err(Failure::new(code::NO_STORE, message));
     }
-    for (name, _) in redirects {
+    for name in unused {
         tracing::warn!("--stdout {name}: no program of that name goes on in {shown}");
     }
-    foreground::serve(runtime, &resume.store, None)
+    let served = foreground::serve(Arc::clone(&runtime), &resume.store, None);
+    match runtime.ending() {
+        Some(end) if end.resumes && end.early => Err(foreground::start_again(&end)),
+        _ => served,
+    }
 }

@@ -31,6 +31,7 @@ pub fn run(run: Run) -> Result<ExitCode, Failure> {
             Err(RuntimeError::Store(semper_store::Error::InUse { .. })) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(20));
             }
+            Err(RuntimeError::Damaged(end)) if end.resumes && end.early => return Err(foreground::start_again(&end)),
             started => {
                 let (runtime, domain) = started?;
                 return foreground::serve(runtime, &run.store, Some(domain));
@@ -46,6 +47,7 @@ fn start(run: &Run, program: &NewProgram) -> Result<(std::sync::Arc<Runtime>, u6
     let console = foreground::own_console()
         .map_err(|source| RuntimeError::File { path: "standard input, output or error".into(), source })?;
     let runtime = Runtime::start(&run.store, how, &options, |_| foreground::own_console())?;
+    foreground::tell(&runtime);
     let domain = runtime.add(program.clone(), console)?;
     Ok((runtime, domain))
 }

@@ -31,6 +31,9 @@ pub enum RuntimeError {
     /// The user asked for something that cannot be.
     #[error("{0}")]
     Refused(String),
+    /// The store is damaged, and the world ended because of it.
+    #[error("{0}")]
+    Damaged(super::End),
     /// The store.
     #[error(transparent)]
     Store(#[from] semper_store::Error),

@@ -5,20 +5,23 @@
 
 mod error;
 mod program;
+mod rot;
 mod status;
 mod world;
 
 pub use error::RuntimeError;
 pub use program::{Import, NewProgram};
+pub use rot::End;
 pub use semper_domains::console::ConsoleFds;
 pub use semper_domains::kernel::OutputPolicy;
 pub use semper_domains::linux::ExitStatus;
 pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status};
 
+use rot::Watch;
 use semper_checkpoint::{Checkpointer, Policy};
 use semper_domains::kernel::Kernel;
 use semper_pager::{Pager, PagerConfig, TrackingChoice};
-use semper_store::{CreateOptions, OpenOptions, Store};
+use semper_store::{CreateOptions, Generation, OpenOptions, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +75,8 @@ pub enum Start {
     Resume {
         /// Grow it to this size in bytes.
         size_bytes: Option<u64>,
+        /// Go back to this generation; the newer ones are given up. None: the newest that can be used.
+        generation: Option<u64>,
     },
 }
 
@@ -82,7 +87,9 @@ pub struct Runtime {
     pager: Arc<Pager>,
     kernel: Arc<Kernel>,
     checkpointer: Arc<Checkpointer>,
+    watch: Arc<Watch>,
     options: Options,
+    notes: Vec<String>,
 }
 
 impl Runtime {
@@ -99,13 +106,33 @@ impl Runtime {
         if options.memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
             return Err(RuntimeError::Refused("the memory limit is too small: programs need at least 16M".into()));
         }
-        let store = Arc::new(open_store(dir, how)?);
-        for reason in &store.recovery().fallen_back {
-            tracing::warn!("{reason}");
-        }
         raise_descriptor_limit();
+        let mut console = console;
+        let mut store = Arc::new(open_store(dir, how)?);
+        let stands = |store: &Store| format!("{} stands", store.generation());
+        let mut notes: Vec<String> =
+            store.recovery().fallen_back.iter().map(|reason| format!("{}: {reason}", stands(&store))).collect();
+        loop {
+            match Self::load(dir, Arc::clone(&store), options, &mut console) {
+                Ok(runtime) => return Ok(Arc::new(Self { notes, ..runtime })),
+                Err(error) => match rot::step_back(&store, &mut notes)? {
+                    Some(older) => store = Arc::new(older),
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Goes on with the newest generation of `store`.
+    fn load(
+        dir: &Path,
+        store: Arc<Store>,
+        options: &Options,
+        console: &mut dyn FnMut(&str) -> std::io::Result<ConsoleFds>,
+    ) -> Result<Self, RuntimeError> {
+        let watch = Watch::new(dir, Arc::clone(&store));
         let config = PagerConfig { memory_limit: options.memory, tracking: options.tracking };
-        let pager = Pager::new(config, Arc::new(StoreBacking(Arc::clone(&store))))?;
+        let pager = Pager::new(config, Arc::new(StoreBacking::new(Arc::clone(&store), Arc::clone(&watch))))?;
         let around = Arc::new(Around::new(Arc::clone(&store), Arc::clone(&pager)));
         let fresh = store.generation().0 == 0;
         let kernel = Kernel::open(
@@ -115,10 +142,10 @@ impl Runtime {
             options.output,
             Arc::clone(&around) as Arc<_>,
         )?;
-        let world = Arc::new(World::new(Arc::clone(&kernel), Arc::clone(&store), Arc::clone(&pager)));
+        let world =
+            Arc::new(World::new(Arc::clone(&kernel), Arc::clone(&store), Arc::clone(&pager), Arc::clone(&watch)));
         let policy = Policy { interval: options.interval, output_gap: options.output_gap, ..Policy::default() };
         // Before the first capture: bringing back sets up what captures look at.
-        let mut console = console;
         let back = kernel.bring_back(|record| console(&record.name()))?;
         let checkpointer = Checkpointer::start(Arc::clone(&store), Arc::clone(&pager), world, policy)?;
         around.set_checkpointer(&checkpointer);
@@ -126,9 +153,35 @@ impl Runtime {
             // Output that was written meanwhile asked nobody.
             checkpointer.hasten();
         }
-        let runtime =
-            Arc::new(Self { dir: dir.to_path_buf(), store, pager, kernel, checkpointer, options: options.clone() });
-        Ok(runtime)
+        let (ends, last) = (Arc::downgrade(&kernel), Arc::downgrade(&checkpointer));
+        watch.arm(move || {
+            if let Some(kernel) = ends.upgrade() {
+                kernel.close();
+            }
+            if let Some(checkpointer) = last.upgrade() {
+                checkpointer.shut_down();
+            }
+        });
+        let (dir, options) = (dir.to_path_buf(), options.clone());
+        Ok(Self { dir, store, pager, kernel, checkpointer, watch, options, notes: Vec::new() })
+    }
+
+    /// What was not as it should be when the store was opened: a root that could not be used, a generation that was left for an
+    /// older one, each as a sentence. Empty if all was well.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Why the world ended, if it did because of damage in the store.
+    #[must_use]
+    pub fn ending(&self) -> Option<End> {
+        self.watch.ending()
+    }
+
+    /// An error, or the damage that is behind it.
+    fn explained(&self, error: impl Into<RuntimeError>) -> RuntimeError {
+        self.watch.ending().map_or_else(|| error.into(), RuntimeError::Damaged)
     }
 
     /// Adds a program; it runs when this returns, and its first state is committed.
@@ -137,13 +190,15 @@ impl Runtime {
     /// When the program or a file cannot be read or loaded, or the store is full; nothing of it is left then.
     pub fn add(&self, new: NewProgram, console: ConsoleFds) -> Result<DomainId, RuntimeError> {
         let program = new.read()?;
-        Ok(self.kernel.add(program, console)?)
+        self.kernel.add(program, console).map_err(|e| self.explained(e))
     }
 
     /// Waits until a domain, or all, have ended and their output has left. None: the runtime stops before that.
     #[must_use]
     pub fn wait(&self, domain: Option<DomainId>) -> Option<ExitStatus> {
-        self.kernel.wait(domain)
+        let status = self.kernel.wait(domain);
+        // What damage made of a program is not its end.
+        if self.ending().is_some() { None } else { status }
     }
 
     /// Takes a checkpoint now; returns its generation when it is durable.
@@ -151,8 +206,8 @@ impl Runtime {
     /// # Errors
     /// When it cannot be committed.
     pub fn checkpoint(&self) -> Result<u64, RuntimeError> {
-        let generation = self.checkpointer.request().wait(CHECKPOINT_PATIENCE)?;
-        Ok(generation.0)
+        let generation = self.checkpointer.request().wait(CHECKPOINT_PATIENCE);
+        generation.map(|generation| generation.0).map_err(|e| self.explained(e))
     }
 
     /// Stops the world: a final checkpoint, its output, then every process ends. Waiters return.
@@ -163,8 +218,7 @@ impl Runtime {
         let last = self.checkpointer.final_checkpoint();
         self.kernel.close();
         self.checkpointer.shut_down();
-        last?;
-        Ok(())
+        last.map(|_| ()).map_err(|e| self.explained(e))
     }
 
     /// The store's directory.
@@ -183,8 +237,15 @@ fn open_store(dir: &Path, how: Start) -> Result<Store, RuntimeError> {
             Ok(Store::create(dir, &CreateOptions { size_bytes, ..default })?)
         }
         Start::Resume { .. } if !there => Err(RuntimeError::NoStore(dir.to_path_buf())),
-        Start::CreateOrOpen { size_bytes } | Start::Resume { size_bytes } => {
-            let store = Store::open(dir, &OpenOptions::default())?;
+        Start::CreateOrOpen { size_bytes } | Start::Resume { size_bytes, .. } => {
+            let newest = if let Start::Resume { generation, .. } = how { generation.map(Generation) } else { None };
+            let store = Store::open(dir, &OpenOptions { newest, ..OpenOptions::default() })?;
+            if let Some(newest) = newest.filter(|newest| *newest != store.generation()) {
+                let kept: Vec<String> = store.generations().iter().map(|kept| kept.generation.0.to_string()).collect();
+                let why = store.recovery().fallen_back.join("; ");
+                let list = kept.join(", ");
+                return Err(RuntimeError::Refused(format!("{newest} cannot be gone back to (kept: {list}). {why}")));
+            }
             if let Some(size) = size_bytes
                 && size > store.space().total * 4096
             {

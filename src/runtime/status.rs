@@ -1,5 +1,7 @@
 //! What `semper status` shows, of a live world or of a store at rest.
 
+use super::rot::Watch;
+use super::world::StoreBacking;
 use super::{Runtime, RuntimeError};
 use semper_domains::kernel::objects::{self, DomainRecord};
 use semper_domains::linux::ExitStatus;
@@ -159,7 +161,8 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
         Vec::new()
     } else {
         let config = PagerConfig { memory_limit: None, tracking: TrackingChoice::Auto };
-        let pager = Pager::new(config, Arc::new(super::world::StoreBacking(Arc::clone(&store))))?;
+        let pager =
+            Pager::new(config, Arc::new(StoreBacking::new(Arc::clone(&store), Watch::new(dir, Arc::clone(&store)))))?;
         semper_domains::kernel::read_records(&pager)?
     };
     Ok(Status {

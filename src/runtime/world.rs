@@ -1,5 +1,6 @@
 //! Ties the crates together: the kernel is what the checkpointer stops, the store is what the pager reads from.
 
+use super::rot::Watch;
 use semper_checkpoint::{CheckpointError, Checkpointer, Inconsistency};
 use semper_domains::kernel::{Kernel, Surroundings};
 use semper_pager::{Backing, BackingError, Pager};
@@ -14,15 +15,33 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
 const SPARE_PAGES: u64 = 1024;
 
 /// The store as the pager sees it.
-pub struct StoreBacking(pub Arc<Store>);
+pub struct StoreBacking {
+    store: Arc<Store>,
+    /// Who is told before a program is that a page cannot be had.
+    watch: Arc<Watch>,
+}
+
+impl StoreBacking {
+    /// Of this store.
+    pub fn new(store: Arc<Store>, watch: Arc<Watch>) -> Self {
+        Self { store, watch }
+    }
+
+    fn told<T>(&self, result: Result<T, semper_store::Error>) -> Result<T, BackingError> {
+        result.map_err(|e| {
+            self.watch.look();
+            e.into()
+        })
+    }
+}
 
 impl Backing for StoreBacking {
     fn read(&self, segment: SegmentId, first: PageIndex, out: &mut [u8]) -> Result<(), BackingError> {
-        self.0.read(segment, first, out).map_err(Into::into)
+        self.told(self.store.read(segment, first, out))
     }
 
     fn next_present(&self, segment: SegmentId, from: PageIndex) -> Result<Option<PageIndex>, BackingError> {
-        self.0.next_page(segment, from).map_err(Into::into)
+        self.told(self.store.next_page(segment, from))
     }
 }
 
@@ -31,12 +50,13 @@ pub struct World {
     kernel: Arc<Kernel>,
     store: Arc<Store>,
     pager: Arc<Pager>,
+    watch: Arc<Watch>,
 }
 
 impl World {
     /// Of this kernel.
-    pub fn new(kernel: Arc<Kernel>, store: Arc<Store>, pager: Arc<Pager>) -> Self {
-        let world = Self { kernel, store, pager };
+    pub fn new(kernel: Arc<Kernel>, store: Arc<Store>, pager: Arc<Pager>, watch: Arc<Watch>) -> Self {
+        let world = Self { kernel, store, pager, watch };
         world.set_quota();
         world
     }
@@ -60,11 +80,13 @@ impl semper_checkpoint::World for World {
     }
 
     fn freeze(&self) -> Result<(), semper_checkpoint::FreezeError> {
+        self.watch.may_commit().map_err(semper_checkpoint::FreezeError)?;
         self.kernel.freeze().map_err(|e| semper_checkpoint::FreezeError(e.to_string()))
     }
 
     fn check(&self) -> Result<(), Inconsistency> {
-        self.kernel.check().map_err(Inconsistency)
+        // Met since the freeze was asked for: what a program made of it may be in its pages already.
+        self.watch.may_commit().and_then(|()| self.kernel.check()).map_err(Inconsistency)
     }
 
     fn captured(&self) {
@@ -83,6 +105,7 @@ impl semper_checkpoint::World for World {
     fn failed(&self, error: &CheckpointError) {
         tracing::warn!(%error, "no checkpoint was committed; the last one stands");
         self.kernel.failed();
+        self.watch.look();
     }
 }
 

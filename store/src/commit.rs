@@ -198,7 +198,8 @@ impl Commit {
         let shared = Arc::clone(&self.writer.0);
         let mut nodes = Nodes { stream: &mut self.stream, shared: &shared, birth: self.generation };
         let reader = shared.reader(self.generation - 1);
-        Update::new(reader, &self.puts, &self.removed, &mut nodes).run(old)
+        let made = Update::new(reader, &self.puts, &self.removed, &mut nodes).run(old);
+        made.inspect_err(|e| shared.note_damage(e))
     }
 
     fn make_root(&self, shared: &Shared, tree: TreeRef, outcome: &Outcome) -> Root {

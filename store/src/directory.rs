@@ -13,6 +13,9 @@ pub const PAGES_FILE: &str = "pages";
 /// The file whose `flock` marks the store as open; it holds the pid of its holder in decimal.
 pub const LOCK_FILE: &str = "lock";
 
+/// The file that names generations which are not used, because damage was found in them.
+pub const DAMAGE_FILE: &str = "damage";
+
 /// What a new `pages` file is called until it is a store.
 pub(crate) const NEW_FILE: &str = "pages.new";
 

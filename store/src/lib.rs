@@ -30,7 +30,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | `disk`, `file`, `uring` | the narrow road to the disk |
-//! | `directory`, `open`, `recover` | which store, whose, and which generation stands |
+//! | `directory`, `open`, `recover`, `damage` | which store, whose, and which generation stands |
 //! | `root`, `node`, `checksum` | the bytes |
 //! | `tree`, `cache` | reading |
 //! | `commit`, `stream`, `update` | writing |
@@ -45,6 +45,7 @@ mod canary;
 mod check;
 mod checksum;
 mod commit;
+mod damage;
 mod directory;
 mod disk;
 mod error;
@@ -74,7 +75,7 @@ mod width;
 pub use canary::Canary;
 pub use check::{CheckProgress, CheckReport};
 pub use commit::{Commit, Committed};
-pub use directory::{LOCK_FILE, PAGES_FILE};
+pub use directory::{DAMAGE_FILE, LOCK_FILE, PAGES_FILE};
 pub use disk::{BUFFER_LEN, BufferPool, Disk, DiskBuf, QUEUE_DEPTH};
 pub use error::{Error, Fault};
 pub use file::{FileDisk, IoChoice, IoKind};

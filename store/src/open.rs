@@ -1,15 +1,16 @@
 //! Creating and opening.
 
 use crate::canary::Canary;
+use crate::damage;
 use crate::directory::{self, NEW_FILE, PAGES_FILE};
 use crate::disk::{BufferPool, Disk};
 use crate::error::Error;
 use crate::file::{FileDisk, IoChoice, IoKind};
 use crate::ids::{Generation, PAGE_SIZE, StoreId};
 use crate::node::TreeRef;
-use crate::recover::{Found, Recovery, read_root, recover, recover_beside};
+use crate::recover::{Found, Limits, Recovery, read_root, recover, recover_beside};
 use crate::root::{ATTRIBUTES_LEN, BadRoot, FIRST_PLACE, Kept, MAX_KEPT, MIN_KEPT, Root, SLOT_PLACES};
-use crate::shared::Parts;
+use crate::shared::{Parts, Shared};
 use crate::store::Store;
 use std::fs::{self, File};
 use std::io::Read;
@@ -88,7 +89,7 @@ impl Store {
             fs::rename(&path, dir.join(PAGES_FILE)).map_err(|e| Error::io(format!("rename {}", path.display()), e))?;
         }
         directory::sync(dir)?;
-        open_locked(dir, lock, &OpenOptions::default())
+        open_locked(dir, Arc::new(lock), &OpenOptions::default())
     }
 
     /// Opens the store in `dir` for reading and writing.
@@ -99,7 +100,7 @@ impl Store {
     pub fn open(dir: &Path, options: &OpenOptions) -> Result<Self, Error> {
         directory::pages(dir)?;
         let lock = directory::lock(dir)?;
-        open_locked(dir, lock, options)
+        open_locked(dir, Arc::new(lock), options)
     }
 
     /// Opens the store in `dir` for reading, beside a runtime that may have it open.
@@ -111,7 +112,7 @@ impl Store {
         let disk = FileDisk::open_read_only(&path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
         let io_kind = disk.kind();
         let disk: Arc<dyn Disk> = Arc::new(disk);
-        let parts = Parts { disk, io_kind, read_only: true, canary: None, lock: None };
+        let parts = Parts { disk, io_kind, read_only: true, canary: None, dir: None, lock: None };
         finish(parts, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })
     }
 
@@ -130,28 +131,47 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_on(disk: Arc<dyn Disk>, options: &OpenOptions) -> Result<Self, Error> {
-        let parts = Parts { disk, io_kind: IoKind::Custom, read_only: false, canary: options.canary, lock: None };
+        let io_kind = IoKind::Custom;
+        let parts = Parts { disk, io_kind, read_only: false, canary: options.canary, dir: None, lock: None };
         finish(parts, options)
     }
 }
 
-fn open_locked(dir: &Path, lock: directory::Lock, options: &OpenOptions) -> Result<Store, Error> {
+fn open_locked(dir: &Path, lock: Arc<directory::Lock>, options: &OpenOptions) -> Result<Store, Error> {
     let path = directory::pages(dir)?;
     let disk = FileDisk::open(&path, options.io).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
     let io_kind = disk.kind();
     let disk: Arc<dyn Disk> = Arc::new(disk);
-    finish(Parts { disk, io_kind, read_only: false, canary: options.canary, lock: Some(lock) }, options)
+    let (dir, lock) = (Some(dir.to_owned()), Some(lock));
+    finish(Parts { disk, io_kind, read_only: false, canary: options.canary, dir, lock }, options)
+}
+
+/// Opens the store of a retired handle anew, under the same lock.
+pub(crate) fn reopen(shared: &Shared, options: &OpenOptions) -> Result<Store, Error> {
+    match (&shared.dir, &shared.lock) {
+        (Some(dir), Some(lock)) => open_locked(dir, Arc::clone(lock), options),
+        _ => Err(Error::BadArgument("only a store that lies in a directory can be opened anew".to_owned())),
+    }
 }
 
 fn finish(parts: Parts, options: &OpenOptions) -> Result<Store, Error> {
     let found = if parts.read_only {
         recover_beside(&*parts.disk)?
     } else {
-        recover(&*parts.disk, options.newest, parts.canary)?
+        // Who names a generation knows what is noted about it.
+        let left = match (&parts.dir, options.newest) {
+            (Some(dir), None) => damage::read(dir),
+            _ => Vec::new(),
+        };
+        let found = recover(&*parts.disk, Limits { newest: options.newest, left: &left }, parts.canary)?;
+        if let (Some(dir), false, false) = (&parts.dir, left.is_empty(), found.lists_left) {
+            damage::forget(dir);
+        }
+        found
     };
     let recovery = found.recovery.clone();
     for reason in &recovery.fallen_back {
-        tracing::warn!("{} stands: {reason}", recovery.generation);
+        tracing::info!("{} stands: {reason}", recovery.generation);
     }
     Ok(Store::from_opened(Opened { parts, found, recovery, background: !options.walk_in_commit }))
 }

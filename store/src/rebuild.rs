@@ -30,7 +30,10 @@ pub(crate) fn rebuild(shared: &Shared) {
     }
     let map = match walk(shared) {
         Ok(space) => Map::Known(space),
-        Err(e) => Map::Failed(e),
+        Err(e) => {
+            shared.note_damage(&e);
+            Map::Failed(e)
+        }
     };
     shared.books().map = map;
     shared.books_changed.notify_all();

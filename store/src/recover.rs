@@ -2,6 +2,7 @@
 
 use crate::cache::NodeCache;
 use crate::canary::Canary;
+use crate::damage::Left;
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::ids::{Generation, PAGE_SIZE};
@@ -29,10 +30,32 @@ pub(crate) struct Found {
     pub to_walk: Vec<Kept>,
     pub listed: [u64; 2],
     pub unsettled: bool,
+    /// A root lists a generation that is left because of damage.
+    pub lists_left: bool,
 }
 
-/// Finds the newest generation, not newer than `limit`, whose root's checksum and whose tree's upper nodes hold.
-pub(crate) fn recover(disk: &dyn Disk, limit: Option<Generation>, canary: Option<Canary>) -> Result<Found, Error> {
+/// Generations that are not taken.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Limits<'l> {
+    /// Those that are newer.
+    pub newest: Option<Generation>,
+    /// Those in which damage was found.
+    pub left: &'l [Left],
+}
+
+impl Limits<'_> {
+    /// Why `generation` is not taken.
+    fn refuse(&self, generation: u64) -> Option<String> {
+        if self.newest.is_some_and(|newest| generation > newest.0) {
+            return Some(format!("generation {generation} is newer than what was asked for"));
+        }
+        let left = self.left.iter().find(|left| left.contains(generation))?;
+        Some(format!("generation {generation} is left, because of damage: {}", left.why))
+    }
+}
+
+/// Finds the newest generation, within `limits`, whose root's checksum and whose tree's upper nodes hold.
+pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary>) -> Result<Found, Error> {
     let slots = [0, 1].map(|slot| read_root(disk, slot));
     let mut fallen_back: Vec<String> = slots
         .iter()
@@ -54,8 +77,8 @@ pub(crate) fn recover(disk: &dyn Disk, limit: Option<Generation>, canary: Option
     for (slot, kept) in &candidates {
         if chosen.is_some() {
             to_walk.push((*kept).clone());
-        } else if limit.is_some_and(|limit| kept.generation > limit.0) {
-            fallen_back.push(format!("generation {} is newer than what was asked for", kept.generation));
+        } else if let Some(reason) = limits.refuse(kept.generation) {
+            fallen_back.push(reason);
         } else if let (Err(e), false) = (look_at(disk, newest_root, kept, places), trust) {
             fallen_back.push(format!("generation {} cannot be used: {e}", kept.generation));
         } else {
@@ -63,7 +86,16 @@ pub(crate) fn recover(disk: &dyn Disk, limit: Option<Generation>, canary: Option
             to_walk.push((*kept).clone());
         }
     }
+    let lists_left = candidates.iter().any(|(_, kept)| limits.left.iter().any(|left| left.contains(kept.generation)));
     let Some((slot, generation)) = chosen else {
+        if lists_left {
+            // Better one that is damaged somewhere than none.
+            let mut found = recover(disk, Limits { left: &[], ..limits }, canary)?;
+            fallen_back.push("no other generation can be used: damage or not, one of those has to do".to_owned());
+            fallen_back.append(&mut found.recovery.fallen_back);
+            found.recovery.fallen_back = fallen_back;
+            return Ok(Found { lists_left, ..found });
+        }
         return Err(Error::NotAStore { reason: fallen_back.join("; ") });
     };
 
@@ -77,19 +109,19 @@ pub(crate) fn recover(disk: &dyn Disk, limit: Option<Generation>, canary: Option
     let listed = [0, 1].map(|slot| slots[slot].as_ref().map_or(fallback, Root::oldest).min(generation));
     let unsettled = candidates[0].1.generation != generation;
     let recovery = Recovery { generation: Generation(generation), fallen_back };
-    Ok(Found { snapshot: Snapshot { root, slot }, recovery, to_walk, listed, unsettled })
+    Ok(Found { snapshot: Snapshot { root, slot }, recovery, to_walk, listed, unsettled, lists_left })
 }
 
 /// The same, beside a runtime that may be writing a root at this moment: what is found unusable is looked at again.
 pub(crate) fn recover_beside(disk: &dyn Disk) -> Result<Found, Error> {
     const LOOKS: u32 = 4;
-    let mut found = recover(disk, None, None);
+    let mut found = recover(disk, Limits::default(), None);
     for look in 1..LOOKS {
         if found.as_ref().is_ok_and(|found| found.recovery.fallen_back.is_empty()) {
             break;
         }
         std::thread::sleep(Duration::from_millis(u64::from(look)));
-        found = recover(disk, None, None);
+        found = recover(disk, Limits::default(), None);
     }
     found
 }

@@ -4,13 +4,14 @@ use crate::cache::NodeCache;
 use crate::canary::Canary;
 use crate::directory::Lock;
 use crate::disk::{BufferPool, Disk, DiskBuf};
-use crate::error::{Error, no_space};
+use crate::error::{Error, Fault, no_space};
 use crate::file::IoKind;
 use crate::freemap::Run;
 use crate::ids::{Generation, PAGE_SIZE, StoreId};
 use crate::root::{Kept, MIN_KEPT, Root, SLOT_PLACES};
 use crate::space::{Purpose, Space};
 use crate::tree::Reader;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -56,9 +57,13 @@ pub(crate) struct Shared {
     writing: Mutex<bool>,
     writing_done: Condvar,
     poison: Mutex<Option<String>>,
+    /// The first damage met in the newest generation.
+    damage: Mutex<Option<Fault>>,
     pub closing: AtomicBool,
+    /// Where the store lies, if it lies in a directory.
+    pub dir: Option<PathBuf>,
     /// Last, so that the lock is let go after everything else.
-    _lock: Option<Lock>,
+    pub lock: Option<Arc<Lock>>,
 }
 
 /// The parts of [`Shared`] that differ from one way of opening to another.
@@ -67,7 +72,8 @@ pub(crate) struct Parts {
     pub io_kind: IoKind,
     pub read_only: bool,
     pub canary: Option<Canary>,
-    pub lock: Option<Lock>,
+    pub dir: Option<PathBuf>,
+    pub lock: Option<Arc<Lock>>,
 }
 
 impl Shared {
@@ -89,8 +95,10 @@ impl Shared {
             writing: Mutex::new(false),
             writing_done: Condvar::new(),
             poison: Mutex::new(None),
+            damage: Mutex::new(None),
             closing: AtomicBool::new(false),
-            _lock: parts.lock,
+            dir: parts.dir,
+            lock: parts.lock,
         }
     }
 
@@ -139,6 +147,25 @@ impl Shared {
             tracing::error!("the store takes no more commits: {e}");
             *poison = Some(e.to_string());
         }
+    }
+
+    pub fn damage(&self) -> Option<Fault> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that the newest generation is damaged, if that is what `e` says.
+    pub fn note_damage(&self, e: &Error) {
+        if let Error::Corrupt(fault) = e {
+            self.damage.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| fault.clone());
+        }
+    }
+
+    /// Another handle takes over: nothing is written through this one once this returns.
+    pub fn retire(self: &Arc<Self>) {
+        self.closing.store(true, Ordering::Relaxed);
+        let _writer = self.start_writing();
+        let mut poison = self.poison.lock().unwrap_or_else(PoisonError::into_inner);
+        poison.get_or_insert_with(|| "it was opened anew".to_owned());
     }
 
     pub fn check_writable(&self) -> Result<(), Error> {

@@ -235,7 +235,11 @@ impl Store {
             let seen = self.shared.current();
             match call(&self.shared, seen.root.newest()) {
                 Err(e) if e.is_corrupt() && self.superseded(&seen) => {}
-                other => return other,
+                Err(e) => {
+                    self.shared.note_damage(&e);
+                    return Err(e);
+                }
+                ok => return ok,
             }
         }
     }

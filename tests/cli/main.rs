@@ -15,4 +15,5 @@ mod hostile;
 mod killing;
 mod lifecycle;
 mod packages;
+mod rot;
 mod run;

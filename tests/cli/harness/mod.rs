@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: test programs, stores, and a runtime that is killed again and again.
 
+pub mod format;
 mod killing;
 mod programs;
 mod session;

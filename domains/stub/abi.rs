@@ -38,6 +38,10 @@ pub const FREEZE_SIGNAL: u32 = 10;
 pub const ORDER_PROTECT: u32 = 1;
 /// Order: madvise(address, length, MADV_DONTNEED).
 pub const ORDER_ZAP: u32 = 2;
+/// Mappings and advice up to this many bytes may be answered in the stub.
+pub const QUICK_BYTES: u64 = 64 << 10;
+/// Areas about which the stub may answer advice.
+pub const ADVICE_RANGES: usize = 4;
 /// Orders that fit into the header.
 pub const MAX_ORDERS: usize = 96;
 
@@ -108,8 +112,12 @@ pub struct Header {
     pub brk_granted: u64,
     /// Calls answered in the stub.
     pub quick_calls: u64,
-    /// Zeros.
-    pub reserved: [u64; 10],
+    /// The stub may hand out `pool_start..pool_next` to small mappings, from its end down.
+    pub pool_start: u64,
+    /// End of what is left.
+    pub pool_next: u64,
+    /// Where the stub may answer small MADV_FREE by itself: first address and end.
+    pub advice: [[u64; 2]; ADVICE_RANGES],
     /// What to do before going on.
     pub orders: [Order; MAX_ORDERS],
 }

@@ -12,6 +12,9 @@ use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 const REGISTERS: u64 = 40;
 const RDI: u64 = REGISTERS + 8 * 8;
 const RSI: u64 = REGISTERS + 9 * 8;
+const R9: u64 = REGISTERS + 8;
+const R10: u64 = REGISTERS + 2 * 8;
+const RDX: u64 = REGISTERS + 12 * 8;
 const RAX: u64 = REGISTERS + 13 * 8;
 
 /// Pauses between offers of the core.
@@ -192,6 +195,11 @@ unsafe fn quick(h: *mut Header, context: u64) -> bool {
                 (*h).brk = rdi;
                 rdi
             }
+            sys::MMAP if rdi == 0 => match mapping(h, context, rsi) {
+                Some(address) => address,
+                None => return false,
+            },
+            sys::MADVISE if advice(h, context, rdi, rsi) => 0,
             // Linux itself writes the answer and finds a bad address; then the kernel answers.
             sys::CLOCK_GETTIME if rsi < WINDOW_END && (rdi == 0 || (rdi == 1 && (*h).monotonic_offset == 0)) => {
                 match call(sys::CLOCK_GETTIME, [rdi, rsi, 0, 0, 0, 0]) {
@@ -204,5 +212,34 @@ unsafe fn quick(h: *mut Header, context: u64) -> bool {
         (*h).quick_calls += 1;
         *rax = value;
         true
+    }
+}
+
+/// A small private mapping out of the pool; none: the kernel must make it.
+unsafe fn mapping(h: *mut Header, context: u64, length: u64) -> Option<u64> {
+    // SAFETY: as `quick`.
+    unsafe {
+        let argument = |at: u64| *((context + at) as *const u64);
+        // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
+        if argument(RDX) != 3 || argument(R10) != 0x22 || argument(R9) != 0 || length == 0 || length > QUICK_BYTES {
+            return None;
+        }
+        let length = (length + 0xfff) & !0xfff;
+        let (start, next) = ((*h).pool_start, (*h).pool_next);
+        if next < start || next - start < length {
+            return None;
+        }
+        (*h).pool_next = next - length;
+        Some(next - length)
+    }
+}
+
+/// Whether this is advice that a few pages of ordinary memory may be freed, which may be ignored.
+unsafe fn advice(h: *mut Header, context: u64, start: u64, length: u64) -> bool {
+    // SAFETY: as `quick`.
+    unsafe {
+        let free = *((context + RDX) as *const u64) == 8;
+        let small = start & 0xfff == 0 && start < WINDOW_END && length != 0 && length <= QUICK_BYTES;
+        free && small && (*h).advice.iter().any(|range| start >= range[0] && start + length <= range[1])
     }
 }

@@ -26,6 +26,13 @@ fn a_heap_and_a_large_array_survive() {
 }
 
 #[test]
+fn small_mappings_survive() {
+    for program in both("blocks") {
+        assert_unkillable(&Case::new(program, &["250"]), 8);
+    }
+}
+
+#[test]
 fn floating_point_state_survives() {
     for program in both("float") {
         assert_unkillable(&Case::new(program, &["400"]), 8);

@@ -194,6 +194,7 @@ impl Server<'_> {
         let cause = control.cause();
         let mut program = domain.program();
         program.note_brk(control.brk());
+        program.note_pool(control.pool_next());
         let mut frame = match Frame::find(control) {
             Ok(frame) => frame,
             Err(error) => {
@@ -234,6 +235,12 @@ impl Server<'_> {
         control.set_brk_start(start);
         control.set_brk(current);
         control.set_brk_granted(granted);
+        let (start, next) = program.pool_state();
+        control.set_pool_start(start);
+        control.set_pool_next(next);
+        if let Some(ranges) = program.advice_ranges() {
+            control.set_advice(ranges);
+        }
         drop(program);
         let last = orders.split_off(orders.len().saturating_sub(MAX_ORDERS));
         process.order(&orders)?;

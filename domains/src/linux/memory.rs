@@ -4,7 +4,7 @@ use super::mm::page_up;
 use super::user::{CHUNK, page_of};
 use super::vma::{Attributes, Kind, PAGE, Vma, window_range};
 use super::{Answer, Call, Errno, Program};
-use crate::abi::WINDOW_END;
+use crate::abi::{QUICK_BYTES, WINDOW_END};
 use crate::cpu::Cpu;
 use semper_pager::Segment;
 
@@ -14,6 +14,7 @@ const MAP_SHARED_VALIDATE: u64 = 3;
 const MAP_TYPE: u64 = 0xf;
 const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
+const MAP_NORESERVE: u64 = 0x4000;
 const MAP_HUGETLB: u64 = 0x4_0000;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 /// READ, WRITE, EXEC, and PROT_SEM, which means nothing here.
@@ -34,7 +35,7 @@ pub const CALLS: &[Call] = &[
         number: 9,
         name: "mmap",
         handler: mmap,
-        note: "files are mapped as private copies; a writable shared mapping of a file is ENODEV, huge pages are ENOMEM, growing downwards is ignored",
+        note: "files are mapped as private copies; a writable shared mapping of a file is ENODEV, huge pages are ENOMEM, growing downwards is ignored; a program that often maps up to 64 KiB is granted 1 MiB ahead, where memory does not fault",
     },
     Call {
         number: 10,
@@ -55,7 +56,7 @@ pub const CALLS: &[Call] = &[
         number: 28,
         name: "madvise",
         handler: madvise,
-        note: "MADV_DONTNEED and MADV_FREE give zeros (not in the program's image, which keeps its content); other advice is accepted",
+        note: "MADV_DONTNEED gives zeros, MADV_FREE beyond 64 KiB too (not in the program's image, which keeps its content); less than that stays; other advice is accepted",
     },
     Call { number: 149, name: "mlock", handler: lock, note: "accepted" },
     Call { number: 150, name: "munlock", handler: lock, note: "accepted" },
@@ -106,9 +107,15 @@ fn mmap(p: &mut Program, _: &mut Cpu<'_>, [hint, length, prot, flags, fd, offset
     if source.is_some() && offset.checked_add(length).is_none() {
         return Err(Errno::EOVERFLOW);
     }
+    if prot == 3
+        && hint == 0
+        && flags & !MAP_NORESERVE == MAP_PRIVATE | MAP_ANONYMOUS
+        && let Some(start) = p.take_from_pool(length)?
+    {
+        return Ok(Answer::Value(start));
+    }
     let start = place(p, hint, length, flags)?;
     let end = start + length;
-    p.ungrant(start, end)?;
     p.may_map(length - p.user.vmas.bytes_within(start, end))?;
     let kind = if shared && source.is_none() { Kind::Shared } else { Kind::Private };
     p.map_fresh(start, end, Attributes { protection, kind });
@@ -120,12 +127,13 @@ fn mmap(p: &mut Program, _: &mut Cpu<'_>, [hint, length, prot, flags, fd, offset
 }
 
 /// Where a new mapping goes.
-fn place(p: &Program, hint: u64, length: u64, flags: u64) -> Result<u64, Errno> {
+fn place(p: &mut Program, hint: u64, length: u64, flags: u64) -> Result<u64, Errno> {
     if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
         if !hint.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
         let (start, end) = window_range(hint, length).ok_or(Errno::ENOMEM)?;
+        p.ungrant(start, end)?;
         if flags & MAP_FIXED_NOREPLACE != 0 && p.user.vmas.overlapping(start, end).next().is_some() {
             return Err(Errno::EEXIST);
         }
@@ -258,6 +266,8 @@ fn madvise(p: &mut Program, _: &mut Cpu<'_>, [start, length, advice, ..]: [u64; 
         return Err(Errno::ENOMEM);
     }
     match advice {
+        // Linux too may keep what is free, and here a round trip costs more than a few pages.
+        MADV_FREE if end - start <= QUICK_BYTES => p.remember_advice(start),
         MADV_DONTNEED | MADV_FREE => {
             let areas: Vec<Vma> = p.user.vmas.overlapping(start, end).collect();
             for v in areas.iter().filter(|v| v.attributes.kind != Kind::Image) {

@@ -1,5 +1,6 @@
 //! The records of a program's memory map, and how a change of the map reaches records and the domain's process.
 
+use super::pool::Pool;
 use super::state::State;
 use super::vma::{Attributes, EXEC, Kind, PAGE, READ, Vma, Vmas, WRITE, window_range};
 use super::{Errno, LoadError, Program};
@@ -62,6 +63,8 @@ pub(super) struct Mm {
     id: Option<RecordId>,
     pub record: MemoryRecord,
     ids: BTreeMap<u64, RecordId>,
+    /// What the stub may answer besides the break.
+    pub pool: Pool,
     /// The heap above the break holds old content, so growing has to go through the kernel.
     stale_heap: bool,
 }
@@ -86,7 +89,8 @@ impl Mm {
             ids.insert(start, id);
         }
         areas.take_touched();
-        Ok((Self { id: Some(id), record, ids, stale_heap: false }, areas))
+        let pool = Pool::load(state, &areas)?;
+        Ok((Self { id: Some(id), record, ids, pool, stale_heap: false }, areas))
     }
 
     /// What is wrong with the records, if anything.
@@ -98,7 +102,7 @@ impl Mm {
         if self.ids.len() != vmas.len() || !vmas.iter().all(|v| self.ids.contains_key(&v.start)) {
             return Some(format!("{} areas have {} records", vmas.len(), self.ids.len()));
         }
-        None
+        self.pool.check(vmas)
     }
 
     /// Writes the break's record.
@@ -149,6 +153,7 @@ impl Program {
             return Err(Errno::ENOMEM);
         }
         for start in self.user.vmas.take_touched() {
+            self.mm.pool.touch();
             let area = self.user.vmas.starting_at(start).map(|v| AreaRecord {
                 start,
                 end: v.end,
@@ -235,8 +240,9 @@ impl Program {
         }
     }
 
-    /// A call is about to change `start..end`: what was granted to the break there ahead of its use is taken back.
+    /// A call is about to change `start..end`: what was granted there ahead of its use is taken back.
     pub(super) fn ungrant(&mut self, start: u64, end: u64) -> Result<(), Errno> {
+        self.release_pool(start, end)?;
         let used = page_up(self.mm.record.brk);
         let granted = self.mm.record.granted;
         if start >= granted || end <= used || used == granted {

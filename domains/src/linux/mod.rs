@@ -18,6 +18,7 @@ mod loader;
 mod memory;
 mod mm;
 mod names;
+mod pool;
 mod process;
 mod program;
 mod signal_calls;

@@ -2,7 +2,7 @@
 //!
 //! Every field is read once by a volatile or atomic access; nothing read here is believed before it was checked.
 
-use crate::abi::{CONTROL_PAGES, Header, MAX_ORDERS, Order};
+use crate::abi::{ADVICE_RANGES, CONTROL_PAGES, Header, MAX_ORDERS, Order};
 use semper_pager::View;
 use semper_store::{PAGE_SIZE, PageRange};
 use std::mem::offset_of;
@@ -110,6 +110,12 @@ impl Control {
         brk_start, set_brk_start, brk_start: u64);
     field!(/// End of what the stub may grant.
         brk_granted, set_brk_granted, brk_granted: u64);
+    field!(/// Start of what the stub may hand out to mappings.
+        pool_start, set_pool_start, pool_start: u64);
+    field!(/// End of what is left of it.
+        pool_next, set_pool_next, pool_next: u64);
+    field!(/// Where the stub may answer advice.
+        advice, set_advice, advice: [[u64; 2]; ADVICE_RANGES]);
     field!(/// Calls answered in the stub.
         quick_calls, set_quick_calls, quick_calls: u64);
 

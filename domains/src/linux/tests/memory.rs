@@ -191,3 +191,80 @@ fn accesses_of_the_kernel_obey_the_map() {
     let area = m.program.user.vmas().find(shared).unwrap();
     assert_eq!((area.attributes.kind, area.attributes.protection), (Kind::Shared, READ | WRITE));
 }
+
+/// Maps one page at a time until the stub may hand out more.
+fn pooled() -> (Machine, u64, u64) {
+    let mut m = Machine::new();
+    for _ in 0..100 {
+        map(&mut m, 0x1000);
+        let (start, next) = m.program.pool_state();
+        if start != 0 {
+            orders(&mut m);
+            return (m, start, next);
+        }
+    }
+    panic!("a program that often maps is granted no pool");
+}
+
+#[test]
+fn a_pool_is_taken_over_only_as_far_as_it_was_granted() {
+    let (mut m, start, next) = pooled();
+    assert_eq!(m.program.user.writable(start, next - start), next - start);
+    assert!(m.program.note_pool(next - 0x3000));
+    for wrong in [next, next - 0x3800, start - 0x1000, 0, u64::MAX] {
+        assert!(!m.program.note_pool(wrong), "{wrong:x}");
+        assert_eq!(m.program.pool_state(), (start, next - 0x3000));
+    }
+    // What the stub handed out is the program's like any other memory; the kernel hands out what comes next.
+    m.poke(next - 0x2000, 8);
+    assert_eq!(map(&mut m, 0x1000), next - 0x4000);
+    assert!(orders(&mut m).is_empty(), "it was granted ahead");
+    m.restart_compared();
+    assert_eq!(m.program.pool_state(), (start, next - 0x4000));
+    assert_eq!(m.peek(next - 0x2000), 8);
+    m.call(MUNMAP, &[next - 0x3000, 0x3000]).unwrap();
+    assert_eq!(m.program.pool_state(), (start, next - 0x4000));
+    assert!(m.program.note_pool(start));
+    assert_eq!(m.program.pool_state(), (start, start), "all of it is in use");
+    assert_eq!(m.program.check(), None);
+}
+
+#[test]
+fn a_call_that_names_addresses_in_the_pool_finds_them_free() {
+    for call in [[MMAP, 0x3000, 1, ANON | NOREPLACE], [MMAP, 0x3000, 3, ANON | FIXED], [MPROTECT, 0x3000, 1, 0]] {
+        let (mut m, start, next) = pooled();
+        m.poke(start + 0x1000, 6);
+        let answer = m.call(call[0], &[start, call[1], call[2], call[3], NO_FD, 0]);
+        assert_eq!(answer, if call[0] == MMAP { Ok(start) } else { Err(Errno::ENOMEM) });
+        if call[0] == MMAP {
+            assert_eq!(m.program.user.readable(next - 0x1000, 1), 0);
+            assert_eq!(m.program.pool_state(), (0, 0));
+            assert_eq!(m.peek(start + 0x1000), 0);
+        } else {
+            assert_eq!(m.program.pool_state(), (start, next), "a refused call changes nothing");
+        }
+        m.restart_compared();
+    }
+}
+
+#[test]
+fn small_advice_that_memory_is_free_is_left_to_the_stub() {
+    let mut m = Machine::new();
+    let a = map(&mut m, 0x3000);
+    m.program.advice_ranges();
+    m.poke(a, 4);
+    m.call(MADVISE, &[a, 0x1000, 8]).unwrap();
+    assert_eq!(m.peek(a), 4);
+    let told = m.program.advice_ranges().unwrap();
+    assert!(told.contains(&[a, a + 0x3000]), "{told:x?}");
+    assert_eq!(m.program.advice_ranges(), None, "nothing has changed");
+    m.call(MPROTECT, &[a + 0x1000, 0x1000, 1]).unwrap();
+    assert!(m.program.advice_ranges().unwrap().contains(&[a, a + 0x1000]));
+    m.call(MUNMAP, &[a, 0x3000]).unwrap();
+    assert_eq!(m.program.advice_ranges(), Some([[0, 0]; 4]));
+    assert_eq!(m.call(MADVISE, &[a, 0x1000, 8]), Err(Errno::ENOMEM));
+    let b = map(&mut m, 0x20_000);
+    m.poke(b, 4);
+    m.call(MADVISE, &[b, 0x20_000, 8]).unwrap();
+    assert_eq!(m.peek(b), 0, "much is freed");
+}

@@ -24,7 +24,7 @@ pub struct Program {
 
 const ALLOW: u32 = 0x7fff_0000;
 const TRAP: u32 = 0x0003_0000;
-const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 
 const fn load(offset: u32) -> Instruction {
     Instruction { code: 0x20, if_true: 0, if_false: 0, k: offset }

@@ -4,6 +4,7 @@
 //! is the program's) and nothing outside the control pages and the stub's image.
 
 use crate::abi::*;
+use crate::filter::AUDIT_ARCH_X86_64;
 use crate::sys::{self, call};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -17,6 +18,8 @@ const R10: u64 = REGISTERS + 2 * 8;
 const RDX: u64 = REGISTERS + 12 * 8;
 const RAX: u64 = REGISTERS + 13 * 8;
 
+/// What a call that is not served answers.
+const ENOSYS: u64 = (-38_i64) as u64;
 /// Pauses between offers of the core.
 const SPINS_A_YIELD: u32 = 100;
 
@@ -39,8 +42,15 @@ pub unsafe extern "C" fn on_signal(signal: u32, info: *const u32, context: u64) 
     // SAFETY: Linux passes a valid siginfo and ucontext; the header is mapped.
     unsafe {
         let h = header();
-        if signal == 31 && (*h).quick != 0 && quick(h, context) {
-            return;
+        if signal == 31 {
+            // `si_arch`: what came by `int 0x80` has other numbers and arguments, and is not served.
+            if *info.add(7) != AUDIT_ARCH_X86_64 {
+                *((context + RAX) as *mut u64) = ENOSYS;
+                return;
+            }
+            if (*h).quick != 0 && quick(h, context) {
+                return;
+            }
         }
         (*h).cause = signal;
         (*h).code = *info.add(2);

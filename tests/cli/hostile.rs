@@ -62,6 +62,16 @@ fn no_attack_reaches_the_runtime_or_the_program_beside() {
 }
 
 #[test]
+fn a_call_of_another_architecture_is_not_taken_for_one_of_ours() {
+    let Some(hostile) = c_program("hostile", Libc::Musl) else { return };
+    let session = Session::new();
+    let output = session.output(&mut session.run(&["--env", "CONFINED=1"], &hostile, &["legacy-call"]));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said, "attack legacy-call\nlegacy -38\nlegacy -38\nsurvived\n");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn a_hostile_program_alone_does_not_end_the_runtime_badly() {
     let Some(hostile) = c_program("hostile", Libc::Musl) else { return };
     for attack in ["write-control", "jump-stub", "unmap-all", "garbage"] {

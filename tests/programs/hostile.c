@@ -97,8 +97,14 @@ int main(int argc, char **argv) {
     }
     else if (!strcmp(attack, "garbage"))
         printf("calls: %s\n", garbage(20000) > 0 ? "made" : "none");
-    else if (!strcmp(attack, "legacy-call"))
-        __asm__ volatile("mov $20, %%eax\n\tint $0x80" ::: "memory", "rax");
+    else if (!strcmp(attack, "legacy-call")) {
+        /* As a 64-bit number 20 is writev and 39 getpid: neither may be done. */
+        for (long number = 20; number < 40; number += 19) {
+            long answer = number;
+            __asm__ volatile("int $0x80" : "+a"(answer) : "b"(1), "c"(0), "d"(0) : "memory");
+            printf("legacy %ld\n", answer);
+        }
+    }
     else if (!strcmp(attack, "fs-base"))
         printf("%ld\n", syscall(SYS_arch_prctl, 0x1002, 0x700000000000ul));
     else

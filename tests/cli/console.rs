@@ -103,3 +103,71 @@ fn a_terminal_feels_immediate_at_any_interval() {
         assert_eq!(wait_for(&mut runtime).code(), Some(3));
     }
 }
+
+#[test]
+fn a_program_whose_reader_is_gone_gets_its_signal_and_the_error() {
+    let Some(program) = c_program("reader_gone", Libc::Musl) else { return };
+    for (how, code, said) in
+        [("default", 128 + 13, ""), ("ignore", 6, "EPIPE after 0 signals"), ("handle", 6, "EPIPE after 1 signals")]
+    {
+        for flags in [&["--checkpoint-interval", "50ms"][..], &["--output", "immediate"]] {
+            let session = Session::new();
+            let errors = session.place().join("errors");
+            let mut command = session.run(flags, &program, &[how]);
+            command.stdout(Stdio::piped()).stderr(File::create(&errors).unwrap());
+            let mut runtime = command.spawn().unwrap();
+            let mut lines = BufReader::new(runtime.stdout.take().unwrap()).lines();
+            assert_eq!(lines.next().unwrap().unwrap(), "line 0");
+            drop(lines);
+            assert_eq!(wait_for(&mut runtime).code(), Some(code), "{how}");
+            assert_eq!(std::fs::read_to_string(&errors).unwrap().trim_end(), said, "{how}");
+        }
+    }
+}
+
+#[test]
+fn output_and_errors_in_one_pipe_keep_their_order() {
+    let Some(program) = c_program("both", Libc::Musl) else { return };
+    let native = Case { joined: true, ..Case::new(&program, &["3000", "10"]) }.native();
+    let session = Session::new();
+    let (mut read, write) = std::io::pipe().unwrap();
+    let mut command = session.run(&[], &program, &["3000", "10"]);
+    let mut runtime = command.stdout(write.try_clone().unwrap()).stderr(write).spawn().unwrap();
+    drop(command);
+    let mut said = String::new();
+    read.read_to_string(&mut said).unwrap();
+    assert_eq!(wait_for(&mut runtime).code(), Some(native.code));
+    assert_eq!(said, native.stdout);
+}
+
+#[test]
+fn outputs_that_are_joined_and_parted_between_two_lives_lose_nothing() {
+    let Some(program) = c_program("both", Libc::Musl) else { return };
+    let native = Case { joined: true, ..Case::new(&program, &["4000", "60000"]) }.native();
+    let session = Session::new();
+    let file = |name: &str| File::options().create(true).append(true).open(session.place().join(name)).unwrap();
+    let mut random = crate::harness::Rng::with_seed(crate::harness::seed());
+    let mut command = session.run(&["--checkpoint-interval", "50ms"], &program, &["4000", "60000"]);
+    for life in 0.. {
+        // Joined in every second life; parted, standard output stays where it was.
+        let errors = file(if life % 2 == 0 { "out" } else { "err" });
+        let mut runtime = command.stdin(Stdio::null()).stdout(file("out")).stderr(errors).spawn().unwrap();
+        if life < 6 {
+            session.wait_until("it runs", |_| true);
+            std::thread::sleep(Duration::from_millis(random.u64(5..150)));
+            let _ = runtime.kill();
+        }
+        let status = wait_for(&mut runtime);
+        if let Some(code) = status.code() {
+            assert_eq!(code, native.code);
+            break;
+        }
+        command = session.on_store("resume");
+        command.args(["--checkpoint-interval", "50ms"]);
+    }
+    let read = |name: &str| std::fs::read_to_string(session.place().join(name)).unwrap_or_default();
+    let number = |line: &str| line.split(' ').next().and_then(|n| n.parse::<u32>().ok()).unwrap_or(u32::MAX);
+    let mut lines: Vec<String> = [read("out"), read("err")].concat().lines().map(str::to_owned).collect();
+    lines.sort_by_key(|line| number(line));
+    assert_eq!(lines, native.stdout.lines().map(str::to_owned).collect::<Vec<_>>());
+}

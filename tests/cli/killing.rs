@@ -108,6 +108,14 @@ fn regular_input_is_read_once() {
 }
 
 #[test]
+fn output_and_errors_in_one_file_keep_their_order() {
+    for program in both("both") {
+        let case = Case { joined: true, ..Case::new(program, &["6000", "40000"]) };
+        assert_unkillable(&case, 8);
+    }
+}
+
+#[test]
 fn a_working_set_larger_than_memory_survives() {
     for program in both("memory") {
         let mut case = Case::new(program, &["64", "4"]);

@@ -47,7 +47,10 @@ pub struct HostConsole {
     fds: Mutex<Option<Arc<ConsoleFds>>>,
     input: Mutex<InputSide>,
     written: [AtomicU64; 2],
-    broken: AtomicBool,
+    /// Per output stream: its reader is gone.
+    broken: [AtomicBool; 2],
+    /// Standard error goes where standard output goes.
+    joined: AtomicBool,
     bell: Arc<Bell>,
     events: Arc<dyn OutputEvents>,
 }
@@ -64,7 +67,8 @@ impl HostConsole {
             fds: Mutex::new(None),
             input: Mutex::new(input),
             written: [AtomicU64::new(0), AtomicU64::new(0)],
-            broken: AtomicBool::new(false),
+            broken: [AtomicBool::new(false), AtomicBool::new(false)],
+            joined: AtomicBool::new(false),
             bell,
             events,
         }))
@@ -80,14 +84,14 @@ impl HostConsole {
         known: [FileIdentity; 3],
         positions: [u64; 3],
     ) -> std::io::Result<[FileIdentity; 3]> {
-        let identities = [
-            identify(fds.input.as_fd(), known[0], positions[0], false)?,
-            identify(fds.output.as_fd(), known[1], positions[1], true)?,
-            identify(fds.error.as_fd(), known[2], positions[2], true)?,
-        ];
+        let joined = is_same_file(fds.output.as_fd(), fds.error.as_fd())?;
+        let input = identify(fds.input.as_fd(), known[0], positions[0], false)?;
+        let [output, error] = identify_outputs(&fds, joined, [known[1], known[2]], [positions[1], positions[2]])?;
+        let identities = [input, output, error];
         let fds = Arc::new(fds);
         *self.fds.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&fds));
-        self.broken.store(false, SeqCst);
+        self.joined.store(joined, SeqCst);
+        self.broken.iter().for_each(|broken| broken.store(false, SeqCst));
         let mut input = self.input();
         if identities[0].inode == 0 {
             input.connect_stream(fds, positions[0], Arc::clone(&self.bell));
@@ -121,16 +125,10 @@ impl HostConsole {
         self.written[1].store(written[1], SeqCst);
     }
 
-    /// The reader of the output is gone: it will never be taken.
-    pub fn set_broken(&self) {
-        self.broken.store(true, SeqCst);
+    /// The reader of standard output (0) or standard error (1) is gone: it will never be taken.
+    pub fn set_broken(&self, stream: usize) {
+        self.broken[stream].store(true, SeqCst);
         self.bell.ring();
-    }
-
-    /// Whether the reader of the output is gone.
-    #[must_use]
-    pub fn is_broken(&self) -> bool {
-        self.broken.load(SeqCst)
     }
 
     /// A commit covers input up to `position`: what is kept before it may go.
@@ -151,6 +149,14 @@ impl Console for HostConsole {
             Stream::Out => kind(fds.output.as_fd()),
             Stream::Err => kind(fds.error.as_fd()),
         }
+    }
+
+    fn is_joined(&self) -> bool {
+        self.joined.load(SeqCst)
+    }
+
+    fn is_broken(&self, stream: Stream) -> bool {
+        self.broken[usize::from(stream == Stream::Err)].load(SeqCst)
     }
 
     fn wrote(&self, stream: Stream, written: u64) {
@@ -178,6 +184,36 @@ fn window_size(fd: BorrowedFd<'_>) -> (u16, u16) {
     // SAFETY: TIOCGWINSZ writes one winsize.
     unsafe { nix::libc::ioctl(fd.as_raw_fd(), nix::libc::TIOCGWINSZ, &raw mut size) };
     if size.ws_row == 0 || size.ws_col == 0 { (24, 80) } else { (size.ws_row, size.ws_col) }
+}
+
+fn is_same_file(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> std::io::Result<bool> {
+    let (a, b) = (fstat(a)?, fstat(b)?);
+    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// As [`identify`] for both outputs, whose positions (bytes released) are given. In one file what was released of both
+/// lies behind the base: a base is converted where the outputs were joined before and are not now, or the other way.
+fn identify_outputs(
+    fds: &ConsoleFds,
+    joined: bool,
+    known: [FileIdentity; 2],
+    positions: [u64; 2],
+) -> std::io::Result<[FileIdentity; 2]> {
+    let [mut output, mut error] = known;
+    let behind = i64::try_from(positions[1]).unwrap_or(i64::MAX);
+    if output.is_same_file(&error) {
+        output.base = output.base.saturating_add(behind);
+        error = FileIdentity::default();
+    }
+    if !joined {
+        return Ok([
+            identify(fds.output.as_fd(), output, positions[0], true)?,
+            identify(fds.error.as_fd(), error, positions[1], true)?,
+        ]);
+    }
+    output.base = output.base.saturating_sub(behind);
+    let together = identify(fds.output.as_fd(), output, positions[0].saturating_add(positions[1]), true)?;
+    Ok([together, together])
 }
 
 /// Where byte 0 of a stream lies in the regular file it is connected to; the zero identity for anything else.

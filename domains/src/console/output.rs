@@ -156,8 +156,8 @@ impl Releaser {
                 Ok(n) => progress.released[stream] += n,
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     // As to a pipe without a reader: it is gone.
-                    progress.released = progress.target;
-                    self.console.set_broken();
+                    progress.released[stream] = progress.target[stream];
+                    self.console.set_broken(stream);
                 }
                 Err(error) => {
                     tracing::warn!(%error, domain = self.domain, "output cannot be written; it stays in the store until a console is connected");
@@ -188,9 +188,8 @@ impl Releaser {
             write_some(fd, &bytes)?
         } else {
             // Standard output and error in one file: each piece goes behind what both have released.
-            let together = identity[0].inode == identity[1].inode && identity[0].device == identity[1].device;
-            let at = if together { released[0] + released[1] } else { from };
-            write_at(fd, &bytes, identity[if together { 0 } else { stream }].base, at)?;
+            let at = if identity[0].is_same_file(&identity[1]) { released[0] + released[1] } else { from };
+            write_at(fd, &bytes, identity[stream].base, at)?;
             n
         };
         let mut now = released;

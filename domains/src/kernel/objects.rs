@@ -66,6 +66,14 @@ pub struct FileIdentity {
     pub base: i64,
 }
 
+impl FileIdentity {
+    /// Whether both are the same regular file.
+    #[must_use]
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        self.inode != 0 && (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
 /// A domain.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -84,6 +84,10 @@ pub trait Console: Send + Sync {
     fn read(&self, position: u64, out: &mut [u8]) -> Input;
     /// What is connected.
     fn kind(&self, stream: Stream) -> ConsoleKind;
+    /// Whether standard error goes where standard output goes (`2>&1`): one order of bytes then holds for both.
+    fn is_joined(&self) -> bool;
+    /// Whether nobody will ever read an output stream any more; output that is held back shows that late.
+    fn is_broken(&self, stream: Stream) -> bool;
     /// The program appended output up to absolute position `written` of `stream` (it lies in the stream's segment).
     fn wrote(&self, stream: Stream, written: u64);
 }

@@ -36,6 +36,8 @@ pub struct Case {
     pub files: Vec<(String, Vec<u8>)>,
     /// Standard input, as a regular file.
     pub input: Option<Vec<u8>>,
+    /// Standard error goes where standard output goes.
+    pub joined: bool,
 }
 
 /// What a run left.
@@ -55,6 +57,7 @@ impl Case {
             env: vec![],
             files: vec![],
             input: None,
+            joined: false,
         }
     }
 
@@ -76,15 +79,13 @@ impl Case {
         let place = tempfile::tempdir().unwrap();
         self.prepare(place.path());
         let out = place.path().join("out");
-        let mut child = Command::new(&self.program)
-            .args(&self.args)
-            .env_clear()
-            .envs(self.env.iter().cloned())
-            .current_dir(place.path())
-            .stdin(self.stdin(place.path()))
-            .stdout(File::create(&out).unwrap())
-            .spawn()
-            .unwrap();
+        let stdout = File::create(&out).unwrap();
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).env_clear().envs(self.env.iter().cloned()).current_dir(place.path());
+        if self.joined {
+            command.stderr(stdout.try_clone().unwrap());
+        }
+        let mut child = command.stdin(self.stdin(place.path())).stdout(stdout).spawn().unwrap();
         let code = code_of(wait_for(&mut child));
         Outcome { stdout: read(&out), code }
     }
@@ -137,8 +138,11 @@ impl Case {
         let mut life = 0;
         loop {
             arm(&mut command, life);
+            command.stderr(match self.joined {
+                true => stdout.try_clone().unwrap(),
+                false => OpenOptions::new().append(true).open(&err).unwrap(),
+            });
             command.stdin(self.stdin(session.place())).stdout(stdout);
-            command.stderr(OpenOptions::new().append(true).open(&err).unwrap());
             let mut runtime = command.spawn().unwrap();
             let killed = moment().is_some_and(|moment| kill_after(&mut runtime, session, life, moment));
             let status = wait_for(&mut runtime);

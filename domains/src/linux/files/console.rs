@@ -123,9 +123,10 @@ impl Files {
     }
 }
 
-/// The stream that a write to console node `n` goes to: reading ends of a terminal write to standard output.
-pub(super) const fn output_of(n: u8) -> Stream {
-    if n == 2 { Stream::Err } else { Stream::Out }
+/// The stream that a write to console node `n` goes to: reading ends of a terminal write to standard output, and so does
+/// standard error where it is the same file, so that what was written first comes first.
+pub(super) fn output_of(host: &Host, n: u8) -> Stream {
+    if n == 2 && !host.console.is_joined() { Stream::Err } else { Stream::Out }
 }
 
 /// The stream whose kind console node `n` shows.
@@ -170,7 +171,10 @@ impl Program {
     }
 
     pub(super) fn write_console(&mut self, n: u8, nonblocking: bool, data: &[u8], done: u64) -> Result<Flow, Errno> {
-        let stream = output_of(n);
+        let stream = output_of(&self.host, n);
+        if self.host.console.is_broken(stream) {
+            return Err(Errno::EPIPE);
+        }
         let record = self.files.stream_record(stream);
         let held = record.written - record.released;
         let limit = if done > 0 { HELD_LIMIT + WHOLE_WRITE } else { HELD_LIMIT };
@@ -202,7 +206,10 @@ impl Program {
         let record = self.files.stream_record(stream);
         let (current, end) = match stream {
             Stream::In => (record.position, size),
-            Stream::Out | Stream::Err => (record.written, record.written),
+            Stream::Out | Stream::Err => {
+                let written = self.files.stream_record(output_of(&self.host, n)).written;
+                (written, written)
+            }
         };
         let target = super::calls_fd::seek_target(offset, whence, current, end)?;
         match stream {

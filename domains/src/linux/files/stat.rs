@@ -166,6 +166,8 @@ impl Files {
     }
 
     fn console_metadata(&self, host: &Host, n: u8) -> Metadata {
+        // One file for both shows as one.
+        let n = if n == 2 && host.console.is_joined() { 1 } else { n };
         let stream = shown_stream(host, n);
         let now = Self::now(host);
         let (mode, special, size) = match host.console.kind(stream) {

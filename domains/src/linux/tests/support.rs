@@ -68,6 +68,14 @@ impl Console for NoConsole {
         ConsoleKind::Pipe
     }
 
+    fn is_joined(&self) -> bool {
+        false
+    }
+
+    fn is_broken(&self, _: Stream) -> bool {
+        false
+    }
+
     fn wrote(&self, _: Stream, _: u64) {}
 }
 

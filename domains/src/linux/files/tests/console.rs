@@ -107,3 +107,39 @@ fn a_terminal_is_one_and_a_pipe_is_none() {
     assert_eq!(m.write(again, b"ho"), Ok(2));
     assert_eq!(m.program.outputs()[0].written, 4);
 }
+
+#[test]
+fn errors_that_go_where_output_goes_keep_its_order() {
+    let mut m = Machine::new();
+    m.write(2, b"apart").unwrap();
+    m.console.joined.store(true, SeqCst);
+    for (fd, text) in [(1, "one "), (2, "two "), (1, "three ")] {
+        m.write(fd, text.as_bytes()).unwrap();
+    }
+    let [out, err] = m.program.outputs();
+    assert_eq!((out.written, err.written), (14, 5));
+    let mut bytes = [0; 14];
+    crate::linux::Segments::open(&*m.segments, out.segment).unwrap().read_at(0, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"one two three ");
+}
+
+#[test]
+fn output_without_a_reader_is_an_error_and_a_signal() {
+    let mut m = Machine::new();
+    m.write(1, b"read").unwrap();
+    m.console.broken.store(true, SeqCst);
+    assert_eq!(m.write(2, b"errors are read"), Ok(15));
+    // SIGPIPE ignored: the error alone. (rt_sigaction)
+    m.poke(BUFFER, &[[1, 0, 0, 0, 0, 0, 0, 0], [0; 8], [0; 8], [0; 8]].concat());
+    assert_eq!(m.call(13, &[13, BUFFER, 0, 8]), Ok(0));
+    assert_eq!(m.write(1, b"not read"), Err(Errno::EPIPE));
+    assert_eq!(m.program.outputs()[0].written, 4);
+    // poll: POLLOUT | POLLERR.
+    m.poke(BUFFER, &[1, 0, 0, 0, 4, 0, 0, 0]);
+    assert_eq!(m.call(7, &[BUFFER, 1, 0]), Ok(1));
+    assert_eq!(m.peek(BUFFER + 6, 2), [12, 0]);
+    m.poke(BUFFER, &[0; 32]);
+    assert_eq!(m.call(13, &[13, BUFFER, 0, 8]), Ok(0));
+    let outcome = m.step(1, &[1, BUFFER, 1]);
+    assert_eq!(outcome, Outcome::Ended(crate::linux::ExitStatus::Signal(13)));
+}

@@ -75,6 +75,10 @@ pub struct TestConsole {
     pub kinds: Mutex<[ConsoleKind; 3]>,
     pub input: Mutex<Vec<u8>>,
     pub ended: AtomicBool,
+    /// Standard error goes where standard output goes.
+    pub joined: AtomicBool,
+    /// Nobody reads standard output any more.
+    pub broken: AtomicBool,
 }
 
 impl Console for TestConsole {
@@ -96,6 +100,14 @@ impl Console for TestConsole {
             Stream::Out => 1,
             Stream::Err => 2,
         }]
+    }
+
+    fn is_joined(&self) -> bool {
+        self.joined.load(SeqCst)
+    }
+
+    fn is_broken(&self, stream: Stream) -> bool {
+        stream == Stream::Out && self.broken.load(SeqCst)
     }
 
     fn wrote(&self, _: Stream, _: u64) {}
@@ -207,8 +219,13 @@ impl Machine {
             next: AtomicU64::new(10),
             room: AtomicU64::new(1 << 30),
         });
-        let console =
-            Arc::new(TestConsole { kinds: Mutex::new(kinds), input: Mutex::default(), ended: AtomicBool::new(false) });
+        let console = Arc::new(TestConsole {
+            kinds: Mutex::new(kinds),
+            input: Mutex::default(),
+            ended: AtomicBool::new(false),
+            joined: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        });
         let clock = Arc::new(TestClock::default());
         let host = Host {
             segments: Arc::clone(&segments) as Arc<dyn Segments>,

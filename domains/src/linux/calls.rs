@@ -1,6 +1,6 @@
 //! The table of served calls.
 
-use super::{Answer, Errno, Program, files, memory, process, signal_calls, time};
+use super::{Answer, Errno, Program, files, identity, memory, process, signal_calls, time};
 use crate::cpu::Cpu;
 use std::sync::LazyLock;
 
@@ -24,7 +24,8 @@ pub struct Call {
 pub const NUMBERS: usize = 512;
 
 /// The parts of the table.
-const PARTS: [&[Call]; 5] = [memory::CALLS, signal_calls::CALLS, time::CALLS, process::CALLS, files::CALLS];
+const PARTS: [&[Call]; 6] =
+    [memory::CALLS, signal_calls::CALLS, time::CALLS, process::CALLS, identity::CALLS, files::CALLS];
 
 static BY_NUMBER: LazyLock<Vec<Option<Call>>> = LazyLock::new(|| {
     let mut by_number = vec![None; NUMBERS];

@@ -14,6 +14,7 @@ pub mod calls;
 mod errno;
 mod files;
 mod host;
+mod identity;
 mod loader;
 mod memory;
 mod mm;

@@ -129,3 +129,14 @@ fn a_futex_wait_times_out() {
     assert_eq!(m.again(), Outcome::Resume);
     assert_eq!(m.regs.rax, Errno::ETIMEDOUT.as_result());
 }
+
+#[test]
+fn the_program_may_become_who_it_is_and_has_no_children() {
+    let mut m = Machine::new();
+    assert_eq!(m.call(105, &[1000]), Ok(0));
+    assert_eq!(m.call(106, &[0]), Err(Errno::EPERM));
+    assert_eq!(m.call(105, &[u64::MAX]), Err(Errno::EINVAL));
+    assert_eq!(m.call(117, &[u64::MAX, 1000, 0xffff_ffff]), Ok(0));
+    assert_eq!(m.call(117, &[u64::MAX, 1000, 0]), Err(Errno::EPERM));
+    assert_eq!(m.call(61, &[u64::MAX, 0, 0, 0]), Err(Errno::ECHILD));
+}

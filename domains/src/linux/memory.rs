@@ -2,7 +2,7 @@
 
 use super::mm::page_up;
 use super::user::{CHUNK, page_of};
-use super::vma::{Attributes, Kind, PAGE, Vma, window_range};
+use super::vma::{Attributes, Kind, PAGE, Vma, WRITE, window_range};
 use super::{Answer, Call, Errno, Program};
 use crate::abi::{QUICK_BYTES, WINDOW_END};
 use crate::cpu::Cpu;
@@ -56,7 +56,7 @@ pub const CALLS: &[Call] = &[
         number: 28,
         name: "madvise",
         handler: madvise,
-        note: "MADV_DONTNEED gives zeros, MADV_FREE beyond 64 KiB too (not in the program's image, which keeps its content); less than that stays; other advice is accepted",
+        note: "MADV_DONTNEED gives zeros; on what came from a file (a mapping, the program's image) it keeps the content, and is EINVAL if the program may have changed it; MADV_FREE beyond 64 KiB gives zeros, less than that stays; other advice is accepted",
     },
     Call { number: 149, name: "mlock", handler: lock, note: "accepted" },
     Call { number: 150, name: "munlock", handler: lock, note: "accepted" },
@@ -117,7 +117,12 @@ fn mmap(p: &mut Program, _: &mut Cpu<'_>, [hint, length, prot, flags, fd, offset
     let start = place(p, hint, length, flags)?;
     let end = start + length;
     p.may_map(length - p.user.vmas.bytes_within(start, end))?;
-    let kind = if shared && source.is_none() { Kind::Shared } else { Kind::Private };
+    let kind = match source {
+        Some(_) if protection & WRITE != 0 => Kind::Copy,
+        Some(_) => Kind::File,
+        None if shared => Kind::Shared,
+        None => Kind::Private,
+    };
     p.map_fresh(start, end, Attributes { protection, kind });
     if let Some((segment, size)) = source {
         p.settle_memory()?;
@@ -236,8 +241,9 @@ fn mremap(
 /// The kind of what mremap makes of an area: only the break's own calls grow the heap.
 const fn moved(kind: Kind) -> Kind {
     match kind {
-        Kind::Shared => Kind::Shared,
-        _ => Kind::Private,
+        Kind::Shared | Kind::File | Kind::Copy => kind,
+        Kind::Image => Kind::Copy,
+        Kind::Heap | Kind::Stack | Kind::Private => Kind::Private,
     }
 }
 
@@ -266,16 +272,31 @@ fn madvise(p: &mut Program, _: &mut Cpu<'_>, [start, length, advice, ..]: [u64; 
         return Err(Errno::ENOMEM);
     }
     match advice {
-        // Linux too may keep what is free, and here a round trip costs more than a few pages.
-        MADV_FREE if end - start <= QUICK_BYTES => p.remember_advice(start),
-        MADV_DONTNEED | MADV_FREE => {
-            let areas: Vec<Vma> = p.user.vmas.overlapping(start, end).collect();
-            for v in areas.iter().filter(|v| v.attributes.kind != Kind::Image) {
-                p.user.discard(v.start.max(start), v.end.min(end));
-            }
-        }
+        MADV_DONTNEED | MADV_FREE => return unneeded(p, start, end, advice == MADV_FREE),
         MADV_REMOVE | MADV_POPULATE_READ | MADV_POPULATE_WRITE => return Err(Errno::EINVAL),
         _ => {}
+    }
+    Ok(Answer::Value(0))
+}
+
+/// The program does not need what `start..end` holds. Where that came from a file, it would have to come from there again.
+fn unneeded(p: &mut Program, start: u64, end: u64, free: bool) -> Result<Answer, Errno> {
+    let areas: Vec<Vma> = p.user.vmas.overlapping(start, end).collect();
+    for v in &areas {
+        match v.attributes.kind {
+            Kind::File | Kind::Copy | Kind::Shared if free => return Err(Errno::EINVAL),
+            Kind::Image if !free && v.attributes.protection & WRITE != 0 => return Err(Errno::EINVAL),
+            Kind::Copy => return Err(Errno::EINVAL),
+            _ => {}
+        }
+    }
+    if free && end - start <= QUICK_BYTES {
+        // Linux too may keep what is free, and here a round trip costs more than a few pages.
+        p.remember_advice(start);
+        return Ok(Answer::Value(0));
+    }
+    for v in areas.iter().filter(|v| !matches!(v.attributes.kind, Kind::Image | Kind::File)) {
+        p.user.discard(v.start.max(start), v.end.min(end));
     }
     Ok(Answer::Value(0))
 }

@@ -25,10 +25,14 @@ pub enum Kind {
     Heap,
     /// The stack made at the start.
     Stack,
-    /// Private anonymous memory, or a private copy of a file.
+    /// Private anonymous memory.
     Private,
     /// Shared anonymous memory (nobody shares it yet).
     Shared,
+    /// A private copy of a part of a file that the program could never write.
+    File,
+    /// A private copy of a part of a file that the program may have changed.
+    Copy,
 }
 
 impl Kind {
@@ -41,6 +45,8 @@ impl Kind {
             Self::Stack => 3,
             Self::Private => 4,
             Self::Shared => 5,
+            Self::File => 6,
+            Self::Copy => 7,
         }
     }
 
@@ -53,6 +59,8 @@ impl Kind {
             3 => Some(Self::Stack),
             4 => Some(Self::Private),
             5 => Some(Self::Shared),
+            6 => Some(Self::File),
+            7 => Some(Self::Copy),
             _ => None,
         }
     }
@@ -65,6 +73,24 @@ pub struct Attributes {
     pub protection: u32,
     /// What it is.
     pub kind: Kind,
+}
+
+impl Attributes {
+    /// Whether all of `need` may be done; on this processor what may be written may be read.
+    #[must_use]
+    pub const fn allows(self, need: u32) -> bool {
+        let readable = if self.protection & WRITE != 0 { READ } else { 0 };
+        (self.protection | readable) & need == need
+    }
+
+    /// The same memory under another protection.
+    const fn reprotected(self, protection: u32) -> Self {
+        let kind = match self.kind {
+            Kind::File if protection & WRITE != 0 => Kind::Copy,
+            kind => kind,
+        };
+        Self { protection, kind }
+    }
 }
 
 /// One mapped area: `start..end` in bytes.
@@ -164,7 +190,7 @@ impl Vmas {
         let mut at = address;
         while at < end {
             match self.find(at) {
-                Some(v) if v.attributes.protection & need == need => at = v.end.min(end),
+                Some(v) if v.attributes.allows(need) => at = v.end.min(end),
                 _ => break,
             }
         }
@@ -208,7 +234,7 @@ impl Vmas {
     pub fn protect(&mut self, start: u64, end: u64, protection: u32) {
         let hit: Vec<Vma> = self.overlapping(start, end).filter(|v| v.attributes.protection != protection).collect();
         for v in hit {
-            self.map(v.start.max(start), v.end.min(end), Attributes { protection, ..v.attributes });
+            self.map(v.start.max(start), v.end.min(end), v.attributes.reprotected(protection));
         }
     }
 
@@ -293,7 +319,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let range = || (0..PAGES, 1..16u64);
         prop_oneof![
-            (range(), 0..4u32, 1..6u32).prop_map(|((a, n), p, k)| Step::Map(a, n.min(PAGES - a), p, k)),
+            (range(), 0..4u32, 1..8u32).prop_map(|((a, n), p, k)| Step::Map(a, n.min(PAGES - a), p, k)),
             range().prop_map(|(a, n)| Step::Unmap(a, n.min(PAGES - a))),
             (range(), 0..8u32).prop_map(|((a, n), p)| Step::Protect(a, n.min(PAGES - a), p)),
         ]
@@ -317,7 +343,8 @@ mod tests {
                 let (start, end) = (at(first), at(first + count));
                 match step {
                     Step::Map(_, _, protection, kind) => {
-                        let attributes = Attributes { protection, kind: Kind::from_code(kind).unwrap() };
+                        let kind = Kind::from_code(kind).unwrap();
+                        let attributes = Attributes { protection, kind }.reprotected(protection);
                         map.map(start, end, attributes);
                         model[pages].fill(Some(attributes));
                     }
@@ -327,7 +354,7 @@ mod tests {
                     }
                     Step::Protect(_, _, protection) => {
                         map.protect(start, end, protection);
-                        model[pages].iter_mut().flatten().for_each(|a| a.protection = protection);
+                        model[pages].iter_mut().flatten().for_each(|a| *a = a.reprotected(protection));
                     }
                 }
                 prop_assert_eq!(map.check(), None);

@@ -71,7 +71,7 @@ impl Program {
                 Kind::Image => &exe,
                 Kind::Heap => b"[heap]",
                 Kind::Stack => b"[stack]",
-                Kind::Private | Kind::Shared => b"",
+                Kind::Private | Kind::Shared | Kind::File | Kind::Copy => b"",
             };
             if !name.is_empty() {
                 // Names stand in the 74th column.
@@ -133,7 +133,7 @@ impl Program {
         }
         line("FDSize", "256".into());
         line("Groups", String::new());
-        let data = self.kilobytes(&[Kind::Heap, Kind::Private]);
+        let data = self.kilobytes(&[Kind::Heap, Kind::Private, Kind::File, Kind::Copy]);
         let (stack, image) = (self.kilobytes(&[Kind::Stack]), self.kilobytes(&[Kind::Image]));
         for (key, kb) in [
             ("VmPeak", size),

@@ -268,3 +268,37 @@ fn small_advice_that_memory_is_free_is_left_to_the_stub() {
     m.call(MADVISE, &[b, 0x20_000, 8]).unwrap();
     assert_eq!(m.peek(b), 0, "much is freed");
 }
+
+#[test]
+fn what_may_be_written_may_be_read() {
+    let mut m = Machine::new();
+    let a = m.call(MMAP, &[0, 0x1000, 2, ANON, NO_FD, 0]).unwrap();
+    assert_eq!(orders(&mut m), [(a, 0x1000, 2)]);
+    m.poke(a, 77);
+    assert_eq!(m.program.user.read(a, 1), Ok(vec![77]));
+    m.call(MPROTECT, &[a, 0x1000, 0]).unwrap();
+    assert_eq!(m.program.user.read(a, 1), Err(Errno::EFAULT));
+}
+
+#[test]
+fn a_part_of_a_file_is_not_turned_into_zeros() {
+    let mut m = Machine::new();
+    let a = map(&mut m, 0x1000);
+    m.program.user.write(a, b"/file\0").unwrap();
+    let fd = m.call(2, &[a, 0o102, 0o644]).unwrap();
+    m.program.user.write(a, b"content of the file").unwrap();
+    assert_eq!(m.call(1, &[fd, a, 19]), Ok(19));
+    let content = u64::from_le_bytes(*b"content ");
+    for (protection, refused) in [(1, false), (3, true)] {
+        let b = m.call(MMAP, &[0, 0x1000, protection, 2, fd, 0]).unwrap();
+        let answer = m.call(MADVISE, &[b, 0x1000, 4]);
+        assert_eq!(answer, if refused { Err(Errno::EINVAL) } else { Ok(0) });
+        assert_eq!(m.peek(b), content);
+        assert_eq!(m.call(MADVISE, &[b, 0x1000, 8]), Err(Errno::EINVAL), "only anonymous memory can be freed");
+        m.restart_compared();
+        // Once it could be written, it may have been.
+        m.call(MPROTECT, &[b, 0x1000, 3]).unwrap();
+        m.call(MPROTECT, &[b, 0x1000, 1]).unwrap();
+        assert_eq!(m.call(MADVISE, &[b, 0x1000, 4]), Err(Errno::EINVAL));
+    }
+}

@@ -139,35 +139,3 @@ fn output_and_errors_in_one_pipe_keep_their_order() {
     assert_eq!(wait_for(&mut runtime).code(), Some(native.code));
     assert_eq!(said, native.stdout);
 }
-
-#[test]
-fn outputs_that_are_joined_and_parted_between_two_lives_lose_nothing() {
-    let Some(program) = c_program("both", Libc::Musl) else { return };
-    let native = Case { joined: true, ..Case::new(&program, &["4000", "60000"]) }.native();
-    let session = Session::new();
-    let file = |name: &str| File::options().create(true).append(true).open(session.place().join(name)).unwrap();
-    let mut random = crate::harness::Rng::with_seed(crate::harness::seed());
-    let mut command = session.run(&["--checkpoint-interval", "50ms"], &program, &["4000", "60000"]);
-    for life in 0.. {
-        // Joined in every second life; parted, standard output stays where it was.
-        let errors = file(if life % 2 == 0 { "out" } else { "err" });
-        let mut runtime = command.stdin(Stdio::null()).stdout(file("out")).stderr(errors).spawn().unwrap();
-        if life < 6 {
-            session.wait_until("it runs", |_| true);
-            std::thread::sleep(Duration::from_millis(random.u64(5..150)));
-            let _ = runtime.kill();
-        }
-        let status = wait_for(&mut runtime);
-        if let Some(code) = status.code() {
-            assert_eq!(code, native.code);
-            break;
-        }
-        command = session.on_store("resume");
-        command.args(["--checkpoint-interval", "50ms"]);
-    }
-    let read = |name: &str| std::fs::read_to_string(session.place().join(name)).unwrap_or_default();
-    let number = |line: &str| line.split(' ').next().and_then(|n| n.parse::<u32>().ok()).unwrap_or(u32::MAX);
-    let mut lines: Vec<String> = [read("out"), read("err")].concat().lines().map(str::to_owned).collect();
-    lines.sort_by_key(|line| number(line));
-    assert_eq!(lines, native.stdout.lines().map(str::to_owned).collect::<Vec<_>>());
-}

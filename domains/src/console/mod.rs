@@ -235,3 +235,45 @@ fn identify(fd: BorrowedFd<'_>, known: FileIdentity, position: u64, output: bool
     let here = if output && appends { stat.st_size } else { nix::unistd::lseek(fd, 0, nix::unistd::Whence::SeekCur)? };
     Ok(FileIdentity { device: stat.st_dev, inode: stat.st_ino, base: here - position })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    fn fds(output: &Path, error: &Path) -> ConsoleFds {
+        let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap().into();
+        ConsoleFds { input: File::open("/dev/null").unwrap().into(), output: append(output), error: append(error) }
+    }
+
+    fn place(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("semper-console-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn joining_and_parting_outputs_leaves_neither_gap_nor_overlap() {
+        let (a, b) = (place("a"), place("b"));
+        File::create(&a).unwrap().write_all(&[b'x'; 10]).unwrap();
+        File::create(&b).unwrap();
+        let nothing = [FileIdentity::default(); 2];
+        let apart = identify_outputs(&fds(&a, &b), false, nothing, [0, 0]).unwrap();
+        assert_eq!(apart.map(|i| i.base), [10, 0]);
+        // 20 bytes of output and 5 of errors left, then both go into the first file: byte 20 of the output follows.
+        File::options().append(true).open(&a).unwrap().write_all(&[b'o'; 20]).unwrap();
+        let joined = identify_outputs(&fds(&a, &a), true, apart, [20, 5]).unwrap();
+        assert!(joined[0].is_same_file(&joined[1]));
+        assert_eq!(joined.map(|i| i.base + 20 + 5), [30, 30]);
+        assert_eq!(identify_outputs(&fds(&a, &a), true, joined, [20, 5]).unwrap(), joined);
+        // 7 more, then apart again: the output goes on there, errors at the end of the other file.
+        File::options().append(true).open(&a).unwrap().write_all(&[b'o'; 7]).unwrap();
+        let apart = identify_outputs(&fds(&a, &b), false, joined, [27, 5]).unwrap();
+        assert_eq!(apart.map(|i| i.base), [10, -5]);
+        let other = identify_outputs(&fds(&b, &b), true, apart, [27, 5]).unwrap();
+        assert_eq!(other[0].base + 27 + 5, 0, "another file is filled from its end on");
+        for path in [a, b] {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Domains: isolated programs whose memory, registers and kernel state are pages of the store.
 //!
 //! * [`table`]: records in pages under undo-logged transactions: the form of all kernel state.
+//! * [`objects`]: what a domain can hold keys to, and what invoking them does.
 //! * [`platform`]: processes as caches of domains; registers as pages.
 //! * [`kernel`]: who there is; serving, stopping and ending domains.
 //! * [`linux`]: the personality that lets unmodified Linux programs be domains.
@@ -10,6 +11,7 @@ pub mod console;
 pub mod cpu;
 pub mod kernel;
 pub mod linux;
+pub mod objects;
 pub mod platform;
 pub mod table;
 

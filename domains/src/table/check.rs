@@ -1,6 +1,7 @@
 //! The consistency check: a world that fails it is never committed.
 
-use super::layout::{Allocation, FREE, Geometry, KIND_FREE, KIND_RETIRED, NO_LINK};
+use super::directory::UNLISTED;
+use super::layout::{Allocation, FREE, Geometry, LIVE, NO_LINK, RETIRED};
 use super::log::read_log_word;
 use super::{Inconsistency, Table, TableError};
 
@@ -14,26 +15,23 @@ impl Table {
     pub fn check(&mut self) -> Result<(), Inconsistency> {
         self.check_first_page()?;
         for page in self.touched.pages() {
-            let first = page * self.geometry.records_per_page();
-            let end = first.saturating_add(self.geometry.records_per_page()).min(self.allocation.high_water);
-            for index in first..end {
-                self.check_record(index)?;
-            }
+            self.check_page(*page)?;
         }
         self.touched.clear();
         Ok(())
     }
 
-    /// Checks everything: each record header, and the free list from end to end.
+    /// Checks everything: each record header, the numbers of records, and the free list from end to end.
     ///
     /// # Errors
     ///
     /// The first contradiction.
     pub fn check_all(&self) -> Result<(), Inconsistency> {
         self.check_first_page()?;
-        for index in 0..self.allocation.high_water {
-            self.check_record(index)?;
+        for page in 0..self.geometry.record_pages(self.allocation.high_water) {
+            self.check_page(page)?;
         }
+        self.check_counts()?;
         self.walk_free_list()
     }
 
@@ -53,25 +51,50 @@ impl Table {
         if Allocation::read(&*self.memory, self.geometry)? != self.allocation {
             return Err(Inconsistency::Header { what: "the allocation as last written", found: 0, expected: 1 });
         }
-        self.check_counts()
+        self.check_link(NO_LINK, self.allocation.free_head)
     }
 
-    /// Whether the numbers in the first page are those of the directory.
+    /// Whether the last record that was ever used is one: a wild high-water mark shows at once.
+    pub(super) fn check_high_water(&self) -> Result<(), Inconsistency> {
+        self.allocation.high_water.checked_sub(1).map_or(Ok(()), |last| self.sound_header(last).map(drop))
+    }
+
+    fn check_page(&self, page: u32) -> Result<(), Inconsistency> {
+        let (first, end) = self.geometry.records_of(page, self.allocation.high_water);
+        for index in first..end {
+            self.check_record(index)?;
+        }
+        let (found, expected) = (self.flag(page), self.directory.any_in(first, end));
+        if self.geometry.has_summary() && found != u8::from(expected) {
+            return Err(Inconsistency::Summary { page, found, expected: u8::from(expected) });
+        }
+        Ok(())
+    }
+
+    /// Whether the numbers in the first page are those of the records.
     fn check_counts(&self) -> Result<(), Inconsistency> {
-        let (free, retired) = (self.directory.count(KIND_FREE), self.directory.count(KIND_RETIRED));
-        let live = self.allocation.high_water.saturating_sub(free).saturating_sub(retired);
-        let pairs = [("free records", self.allocation.free, free), ("live records", self.allocation.live, live)];
-        for (what, found, expected) in pairs {
+        let (mut free, mut live) = (0_u32, 0_u32);
+        for index in 0..self.allocation.high_water {
+            match self.sound_header(index)?.state {
+                FREE => free += 1,
+                LIVE => live += 1,
+                _ => {}
+            }
+        }
+        for (what, found, expected) in
+            [("free records", self.allocation.free, free), ("live records", self.allocation.live, live)]
+        {
             if found != expected {
                 return Err(Inconsistency::Header { what, found: found.into(), expected: expected.into() });
             }
         }
-        self.check_link(NO_LINK, self.allocation.free_head)
+        Ok(())
     }
 
     fn check_record(&self, index: u32) -> Result<(), Inconsistency> {
         let header = self.sound_header(index)?;
-        if self.directory.kind(index) != Some(header.directory_kind()) {
+        debug_assert!(header.state != RETIRED || header.directory_kind() == UNLISTED, "only live records are listed");
+        if self.directory.kind(index) != header.directory_kind() {
             return Err(Inconsistency::RecordHeader { index, what: "kind as written", found: header.kind.into() });
         }
         if header.state == FREE { self.check_link(index, header.link) } else { Ok(()) }
@@ -79,7 +102,7 @@ impl Table {
 
     /// Whether a link of the free list leads to a free record, or to the end.
     fn check_link(&self, from: u32, to: u32) -> Result<(), Inconsistency> {
-        if to == NO_LINK || self.directory.kind(to) == Some(KIND_FREE) {
+        if to == NO_LINK || (to < self.allocation.high_water && self.sound_header(to)?.state == FREE) {
             return Ok(());
         }
         Err(Inconsistency::FreeList { index: from, what: "leads to a record that is not free" })

@@ -1,14 +1,18 @@
-//! What is cached of the pages: the kind of each record, and which pages the next check must read.
+//! What is cached of the pages: where the records of listed kinds are, and which pages the next check must read.
 //!
 //! Both can be dropped and made again from the pages.
 
-/// Kinds that are compared at once.
+/// Records that are compared at once, and for which memory is taken if one of them is listed.
 const CHUNK: usize = 64;
 
-/// The kind of every record below the high-water mark, and how many there are of each.
+/// What stands for a record that is not listed: free, retired, or of a kind that is not.
+pub(super) const UNLISTED: u16 = 0;
+
+/// The kind of every listed record, and how many there are of each. Its size follows them, not the table: 8 bytes for 64
+/// records of which none is listed.
 #[derive(Default)]
 pub(super) struct Directory {
-    kinds: Vec<u16>,
+    chunks: Vec<Option<Box<[u16; CHUNK]>>>,
     /// A handful of kinds: a linear search beats a map.
     counts: Vec<(u16, u32)>,
     /// Records whose kind changed in the open transaction.
@@ -16,8 +20,9 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn kind(&self, index: u32) -> Option<u16> {
-        self.kinds.get(index as usize).copied()
+    pub(super) fn kind(&self, index: u32) -> u16 {
+        let (chunk, place) = split(index);
+        self.chunks.get(chunk).and_then(Option::as_ref).map_or(UNLISTED, |kinds| kinds[place])
     }
 
     pub(super) fn count(&self, kind: u16) -> u32 {
@@ -26,41 +31,62 @@ impl Directory {
 
     /// The first record of `kind` from `index` on.
     pub(super) fn next_of(&self, kind: u16, index: u32) -> Option<u32> {
-        let rest = self.kinds.get(index as usize..)?;
-        // Whole chunks first: without an early exit the comparison is done for many kinds at once.
-        let has = |chunk: &[u16]| chunk.iter().fold(false, |found, k| found | (*k == kind));
-        let passed = rest.chunks(CHUNK).take_while(|chunk| !has(chunk)).count() * CHUNK;
-        let ahead = passed + rest.get(passed..)?.iter().position(|k| *k == kind)?;
-        u32::try_from(ahead).ok()?.checked_add(index)
+        let (first, mut from) = split(index);
+        for (chunk, kinds) in self.chunks.iter().enumerate().skip(first) {
+            if let Some(kinds) = kinds {
+                // Without an early exit the comparison is done for many kinds at once.
+                let has = kinds[from..].iter().fold(false, |found, k| found | (*k == kind));
+                let place = if has { kinds[from..].iter().position(|k| *k == kind) } else { None };
+                if let Some(place) = place {
+                    return u32::try_from(chunk * CHUNK + from + place).ok();
+                }
+            }
+            from = 0;
+        }
+        None
     }
 
-    /// Files the record at `index`, which is at most the next one after the last.
+    /// Whether any record from `first` to before `end` is listed.
+    pub(super) fn any_in(&self, first: u32, end: u32) -> bool {
+        (first..end).any(|index| self.kind(index) != UNLISTED)
+    }
+
+    /// Files the record at `index`.
     pub(super) fn set(&mut self, index: u32, kind: u16) {
-        let place = index as usize;
-        assert!(place <= self.kinds.len(), "records come into use one after the other");
-        if place == self.kinds.len() {
-            self.kinds.push(kind);
-        } else {
-            let old = std::mem::replace(&mut self.kinds[place], kind);
-            self.uncount(old);
+        let (chunk, place) = split(index);
+        if chunk >= self.chunks.len() {
+            if kind == UNLISTED {
+                return;
+            }
+            self.chunks.resize_with(chunk + 1, || None);
         }
-        match self.counts.iter_mut().find(|(k, _)| *k == kind) {
-            Some((_, count)) => *count += 1,
-            None => self.counts.push((kind, 1)),
+        let slot = &mut self.chunks[chunk];
+        if slot.is_none() && kind == UNLISTED {
+            return;
+        }
+        let kinds = slot.get_or_insert_with(|| Box::new([UNLISTED; CHUNK]));
+        let old = std::mem::replace(&mut kinds[place], kind);
+        if kind == UNLISTED && kinds.iter().all(|k| *k == UNLISTED) {
+            *slot = None;
+        }
+        if old != UNLISTED
+            && let Some((_, count)) = self.counts.iter_mut().find(|(k, _)| *k == old)
+        {
+            *count -= 1;
+        }
+        if kind != UNLISTED {
+            match self.counts.iter_mut().find(|(k, _)| *k == kind) {
+                Some((_, count)) => *count += 1,
+                None => self.counts.push((kind, 1)),
+            }
         }
     }
 
     /// As [`Directory::set`], within a transaction.
     pub(super) fn change(&mut self, index: u32, kind: u16) {
-        self.changed.push(index);
-        self.set(index, kind);
-    }
-
-    pub(super) fn truncate(&mut self, high_water: u32) {
-        while self.kinds.len() > high_water as usize {
-            if let Some(kind) = self.kinds.pop() {
-                self.uncount(kind);
-            }
+        if self.kind(index) != kind {
+            self.changed.push(index);
+            self.set(index, kind);
         }
     }
 
@@ -72,12 +98,10 @@ impl Directory {
     pub(super) fn forget_changed(&mut self) {
         self.changed.clear();
     }
+}
 
-    fn uncount(&mut self, kind: u16) {
-        if let Some((_, count)) = self.counts.iter_mut().find(|(k, _)| *k == kind) {
-            *count -= 1;
-        }
-    }
+fn split(index: u32) -> (usize, usize) {
+    (index as usize / CHUNK, index as usize % CHUNK)
 }
 
 /// A set of record pages that is cheap to add to.

@@ -43,6 +43,12 @@ pub enum TableError {
         /// The largest that fits.
         limit: u32,
     },
+    /// The record had 2^32 - 1 versions: it can be removed, not renewed.
+    #[error("{id} has no further version")]
+    VersionsUsedUp {
+        /// The id as given.
+        id: RecordId,
+    },
     /// Every record is in use.
     #[error("the table is full: it holds {capacity} records")]
     Full {
@@ -136,6 +142,16 @@ pub enum Inconsistency {
         what: &'static str,
         /// What it holds.
         found: u64,
+    },
+    /// The summary of where listed records are.
+    #[error("summary of record page {page}: {found}, not {expected}")]
+    Summary {
+        /// Which page of records, counted from the first.
+        page: u32,
+        /// What the summary says.
+        found: u8,
+        /// What the records say.
+        expected: u8,
     },
     /// The list of free records.
     #[error("free list at record {index}: {what}")]

@@ -1,5 +1,6 @@
 //! The bytes: where everything lies. `docs/format-table.md` draws this and says why.
 
+use super::directory::UNLISTED;
 use super::{Inconsistency, TableError, TableMemory};
 use semper_store::PAGE_SIZE;
 use std::mem::{offset_of, size_of};
@@ -15,7 +16,9 @@ pub const MAX_LOG_PAGES: u32 = 4096;
 
 /// "SEMPTABL" as it reads in a dump.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"SEMPTABL");
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
+/// The format before it: without a summary. Such tables are read and written as they are.
+const FORMAT_WITHOUT_SUMMARY: u32 = 1;
 
 /// Where the log word lies: entries in the upper half, log bytes in the lower. 0: no transaction is open.
 pub(super) const LOG_WORD: u64 = 64;
@@ -26,10 +29,6 @@ pub(super) const LOG_START: u64 = 128;
 
 /// The end of the free list, and the link of a record that has none.
 pub(super) const NO_LINK: u32 = u32::MAX;
-
-/// Of what kind a directory calls a free record, and one that ran out of versions.
-pub(super) const KIND_FREE: u16 = 0;
-pub(super) const KIND_RETIRED: u16 = 0xFFFF;
 
 const PAGE_BYTES: u64 = PAGE_SIZE as u64;
 const MIN_RECORD_BYTES: u32 = 32;
@@ -47,7 +46,8 @@ struct TableHeader {
     record_bytes: u32,
     log_pages: u32,
     capacity: u32,
-    reserved: u32,
+    /// Format 1: 0.
+    summary_pages: u32,
     /// CRC-32 of the bytes before it.
     crc: u32,
 }
@@ -65,28 +65,42 @@ impl TableHeader {
 pub(super) struct Geometry {
     pub(super) record_bytes: u32,
     log_pages: u32,
+    summary_pages: u32,
     pub(super) capacity: u32,
 }
 
 impl Geometry {
     /// The geometry of a new table in a memory of `len_bytes`.
     pub(super) fn for_memory(len_bytes: u64, record_bytes: u32, log_pages: u32) -> Result<Self, TableError> {
-        let mut geometry = Self::checked(record_bytes, log_pages, 1)?;
+        let mut geometry = Self::checked(record_bytes, log_pages, 1, 1)?;
         geometry.fits(len_bytes)?;
+        let pages = len_bytes / PAGE_BYTES - u64::from(log_pages);
+        // A page of the summary serves as many pages of records as it has bytes.
+        let most = u64::from(geometry.record_pages(NO_LINK - 1));
+        let served = (pages - pages.div_ceil(PAGE_BYTES + 1)).min(most);
+        geometry.summary_pages = u32::try_from(served.div_ceil(PAGE_BYTES).max(1)).expect("fewer than `most`");
         let records = (len_bytes - geometry.records_start()) / u64::from(record_bytes);
         // Below NO_LINK, so that every index is one.
         geometry.capacity = u32::try_from(records).map_or(NO_LINK - 1, |n| n.min(NO_LINK - 1));
+        geometry.fits(len_bytes)?;
         Ok(geometry)
     }
 
-    fn checked(record_bytes: u32, log_pages: u32, capacity: u32) -> Result<Self, TableError> {
+    /// The same table as a program of format 1 would have made it.
+    #[cfg(test)]
+    pub(super) fn without_summary(mut self) -> Self {
+        self.summary_pages = 0;
+        self
+    }
+
+    fn checked(record_bytes: u32, log_pages: u32, summary_pages: u32, capacity: u32) -> Result<Self, TableError> {
         if !record_bytes.is_power_of_two() || !(MIN_RECORD_BYTES..=MAX_RECORD_BYTES).contains(&record_bytes) {
             return Err(TableError::RecordBytes { found: record_bytes });
         }
         if !(1..=MAX_LOG_PAGES).contains(&log_pages) {
             return Err(TableError::LogPages { found: log_pages, limit: MAX_LOG_PAGES });
         }
-        Ok(Self { record_bytes, log_pages, capacity })
+        Ok(Self { record_bytes, log_pages, summary_pages, capacity })
     }
 
     fn fits(self, len_bytes: u64) -> Result<(), TableError> {
@@ -98,11 +112,11 @@ impl Geometry {
     pub(super) fn write(self, memory: &dyn TableMemory) {
         let mut header = TableHeader {
             magic: MAGIC,
-            format: FORMAT,
+            format: if self.has_summary() { FORMAT } else { FORMAT_WITHOUT_SUMMARY },
             record_bytes: self.record_bytes,
             log_pages: self.log_pages,
             capacity: self.capacity,
-            reserved: 0,
+            summary_pages: self.summary_pages,
             crc: 0,
         };
         header.crc = header.checksum();
@@ -125,7 +139,7 @@ impl Geometry {
             return Err(TableError::NotATable { found: header.magic });
         }
         // Before the checksum: another format may keep its checksum elsewhere.
-        if header.format != FORMAT {
+        if ![FORMAT, FORMAT_WITHOUT_SUMMARY].contains(&header.format) {
             return Err(TableError::FormatVersion { found: header.format, known: FORMAT });
         }
         let expected = header.checksum();
@@ -135,7 +149,13 @@ impl Geometry {
         if header.capacity == 0 || header.capacity == NO_LINK {
             return Err(header_fault("capacity", header.capacity, NO_LINK - 1).into());
         }
-        let geometry = Self::checked(header.record_bytes, header.log_pages, header.capacity)?;
+        let summary = header.summary_pages;
+        let geometry = Self::checked(header.record_bytes, header.log_pages, summary, header.capacity)?;
+        let needed = u64::from(geometry.record_pages(header.capacity)).div_ceil(PAGE_BYTES);
+        let expected = if header.format == FORMAT { u32::try_from(needed).unwrap_or(u32::MAX) } else { 0 };
+        if summary < expected || (summary != 0 && expected == 0) {
+            return Err(header_fault("pages of the summary", summary, expected).into());
+        }
         geometry.fits(len_bytes)?;
         Ok(geometry)
     }
@@ -145,11 +165,36 @@ impl Geometry {
     }
 
     pub(super) const fn log_bytes(self) -> u64 {
-        self.records_start() - LOG_START
+        self.summary_start() - LOG_START
+    }
+
+    /// Where the summary begins.
+    pub(super) const fn summary_start(self) -> u64 {
+        self.log_pages as u64 * PAGE_BYTES
+    }
+
+    pub(super) const fn has_summary(self) -> bool {
+        self.summary_pages != 0
+    }
+
+    /// Where the summary's byte for a page of records lies.
+    pub(super) const fn summary_offset(self, page: u32) -> u64 {
+        self.summary_start() + page as u64
     }
 
     pub(super) const fn records_start(self) -> u64 {
-        self.log_pages as u64 * PAGE_BYTES
+        (self.log_pages as u64 + self.summary_pages as u64) * PAGE_BYTES
+    }
+
+    /// Pages that the first `records` records take.
+    pub(super) const fn record_pages(self, records: u32) -> u32 {
+        records.div_ceil(self.records_per_page())
+    }
+
+    /// The records of a page that lie below the high-water mark: the first, and the one after the last.
+    pub(super) fn records_of(self, page: u32, high_water: u32) -> (u32, u32) {
+        let first = page.saturating_mul(self.records_per_page());
+        (first, first.saturating_add(self.records_per_page()).min(high_water).min(self.capacity))
     }
 
     /// The first byte after the last record.
@@ -269,15 +314,16 @@ impl RecordHeader {
 
     /// How the directory files a sound header.
     pub(super) const fn directory_kind(&self) -> u16 {
-        match self.state {
-            LIVE => self.kind,
-            FREE => KIND_FREE,
-            _ => KIND_RETIRED,
-        }
+        if self.state == LIVE && is_listed_kind(self.kind) { self.kind } else { UNLISTED }
     }
 }
 
 /// Whether a record may be of this kind.
 pub(super) const fn is_record_kind(kind: u16) -> bool {
-    kind != KIND_FREE && kind != KIND_RETIRED
+    kind != 0 && kind != 0xFFFF
+}
+
+/// Whether records of this kind are listed.
+pub(super) const fn is_listed_kind(kind: u16) -> bool {
+    kind < super::FIRST_UNLISTED_KIND
 }

@@ -251,10 +251,10 @@ impl Log {
         Ok(header)
     }
 
-    /// Whether transactions change these bytes: the allocation fields, or records.
+    /// Whether transactions change these bytes: the allocation fields, the summary, or records.
     fn may_hold(&self, offset: u64, len: u64) -> bool {
         let Some(end) = offset.checked_add(len) else { return false };
-        let in_records = offset >= self.geometry.records_start() && end <= self.geometry.end();
+        let in_records = offset >= self.geometry.summary_start() && end <= self.geometry.end();
         in_records || (offset >= ALLOCATION && end <= ALLOCATION + ALLOCATION_BYTES)
     }
 }

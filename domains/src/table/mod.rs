@@ -35,6 +35,7 @@ mod log;
 mod memory;
 mod read;
 mod record;
+mod summary;
 mod tx;
 
 #[cfg(test)]
@@ -44,14 +45,17 @@ pub use error::{Inconsistency, TableError};
 pub use layout::{DEFAULT_LOG_PAGES, MAX_LOG_PAGES};
 pub use memory::{TableMemory, VecMemory};
 pub use read::Iter;
-pub use record::{Record, RecordId};
+pub use record::{FIRST_UNLISTED_KIND, Record, RecordId};
 pub use tx::Tx;
 
-use directory::{Directory, TouchedPages};
+use directory::{Directory, TouchedPages, UNLISTED};
 use layout::{Allocation, Geometry};
 use log::Log;
 
-/// An open table: checked pages, and a cache of what kind each record is.
+/// Tables of at most so many records are checked whole when they are opened.
+const CHECKED_AT_OPEN: u32 = 4096;
+
+/// An open table: checked pages, and a cache of where the listed records are.
 pub struct Table {
     memory: Box<dyn TableMemory>,
     geometry: Geometry,
@@ -99,7 +103,10 @@ impl Table {
         Self::open(memory).map(|(table, _)| table)
     }
 
-    /// Opens a table: checks the header, undoes an unfinished transaction, and checks every record header.
+    /// Opens a table: checks the header, undoes an unfinished transaction, and finds the records of listed kinds.
+    ///
+    /// A table of up to 4096 records is checked whole. Of a larger one only the pages that hold listed records are read; the
+    /// others are checked record by record as they are used, and page by page by [`Table::check`] when they change.
     ///
     /// # Errors
     ///
@@ -119,8 +126,11 @@ impl Table {
             touched: TouchedPages::default(),
             broken: false,
         };
+        table.check_high_water()?;
         table.load_directory()?;
-        table.check_all()?;
+        if table.allocation.high_water <= CHECKED_AT_OPEN {
+            table.check_all()?;
+        }
         Ok((table, Opened { undone }))
     }
 
@@ -157,16 +167,6 @@ impl Table {
         self.geometry.max_payload()
     }
 
-    /// Fills the directory from the record headers. It grows only by headers that are sound, so a wild high-water mark
-    /// ends at the first record that was never written and not with the machine's memory.
-    fn load_directory(&mut self) -> Result<(), Inconsistency> {
-        for index in 0..self.allocation.high_water {
-            let kind = self.sound_header(index)?.directory_kind();
-            self.directory.set(index, kind);
-        }
-        Ok(())
-    }
-
     /// Undoes the open transaction in the pages and in what is cached of them.
     fn roll_back(&mut self) {
         if self.try_roll_back().is_err() {
@@ -177,12 +177,10 @@ impl Table {
     fn try_roll_back(&mut self) -> Result<(), Inconsistency> {
         self.log.undo(&*self.memory)?;
         self.allocation = Allocation::read(&*self.memory, self.geometry)?;
-        self.directory.truncate(self.allocation.high_water);
         for index in self.directory.take_changed() {
-            if index < self.allocation.high_water {
-                let kind = self.sound_header(index)?.directory_kind();
-                self.directory.set(index, kind);
-            }
+            let exists = index < self.allocation.high_water;
+            let kind = if exists { self.sound_header(index)?.directory_kind() } else { UNLISTED };
+            self.directory.set(index, kind);
         }
         self.directory.forget_changed();
         Ok(())

@@ -1,6 +1,6 @@
 //! Reading records. All of it works on a table and, through `Deref`, within a transaction.
 
-use super::layout::{LIVE, RecordHeader};
+use super::layout::{LIVE, RecordHeader, is_listed_kind};
 use super::{Inconsistency, Record, RecordId, Table, TableError};
 use std::marker::PhantomData;
 use std::mem::size_of;
@@ -14,6 +14,53 @@ impl Table {
     pub fn get<R: Record>(&self, id: RecordId) -> Result<R, TableError> {
         self.live_header::<R>(id)?;
         Ok(self.payload(id.index()))
+    }
+
+    /// The live record at `index`, which must be an `R`: for links that the table's user keeps valid.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::get`].
+    pub fn at<R: Record>(&self, index: u32) -> Result<(RecordId, R), TableError> {
+        let id = self.id_at(index)?;
+        Ok((id, self.get(id)?))
+    }
+
+    /// The id of the live record at `index`.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::Void`] if there is none, [`TableError::Damaged`].
+    pub fn id_at(&self, index: u32) -> Result<RecordId, TableError> {
+        if index >= self.allocation.high_water {
+            return Err(TableError::Void { id: RecordId::new(index, 0) });
+        }
+        let id = RecordId::new(index, self.sound_header(index)?.version);
+        self.header_of(id).map(|_| id)
+    }
+
+    /// Every index below it was used at some time.
+    #[must_use]
+    pub const fn high_water(&self) -> u32 {
+        self.allocation.high_water
+    }
+
+    /// The bytes of the record that `id` names, of whatever kind.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::Void`], [`TableError::Damaged`].
+    pub fn content(&self, id: RecordId) -> Result<Vec<u8>, TableError> {
+        let header = self.header_of(id)?;
+        let mut bytes = vec![0; header.link as usize];
+        self.memory.read(self.geometry.payload_offset(id.index()), &mut bytes);
+        Ok(bytes)
+    }
+
+    /// Copies the pages from the first byte on.
+    #[cfg(test)]
+    pub(crate) fn read_all(&self, out: &mut [u8]) {
+        self.memory.read(0, out);
     }
 
     /// The kind of the record that `id` names.
@@ -34,6 +81,7 @@ impl Table {
     /// How many records of this kind are live. Constant time.
     #[must_use]
     pub fn count<R: Record>(&self) -> u32 {
+        const { assert!(is_listed_kind(R::KIND), "records of this kind are not listed") };
         self.directory.count(R::KIND)
     }
 
@@ -42,6 +90,7 @@ impl Table {
     /// A record whose header was damaged while the table was open is left out; [`Table::check_all`] names it.
     #[must_use]
     pub fn iter<R: Record>(&self) -> Iter<'_, R> {
+        const { assert!(is_listed_kind(R::KIND), "records of this kind are not listed") };
         Iter { table: self, next: 0, records: PhantomData }
     }
 

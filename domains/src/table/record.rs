@@ -3,11 +3,15 @@
 use std::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// Kinds from here on are not listed: [`super::Table::iter`], [`super::Table::count`] and their kin do not find them, and
+/// opening a table does not look for them. For kinds of which there may be millions, and which are reached by their ids.
+pub const FIRST_UNLISTED_KIND: u16 = 0x4000;
+
 /// A fixed-size value that a table can hold: plain bytes without padding, every bit pattern valid.
 ///
 /// A record whose bits must obey more than that (an enum, an index) is checked by whoever reads it.
 pub trait Record: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
-    /// Tells the kinds of records apart, in the pages, for ever: 1 to 0xFFFE.
+    /// Tells the kinds of records apart, in the pages, for ever: 1 to 0xFFFE. Those below [`FIRST_UNLISTED_KIND`] are listed.
     const KIND: u16;
     /// What messages call it.
     const NAME: &'static str;

@@ -1,8 +1,8 @@
 //! Transactions: the only way to change a table.
 
 use super::layout::{
-    ALLOCATION, ALLOCATION_BYTES, Allocation, FREE, KIND_FREE, KIND_RETIRED, LIVE, NO_LINK, RECORD_HEADER_BYTES,
-    RETIRED, RecordHeader, is_record_kind,
+    ALLOCATION, ALLOCATION_BYTES, Allocation, FREE, LIVE, NO_LINK, RECORD_HEADER_BYTES, RETIRED, RecordHeader,
+    is_listed_kind, is_record_kind,
 };
 use super::{Inconsistency, Record, RecordId, Table, TableError};
 use std::ops::Deref;
@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 /// undoes everything.
 #[must_use = "a transaction that is dropped is undone"]
 pub struct Tx<'a> {
-    table: &'a mut Table,
+    pub(super) table: &'a mut Table,
 }
 
 impl<'a> Tx<'a> {
@@ -31,10 +31,18 @@ impl<'a> Tx<'a> {
         const { assert!(is_record_kind(R::KIND), "0 and 0xFFFF are not kinds of records") };
         let link = self.table.payload_len::<R>()?;
         let (index, version, allocation) = self.claim()?;
+        // The first record of a page gives the summary's byte its meaning.
+        let flagged = is_listed_kind(R::KIND) || index.is_multiple_of(self.table.geometry.records_per_page());
+        if flagged {
+            self.protect_flag(index)?;
+        }
         let header = RecordHeader { kind: R::KIND, state: LIVE, version, index, link };
         let offset = self.table.geometry.payload_offset(index);
         self.table.memory.write(offset, record.as_bytes());
-        self.write_header(&header, R::KIND, allocation);
+        self.write_header(&header, allocation);
+        if flagged {
+            self.write_flag(index);
+        }
         Ok(RecordId::new(index, version))
     }
 
@@ -49,6 +57,27 @@ impl<'a> Tx<'a> {
         self.table.live_header::<R>(id)?;
         let old = self.table.payload(id.index());
         self.replace(id, &old, record)
+    }
+
+    /// Gives a record another version and leaves its content: every id of it is void from now on but the one returned.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::VersionsUsedUp`], [`TableError::Void`], [`TableError::LogFull`], [`TableError::Damaged`].
+    pub fn renew(&mut self, id: RecordId) -> Result<RecordId, TableError> {
+        self.sound()?;
+        let mut header = self.table.header_of(id)?;
+        header.version = header.version.checked_add(1).ok_or(TableError::VersionsUsedUp { id })?;
+        self.protect_header(id.index())?;
+        self.table.memory.write(self.table.geometry.record_offset(id.index()), header.as_bytes());
+        self.touch(id.index());
+        Ok(RecordId::new(id.index(), header.version))
+    }
+
+    /// As [`Tx::update`], for a record that this transaction read as `old` and did not change since.
+    pub(crate) fn put<R: Record>(&mut self, id: RecordId, old: &R, record: &R) -> Result<(), TableError> {
+        self.sound()?;
+        self.replace(id, old, record)
     }
 
     /// Overwrites the record that `id` names, which was just read as `old`.
@@ -88,8 +117,12 @@ impl<'a> Tx<'a> {
         let index = id.index();
         self.protect_header(index)?;
         self.protect_allocation()?;
+        if is_listed_kind(header.kind) {
+            self.protect_flag(index)?;
+        }
         let mut allocation = self.table.allocation;
-        allocation.live -= 1;
+        let none_live = Inconsistency::Header { what: "live records", found: 0, expected: 1 };
+        allocation.live = allocation.live.checked_sub(1).ok_or(none_live)?;
         let gone = match header.version.checked_add(1) {
             Some(version) => {
                 let link = std::mem::replace(&mut allocation.free_head, index);
@@ -99,8 +132,10 @@ impl<'a> Tx<'a> {
             // Its next version would be one that an old id may have.
             None => RecordHeader { kind: 0, state: RETIRED, version: header.version, index, link: NO_LINK },
         };
-        let kind = if gone.state == FREE { KIND_FREE } else { KIND_RETIRED };
-        self.write_header(&gone, kind, allocation);
+        self.write_header(&gone, allocation);
+        if is_listed_kind(header.kind) {
+            self.write_flag(index);
+        }
         Ok(())
     }
 
@@ -171,12 +206,12 @@ impl<'a> Tx<'a> {
     }
 
     /// Writes a logged header and the allocation fields that belong to it, in the pages and in the cache.
-    fn write_header(&mut self, header: &RecordHeader, kind: u16, allocation: Allocation) {
+    fn write_header(&mut self, header: &RecordHeader, allocation: Allocation) {
         let table = &mut *self.table;
         table.memory.write(table.geometry.record_offset(header.index), header.as_bytes());
         allocation.write(&*table.memory);
         table.allocation = allocation;
-        table.directory.change(header.index, kind);
+        table.directory.change(header.index, header.directory_kind());
         self.touch(header.index);
     }
 

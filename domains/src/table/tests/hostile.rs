@@ -53,7 +53,7 @@ fn flips() -> impl Strategy<Value = Vec<(usize, u8)>> {
         0_usize..PAGES * PAGE_SIZE,
         32_usize..96,
         96_usize..700,
-        (0_usize..48, 0_usize..16).prop_map(|(index, byte)| LOG_PAGES as usize * PAGE_SIZE + index * 256 + byte),
+        (0_usize..48, 0_usize..16).prop_map(|(index, byte)| RECORDS_AT + index * 256 + byte),
     ];
     prop::collection::vec((place, 1_u8..), 1..6)
 }
@@ -88,7 +88,7 @@ proptest! {
     #[test]
     fn a_flipped_bit_of_a_header_or_the_first_fields_is_found(index in 0_usize..30, at in 0_usize..16, bit in 0_u8..8) {
         let (pages, table, _) = sound(false);
-        flip(&pages, &[(LOG_PAGES as usize * PAGE_SIZE + index * 256 + at, 1 << bit)]);
+        flip(&pages, &[(RECORDS_AT + index * 256 + at, 1 << bit)]);
         // A version or a length is any number; what refers to it finds out.
         let (is_version, is_length) = ((4..8).contains(&at), at >= 12 && index % 4 != 0);
         prop_assert!(table.check_all().is_err() || is_version || is_length);
@@ -121,7 +121,7 @@ fn damage_in_a_touched_page_stops_the_commit() {
     let mut tx = table.begin();
     tx.modify::<Whole>(ids[1], |whole| whole.0[0] = 200).unwrap();
     tx.commit();
-    flip(&pages, &[(LOG_PAGES as usize * PAGE_SIZE + 2 * 256, 0x40)]);
+    flip(&pages, &[(RECORDS_AT + 2 * 256, 0x40)]);
     let found = Inconsistency::RecordHeader { index: 2, what: "kind as written", found: 0x43 };
     assert_eq!((table.check(), table.check()), (Err(found.clone()), Err(found)));
 }
@@ -154,6 +154,6 @@ fn a_wild_high_water_mark_in_an_endless_segment_ends_at_the_first_record() {
     let wild = Allocation { high_water: u32::MAX - 1, free_head: u32::MAX, live: 1, free: 0 };
     wild.write(&*table.memory);
     let error = Table::open(table.memory).unwrap_err();
-    let unwritten = Inconsistency::RecordHeader { index: 1, what: "its own index", found: 0 };
+    let unwritten = Inconsistency::RecordHeader { index: u32::MAX - 2, what: "its own index", found: 0 };
     assert_eq!(error, TableError::Damaged(unwritten));
 }

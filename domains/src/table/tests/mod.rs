@@ -6,6 +6,7 @@ mod cost;
 mod crash;
 mod hostile;
 mod model;
+mod summary;
 mod use_cases;
 
 use super::log::Canary;
@@ -16,8 +17,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const RECORD_BYTES: u32 = 256;
 const LOG_PAGES: u32 = 2;
-/// Two pages of log, three of records: 48 records.
-const PAGES: usize = 5;
+/// Two pages of log, one of summary, three of records: 48 records.
+const PAGES: usize = 6;
+const RECORDS_AT: usize = 3 * PAGE_SIZE;
 
 macro_rules! record {
     ($name:ident, $kind:literal, $bytes:literal) => {

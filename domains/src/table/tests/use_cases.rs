@@ -106,7 +106,7 @@ fn a_small_transaction_dirties_the_first_page_and_the_records() {
     tx.commit();
     let after = pages.bytes();
     let dirty: Vec<_> = (0..PAGES).filter(|p| before[p * 4096..][..4096] != after[p * 4096..][..4096]).collect();
-    assert_eq!(dirty, [0, 4]);
+    assert_eq!(dirty, [0, 5]);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_transaction_set_aside_goes_on_when_resumed_and_is_undone_by_the_next_begin(
     let mut tx = table.begin();
     let id = tx.insert(&Small([1; 24])).unwrap();
     tx.set_aside();
-    assert_eq!(table.check(), Err(Inconsistency::LogNotEmpty { entries: 1 }));
+    assert_eq!(table.check(), Err(Inconsistency::LogNotEmpty { entries: 2 }));
     assert_eq!(table.get::<Small>(id).unwrap(), Small([1; 24]));
     let mut tx = table.resume();
     tx.update(id, &Small([2; 24])).unwrap();
@@ -150,7 +150,7 @@ fn a_record_that_runs_out_of_versions_is_never_used_again() {
     tx.insert(&Small([1; 24])).unwrap();
     tx.commit();
     let last = RecordHeader { kind: 1, state: LIVE, version: u32::MAX, index: 0, link: 24 };
-    pages.write(u64::from(LOG_PAGES) * 4096, last.as_bytes());
+    pages.write(RECORDS_AT as u64, last.as_bytes());
     let (mut table, _) = pages.open().unwrap();
     let mut tx = table.begin();
     tx.remove(RecordId::new(0, u32::MAX)).unwrap();
@@ -168,7 +168,7 @@ fn a_record_written_with_another_size_is_not_read() {
     let mut tx = table.begin();
     let id = tx.insert(&Small([1; 24])).unwrap();
     tx.commit();
-    pages.write(u64::from(LOG_PAGES) * 4096 + 12, &16_u32.to_le_bytes());
+    pages.write(RECORDS_AT as u64 + 12, &16_u32.to_le_bytes());
     let wrong = TableError::WrongSize { id, name: "Small", expected: 24, found: 16 };
     assert_eq!(table.get::<Small>(id), Err(wrong));
 }
@@ -180,10 +180,10 @@ fn only_a_table_of_this_format_opens() {
     assert_eq!(error(&Pages::new(vec![0; 100])), TableError::MemoryTooSmall { len_bytes: 100, needed: 4096 });
     let pages = Pages::zeroed();
     pages.format();
-    let cut = Pages::new(pages.bytes()[..4 * 4096].to_vec());
-    assert_eq!(error(&cut), TableError::MemoryTooSmall { len_bytes: 4 * 4096, needed: 5 * 4096 });
-    pages.write(8, &[2]);
-    assert_eq!(error(&pages), TableError::FormatVersion { found: 2, known: 1 });
+    let cut = Pages::new(pages.bytes()[..5 * 4096].to_vec());
+    assert_eq!(error(&cut), TableError::MemoryTooSmall { len_bytes: 5 * 4096, needed: 6 * 4096 });
+    pages.write(8, &[3]);
+    assert_eq!(error(&pages), TableError::FormatVersion { found: 3, known: 2 });
     for size in [0, 16, 100, 8192] {
         let refused = Table::format(VecMemory::zeroed(66), size).unwrap_err();
         assert_eq!(refused, TableError::RecordBytes { found: size });

@@ -1,0 +1,124 @@
+//! Factories: what they make, what they tell about it, and what weak keys let through.
+
+use super::audit::audit;
+use super::*;
+
+/// A builder with a factory in slot 2 and an image of 4 pages in slot 3.
+fn builder() -> (World, RecordId) {
+    let mut world = World::new();
+    let builder = world.domain();
+    world.get(builder, BANK, 7, &[], &[], 2);
+    world.get(builder, BANK, 3, &[4], &[], 3);
+    world.ask(builder, 2, 2, &[0x400, 0x40_0000, 0x50_0000, 9], &[3]).unwrap();
+    world.give(builder, 4, Key::device(KeyType::Discrim));
+    world.give(builder, 5, Key::device(KeyType::Log));
+    (world, builder)
+}
+
+#[test]
+fn a_factory_makes_a_domain_from_what_the_requestor_pays() {
+    let (mut world, builder) = builder();
+    world.ask(builder, 2, 1, &[3], &[4]).unwrap();
+    assert_eq!(world.ask(builder, 2, 4, &[], &[BANK, METER]), Err(code(InvokeError::NotSealed)));
+    world.ask(builder, 2, 3, &[], &[]).unwrap();
+    assert_eq!(world.ask(builder, 2, 1, &[3], &[4]), Err(code(InvokeError::Sealed)));
+    assert_eq!(world.ask(builder, 2, 5, &[], &[]), Ok([0, 1, 0, 0]));
+    let requestor = world.domain();
+    let factory = world.key(builder, 2).weaker(Rights::CALL.or(Rights::READ));
+    world.give(requestor, 2, factory);
+    world.get(requestor, BANK, 6, &[100, 100], &[], 3);
+    world.take_effects();
+    world.get(requestor, 2, 4, &[], &[3, METER, BANK, 3], 4);
+    let product = world.key(requestor, 4);
+    assert_eq!((product.key_type(), product.badge()), (KeyType::Start, 0));
+    let id = product.id();
+    let effects = world.take_effects();
+    assert!(effects.contains(&Effect::Begin { domain: id, entry: [0x40_0000, 0x50_0000, 9] }));
+    assert!(effects.iter().any(|e| matches!(e, Effect::CopySegment { pages: 4, .. })));
+    assert_eq!(world.ask(requestor, 3, 1, &[], &[]).unwrap(), [4 + CONTROL_PAGES, 100, 6, 100]);
+    let slots = slots_of(&world.table, id).unwrap();
+    assert_eq!(
+        (slots[3], slots[14], slots[15]),
+        (Key::device(KeyType::Discrim), world.key(requestor, 0), world.key(requestor, 3))
+    );
+    let map = mappings(&world.table, id).unwrap();
+    assert_eq!((map.len(), map[0].at, map[0].pages), (1, 0x400, 4));
+    assert!(world.core(id).is_runnable());
+    // It certifies its own, and nothing else.
+    assert_eq!(world.ask(requestor, 2, 6, &[], &[4]), Ok([1, 0, 0, 0]));
+    world.introduce(requestor, 5, builder, 0);
+    assert_eq!(world.ask(requestor, 2, 6, &[], &[5]), Ok([0; 4]));
+    assert_eq!(
+        world.ask(requestor, 2, 3, &[], &[]),
+        Err(code(InvokeError::NoRight { which: Which::Invoked, missing: Rights::MANAGE }))
+    );
+    audit(&world.table);
+    // And it ends with the bank that paid.
+    world.invoke(&Invocation { invoker: requestor, slot: 3, order: 12, ..IDLE });
+    world.work();
+    assert!(!world.table.contains(id));
+    audit(&world.table);
+}
+
+#[test]
+fn every_way_outward_is_a_hole() {
+    let (mut world, builder) = builder();
+    let page = {
+        world.get(builder, BANK, 2, &[], &[], 6);
+        world.key(builder, 6)
+    };
+    let node = {
+        world.get(builder, BANK, 4, &[], &[], 6);
+        world.key(builder, 6)
+    };
+    let segment = world.key(builder, 3);
+    let cases = [
+        (page, true),
+        (page.weaker(Rights::READ), false),
+        (node, true),
+        (node.weaker(Rights::READ.or(Rights::STRONG)), true),
+        (node.weaker(Rights::READ), false),
+        (segment.weaker(Rights::READ.or(Rights::CALL)), true),
+        (segment.weaker(Rights::READ), false),
+        (Key::start(builder, 0, 0), true),
+        (Key::start(builder, 0, 0).weaker(Rights::SEND), true),
+        (world.genesis.bank, true),
+        (world.genesis.meter.weaker(Rights::READ), true),
+        (Key::device(KeyType::Log), true),
+        (Key::device(KeyType::Clock), false),
+        (Key::device(KeyType::Random), false),
+        (Key::device(KeyType::Restart), false),
+        (Key::device(KeyType::Checkpoint), true),
+    ];
+    for (key, hole) in cases {
+        world.give(builder, 6, key);
+        world.ask(builder, 2, 1, &[0], &[6]).unwrap();
+        assert_eq!(world.ask(builder, 2, 5, &[], &[]).unwrap()[0], u64::from(hole), "{key:?}");
+    }
+    // What replaces a hole closes it.
+    world.ask(builder, 2, 1, &[0], &[]).unwrap();
+    assert_eq!(world.ask(builder, 2, 5, &[], &[]).unwrap()[0], 0);
+}
+
+#[test]
+fn a_factory_within_a_factory_counts_with_its_own_holes() {
+    let (mut world, builder) = builder();
+    world.get(builder, BANK, 7, &[], &[], 7);
+    world.ask(builder, 7, 2, &[0x400, 0, 0, 0], &[3]).unwrap();
+    for inner_leaks in [false, true] {
+        world.get(builder, BANK, 7, &[], &[], 8);
+        world.ask(builder, 8, 2, &[0x400, 0, 0, 0], &[3]).unwrap();
+        if inner_leaks {
+            world.ask(builder, 8, 1, &[2], &[5]).unwrap();
+        }
+        let requestor = Rights::CALL.or(Rights::READ);
+        world.give(builder, 9, world.key(builder, 8).weaker(requestor));
+        world.ask(builder, 7, 1, &[0], &[9]).unwrap();
+        assert_eq!(world.ask(builder, 7, 5, &[], &[]).unwrap()[0], 1, "an open factory can still change");
+        world.ask(builder, 8, 3, &[], &[]).unwrap();
+        world.ask(builder, 7, 1, &[0], &[9]).unwrap();
+        assert_eq!(world.ask(builder, 7, 5, &[], &[]).unwrap()[0], u64::from(inner_leaks));
+    }
+    world.ask(builder, 7, 3, &[], &[]).unwrap();
+    assert_eq!(world.ask(builder, 7, 5, &[], &[]), Ok([1, 1, 0, 0]));
+}

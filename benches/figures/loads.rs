@@ -42,7 +42,7 @@ impl Seen {
     fn parts(&self) -> String {
         let of = |field: &str| median(&self.numbers(field)).unwrap_or_default();
         format!(
-            "{} checkpoints; median of: freeze {} us, check {} us, scan {} us, copy {} us of {} pages; {} pages in {} rounds, {} stops ({} throttles), all stops {} us, from start to end {} ms",
+            "{} checkpoints; median of: freeze {} us, check {} us, scan {} us, copy {} us of {} pages; {} pages in {} rounds, {} stops ({} throttles, the longest {} us), all stops {} us, from start to end {} ms",
             self.checkpoints.len(),
             of("freeze_us"),
             of("check_us"),
@@ -53,6 +53,7 @@ impl Seen {
             of("rounds"),
             of("stops"),
             of("throttles"),
+            of("throttle_us"),
             of("pause_total_us"),
             of("total_us") / 1000,
         )

@@ -100,7 +100,10 @@ impl Checkpointer {
         let schedule = Schedule::new(policy, clock.now());
         let engine = Engine::new(capture, durable, world, Arc::clone(&clock), policy.limits);
         let mut driver = Driver { shared: Arc::clone(&shared), schedule, engine, clock };
-        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || driver.run());
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
+            semper_pager::run_soon();
+            driver.run();
+        });
         let thread = thread.map_err(|error| CheckpointError::Start(error.to_string()))?;
         Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
     }
@@ -273,7 +276,7 @@ impl State {
             Ok(outcome) => {
                 let generation = outcome.generation();
                 match outcome {
-                    Outcome::Committed(figures) => self.history.record(figures),
+                    Outcome::Committed(figures) => self.history.record(*figures),
                     Outcome::Unchanged { stopped, .. } => self.history.unchanged(stopped),
                 }
                 if trigger == Trigger::Final {

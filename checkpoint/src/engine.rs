@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// A new generation.
-    Committed(Figures),
+    Committed(Box<Figures>),
     /// Nothing had changed since this generation.
     Unchanged {
         /// The newest generation.
@@ -117,13 +117,13 @@ impl<C: Capture, D: Durable> Engine<C, D> {
         let newest = self.durable.generation();
         let (mut plan, mut step) = Plan::start(self.limits, &mut self.lessons);
         let mut first = None;
-        if idle || step == Step::Live {
+        if idle || step == Step::Round {
             let scan = self.capture.scan(Stage::Live)?;
             crash_point("after-first-scan");
             if idle && scan.is_empty() && newest != Generation(0) {
                 return Ok(Outcome::Unchanged { generation: newest, stopped: Duration::ZERO });
             }
-            step = Step::Live;
+            step = Step::Round;
             first = Some(scan);
         }
         let mut attempt = Attempt {
@@ -139,15 +139,15 @@ impl<C: Capture, D: Durable> Engine<C, D> {
         };
         let kept = loop {
             match step {
-                Step::Live | Step::Throttled(_) => {
-                    let pages = attempt.round(step, first.take())?;
+                Step::Round => {
+                    let pages = attempt.round(&mut plan, first.take())?;
                     step = plan.after(step, pages);
                 }
                 Step::Short => {
-                    let pages = attempt.short_stop()?;
+                    let pages = attempt.short_stop(&mut plan)?;
                     step = plan.after(step, pages);
                 }
-                Step::Final { .. } => match attempt.final_stop(&plan, step, trigger, at_capture)? {
+                Step::Final { .. } => match attempt.final_stop(&mut plan, step, trigger, at_capture)? {
                     FinalStop::Captured { pages, kept } => {
                         plan.learn(pages, &mut self.lessons);
                         break kept;
@@ -178,7 +178,7 @@ impl<C: Capture, D: Durable> Engine<C, D> {
             Finished::Committed(_, mut figures) => {
                 figures.total = self.clock.now() - started;
                 figures.at = self.clock.wall();
-                Outcome::Committed(*figures)
+                Outcome::Committed(figures)
             }
             Finished::Unchanged(stopped) => Outcome::Unchanged { generation: newest, stopped },
         })
@@ -206,7 +206,7 @@ enum Finished {
 
 impl<C: Capture, T: Transaction> Attempt<'_, C, T> {
     /// A round while domains run. The first one may have been scanned already.
-    fn round(&mut self, step: Step, scan: Option<C::Scan>) -> Result<u64, CheckpointError> {
+    fn round(&mut self, plan: &mut Plan, scan: Option<C::Scan>) -> Result<u64, CheckpointError> {
         let is_first = self.figures.rounds == 0;
         crash_point("before-round");
         let scan = match scan {
@@ -214,35 +214,36 @@ impl<C: Capture, T: Transaction> Attempt<'_, C, T> {
             None => self.capture.scan(Stage::Live)?,
         };
         self.figures.rounds += 1;
-        match step {
-            Step::Throttled(level) => {
-                crash_point("throttled");
-                let (world, clock, stop) = (self.world, self.clock, self.limits.stop);
-                let mut stops = self.figures.stops;
-                let result = throttled((world, clock), (stop, level), &mut stops, || self.take(&scan, Stage::Live));
-                self.figures.stops = stops;
-                result?;
-            }
-            _ => self.take(&scan, Stage::Live)?,
-        }
+        self.take_at_pace(&scan, plan)?;
         crash_point(if is_first { "after-first-round" } else { "after-round" });
         Ok(scan.pages())
     }
 
     /// Stop, scan, thaw; copy outside of the stop.
-    fn short_stop(&mut self) -> Result<u64, CheckpointError> {
+    fn short_stop(&mut self, plan: &mut Plan) -> Result<u64, CheckpointError> {
         let stopped = Stopped::now(self.world, self.clock)?;
         crash_point("short-frozen");
         let scan = self.capture.scan(Stage::Frozen)?;
         self.figures.stops.add(stopped.thaw());
         crash_point("short-thawed");
-        self.take(&scan, Stage::Live)?;
+        self.take_at_pace(&scan, plan)?;
+        crash_point("after-round");
         Ok(scan.pages())
+    }
+
+    /// Copies what a scan found while the world runs, as fast as the plan lets it.
+    fn take_at_pace(&mut self, scan: &C::Scan, plan: &mut Plan) -> Result<(), CheckpointError> {
+        let Some(pace) = plan.pace(scan.pages()) else { return self.take(scan, Stage::Live) };
+        crash_point("throttled");
+        let mut stops = self.figures.stops;
+        let result = throttled((self.world, self.clock), pace, &mut stops, || self.take(scan, Stage::Live));
+        self.figures.stops = stops;
+        result
     }
 
     fn final_stop(
         &mut self,
-        plan: &Plan,
+        plan: &mut Plan,
         step: Step,
         trigger: Trigger,
         at_capture: &mut dyn FnMut(),
@@ -261,7 +262,7 @@ impl<C: Capture, T: Transaction> Attempt<'_, C, T> {
         let pages = scan.pages();
         if plan.yields(step, pages) {
             self.figures.stops.add(stopped.thaw());
-            self.take(&scan, Stage::Live)?;
+            self.take_at_pace(&scan, plan)?;
             return Ok(FinalStop::Yielded { pages });
         }
         self.take(&scan, Stage::Frozen)?;
@@ -326,6 +327,7 @@ impl<C: Capture, T: Transaction> Attempt<'_, C, T> {
             remainder,
             bytes: committed.bytes,
             pause: stops.longest,
+            throttle: stops.longest_throttle,
             pause_total: stops.total,
             freeze,
             check,

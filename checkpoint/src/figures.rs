@@ -47,7 +47,7 @@ pub struct Figures {
     pub stops: u32,
     /// Those of the stops that slowed a writer down.
     pub throttles: u32,
-    /// Pages written; one that was written in several rounds counts once.
+    /// Pages written; one that was streamed in several rounds counts each time.
     pub pages: u64,
     /// Pages that were copied in all rounds together.
     pub copied: u64,
@@ -55,9 +55,12 @@ pub struct Figures {
     pub remainder: u64,
     /// Bytes written, with the tree.
     pub bytes: u64,
-    /// The longest stop: this is the pause.
+    /// The longest stop in which pages were looked for or copied: this is the pause.
     #[serde(rename = "pause_us", serialize_with = "micros")]
     pub pause: Duration,
+    /// The longest stop that only slowed a writer down, because it makes pages dirty faster than the disk takes them.
+    #[serde(rename = "throttle_us", serialize_with = "micros")]
+    pub throttle: Duration,
     /// All stops together.
     #[serde(rename = "pause_total_us", serialize_with = "micros")]
     pub pause_total: Duration,
@@ -87,7 +90,7 @@ pub struct Figures {
     pub at: Duration,
 }
 
-/// Percentiles of the pause (the longest stop of each checkpoint).
+/// Percentiles of the pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Percentiles {
     /// Half of the pauses are not longer.

@@ -1,6 +1,7 @@
 //! Stopping the world, and how long it stood.
 
 use crate::clock::Clock;
+use crate::plan::Pace;
 use crate::world::{FreezeError, World};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -12,7 +13,10 @@ use std::time::Duration;
 pub(crate) struct Stops {
     pub count: u32,
     pub throttles: u32,
+    /// Of those that captured something.
     pub longest: Duration,
+    /// Of those that slowed a writer down.
+    pub longest_throttle: Duration,
     pub total: Duration,
 }
 
@@ -40,11 +44,12 @@ impl<'a> Stopped<'a> {
         Ok(Self { world, clock, since, freeze: clock.now() - since })
     }
 
-    /// Thaws; gives how long the stop was.
+    /// Thaws; gives how long the stop was. It ends with the first domain that is let go: a domain that is woken may take the core
+    /// of whoever woke it, for as long as it likes.
     pub fn thaw(self) -> Duration {
-        let (clock, since) = (self.clock, self.since);
+        let time = self.clock.now() - self.since;
         drop(self);
-        clock.now() - since
+        time
     }
 
     /// Leaves it stopped for good; gives how long it took to come here.
@@ -61,15 +66,10 @@ impl Drop for Stopped<'_> {
     }
 }
 
-/// The world runs so long between two stops of `stop` at each level: 1/2, 2/3, 3/4... of the time it stands.
-fn run_time(stop: Duration, level: u32) -> Duration {
-    stop / level.max(1)
-}
-
 /// Runs `work` while a second thread stops the world again and again, so that it writes less than `work` copies.
 pub(crate) fn throttled<T>(
     (world, clock): (&dyn World, &dyn Clock),
-    (stop, level): (Duration, u32),
+    pace: Pace,
     stops: &mut Stops,
     work: impl FnOnce() -> T,
 ) -> T {
@@ -79,21 +79,24 @@ pub(crate) fn throttled<T>(
         // However `work` ends, the second thread ends too, or the scope would wait for ever.
         let _end = SetOnDrop(&done);
         scope.spawn(|| {
+            semper_pager::run_soon();
             while !done.load(Ordering::Acquire) {
                 // A freeze that fails here costs nothing: the rounds are only less likely to shrink.
                 if let Ok(stopped) = Stopped::now(world, clock) {
-                    clock.sleep(stop);
+                    clock.sleep(pace.stop);
                     let time = stopped.thaw();
                     taken.lock().unwrap_or_else(PoisonError::into_inner).push(time);
                 }
-                clock.sleep(run_time(stop, level));
+                clock.sleep(pace.run);
             }
         });
         work()
     });
     for time in taken.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        stops.add(time);
+        stops.count += 1;
         stops.throttles += 1;
+        stops.total += time;
+        stops.longest_throttle = stops.longest_throttle.max(time);
     }
     result
 }

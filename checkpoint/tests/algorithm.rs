@@ -14,7 +14,7 @@ use std::time::Duration;
 type TestEngine = Engine<Machine, Machine>;
 
 fn limits() -> Limits {
-    Limits { small: 2, remainder: 4, near: 32, staging: 64, ..Limits::default() }
+    Limits { small: 2, remainder: 4, near: 32, hot: 16, staging: 64, ..Limits::default() }
 }
 
 fn engine(machine: &Arc<Machine>) -> TestEngine {
@@ -34,7 +34,7 @@ fn take(engine: &mut TestEngine, trigger: Trigger) -> Result<Outcome, Checkpoint
 
 fn figures(outcome: Outcome) -> Figures {
     match outcome {
-        Outcome::Committed(figures) => figures,
+        Outcome::Committed(figures) => *figures,
         Outcome::Unchanged { .. } => panic!("something was committed"),
     }
 }

@@ -24,7 +24,7 @@ fn victim() {
     let store = Arc::new(Store::open(Path::new(&dir), &OpenOptions::default()).unwrap());
     let machine = Machine::new([]);
     machine.lock().elsewhere = true;
-    let limits = Limits { small: 2, remainder: 4, near: 250, staging: 150, ..Limits::default() };
+    let limits = Limits { small: 2, remainder: 4, near: 250, hot: 100, staging: 150, ..Limits::default() };
     let this = || Arc::clone(&machine);
     let mut engine = Engine::new(this(), store, this(), this(), limits);
     let mut tight = limits;

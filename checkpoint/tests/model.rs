@@ -49,7 +49,7 @@ proptest! {
         (staging, near, small) in (1..80_u64, 1..40_u64, 0..6_u64),
     ) {
         let machine = Machine::new(script);
-        let limits = Limits { small, remainder: small + 2, near, staging, ..Limits::default() };
+        let limits = Limits { small, remainder: small + 2, near, hot: near / 2, staging, ..Limits::default() };
         let this = || Arc::clone(&machine);
         let mut engine = Engine::new(this(), this(), this(), this(), limits);
         for (trigger, fault) in attempts {

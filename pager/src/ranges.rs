@@ -73,6 +73,24 @@ impl RangeSet {
         before.into_iter().chain(inside).map(move |(a, b)| PageRange::between((*a).max(first), (*b).min(end)))
     }
 
+    /// The parts of `window` that are not in the set, last first.
+    pub(crate) fn missing(&self, window: PageRange) -> Vec<PageRange> {
+        let mut missing = Vec::new();
+        let mut end = window.end();
+        while end > window.first.0 {
+            let before = self.runs.range(..end).next_back();
+            let (start, stop) = before.map_or((0, 0), |(start, stop)| (*start, *stop));
+            if stop < end {
+                missing.push(PageRange::between(stop.max(window.first.0), end));
+            }
+            end = start.min(end);
+            if stop <= window.first.0 {
+                break;
+            }
+        }
+        missing
+    }
+
     /// Adds all of `other`.
     pub(crate) fn extend_from(&mut self, other: &Self) {
         for range in other.iter() {

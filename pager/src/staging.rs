@@ -1,11 +1,13 @@
 //! Copying what a scan found.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use semper_store::{PAGE_SIZE, PageIndex, PageRange, SegmentId};
 
 use crate::capture::{Scan, Stage};
 use crate::error::{BackingError, Error};
+use crate::ranges::RangeSet;
 use crate::segment::{CopyWay, Segment};
 use crate::shared::Shared;
 use crate::size::bytes;
@@ -38,6 +40,7 @@ pub trait Sink {
     fn remove_segment(&mut self, segment: SegmentId) -> Result<(), BackingError>;
 }
 
+#[derive(Clone, Copy)]
 enum Step {
     RemoveSegment(SegmentId),
     Remove(SegmentId, PageRange),
@@ -45,11 +48,13 @@ enum Step {
 }
 
 /// A buffer for what was captured, kept between checkpoints so that copying meets warm memory. Scans copied into it one after
-/// the other are replayed in that order.
+/// the other are replayed in that order, without what a later one supersedes.
 #[derive(Default)]
 pub struct Staging {
     blocks: Vec<Vec<u8>>,
     steps: Vec<Step>,
+    /// How many scans the steps come from.
+    scans: u32,
     /// Bytes in use, over all blocks in order.
     used: usize,
 }
@@ -71,6 +76,7 @@ impl Staging {
     /// Forgets the content, keeps the memory.
     pub fn clear(&mut self) {
         self.steps.clear();
+        self.scans = 0;
         self.used = 0;
     }
 
@@ -103,7 +109,12 @@ impl Staging {
     /// # Errors
     /// The first that the sink gives.
     pub fn replay(&self, sink: &mut dyn Sink) -> Result<(), Error> {
-        for step in &self.steps {
+        // The steps of one scan name each page once.
+        if self.scans > 1 { self.emit(self.surviving().iter(), sink) } else { self.emit(self.steps.iter(), sink) }
+    }
+
+    fn emit<'a>(&self, steps: impl Iterator<Item = &'a Step>, sink: &mut dyn Sink) -> Result<(), Error> {
+        for step in steps {
             match *step {
                 Step::RemoveSegment(segment) => sink.remove_segment(segment),
                 Step::Remove(segment, range) => sink.remove(segment, range),
@@ -114,6 +125,40 @@ impl Staging {
             .map_err(Error::Sink)?;
         }
         Ok(())
+    }
+
+    /// The steps without the pages that a later step replaces or removes: those would be written for nothing.
+    fn surviving(&self) -> Vec<Step> {
+        let mut later: HashMap<SegmentId, RangeSet> = HashMap::new();
+        let mut surviving = Vec::with_capacity(self.steps.len());
+        for step in self.steps.iter().rev() {
+            match *step {
+                Step::RemoveSegment(segment) => {
+                    later.entry(segment).or_default().insert(PageRange::between(0, u64::MAX));
+                    surviving.push(Step::RemoveSegment(segment));
+                }
+                Step::Remove(segment, range) => {
+                    later.entry(segment).or_default().insert(range);
+                    surviving.push(Step::Remove(segment, range));
+                }
+                Step::Pages { segment, first, block, start, len } => {
+                    let later = later.entry(segment).or_default();
+                    let run = PageRange { first, count: (len / PAGE_SIZE) as u64 };
+                    for piece in later.missing(run) {
+                        surviving.push(Step::Pages {
+                            segment,
+                            first: piece.first,
+                            block,
+                            start: start + bytes(piece.first.0 - first.0),
+                            len: bytes(piece.count),
+                        });
+                    }
+                    later.insert(run);
+                }
+            }
+        }
+        surviving.reverse();
+        surviving
     }
 
     /// Plans where each run goes: the copies for each block from `first_block` on.
@@ -155,6 +200,13 @@ fn copy_block(block: &mut [u8], plan: &[Copy], way: CopyWay) -> Result<(), Error
     Ok(())
 }
 
+/// Long work while programs run offers its core: one that waits there for it would else wait until the next tick, 4 ms.
+fn give_way(stage: Stage) {
+    if stage == Stage::Live {
+        std::thread::yield_now();
+    }
+}
+
 impl Shared {
     fn way(&self, stage: Stage) -> CopyWay {
         match stage {
@@ -165,6 +217,7 @@ impl Shared {
     }
 
     pub(crate) fn copy(&self, scan: &Scan, staging: &mut Staging) -> Result<(), Error> {
+        staging.scans += 1;
         staging.steps.extend(scan.removed.iter().map(|id| Step::RemoveSegment(*id)));
         staging.steps.extend(scan.removals().map(|(id, range)| Step::Remove(id, range)));
         let (first, plans) = staging.plan(scan);
@@ -172,6 +225,7 @@ impl Shared {
         if scan.stage == Stage::Live || scan.pages < SHARED_COPY {
             for (block, plan) in staging.blocks[first..].iter_mut().zip(&plans) {
                 copy_block(block, plan, way)?;
+                give_way(scan.stage);
             }
             return Ok(());
         }
@@ -210,9 +264,73 @@ impl Shared {
                     found.segment.copy_taken(PageRange::between(at, at + len), data, way)?;
                     sink.pages(found.segment.id, PageIndex(at), data).map_err(Error::Sink)?;
                     at += len;
+                    give_way(scan.stage);
                 }
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// What a sink holds after a replay, and how many pages it was given.
+    #[derive(Default)]
+    struct Model {
+        pages: BTreeMap<(u64, u64), u8>,
+        taken: usize,
+    }
+
+    impl Sink for Model {
+        fn remove(&mut self, segment: SegmentId, range: PageRange) -> Result<(), BackingError> {
+            self.pages.retain(|(id, page), _| *id != segment.0 || *page < range.first.0 || *page >= range.end());
+            Ok(())
+        }
+
+        fn pages(&mut self, segment: SegmentId, first: PageIndex, data: &[u8]) -> Result<(), BackingError> {
+            for (page, data) in (first.0..).zip(data.chunks(PAGE_SIZE)) {
+                self.pages.insert((segment.0, page), data[0]);
+                self.taken += 1;
+            }
+            Ok(())
+        }
+
+        fn remove_segment(&mut self, segment: SegmentId) -> Result<(), BackingError> {
+            self.pages.retain(|(id, _), _| *id != segment.0);
+            Ok(())
+        }
+    }
+
+    fn step() -> impl Strategy<Value = (u8, u64, u64, u64)> {
+        (0..8u8, 0..2u64, 0..20u64, 1..6u64)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_superseded_changes_nothing_and_is_not_written(steps in proptest::collection::vec(step(), 0..40)) {
+            let mut staging = Staging { blocks: vec![vec![0; BLOCK_PAGES * PAGE_SIZE]], scans: 2, ..Staging::default() };
+            for (step, (kind, segment, page, count)) in (1u8..).zip(steps) {
+                let (segment, first) = (SegmentId(segment), PageIndex(page));
+                staging.steps.push(match kind {
+                    0 => Step::RemoveSegment(segment),
+                    1 => Step::Remove(segment, PageRange { first, count }),
+                    _ => {
+                        let (start, len) = (staging.used, bytes(count));
+                        staging.blocks[0][start..start + len].fill(step);
+                        staging.used += len;
+                        Step::Pages { segment, first, block: 0, start, len }
+                    }
+                });
+            }
+            let (mut all, mut few) = (Model::default(), Model::default());
+            staging.emit(staging.steps.iter(), &mut all).unwrap();
+            staging.replay(&mut few).unwrap();
+            prop_assert_eq!(&all.pages, &few.pages);
+            prop_assert_eq!(few.taken, few.pages.len());
+        }
     }
 }

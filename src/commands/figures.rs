@@ -65,6 +65,8 @@ pub struct Checkpoint {
     pub bytes: u64,
     pub rounds: u32,
     pub pause_us: u64,
+    /// The longest stop that only slowed a writer down.
+    pub throttle_us: u64,
     pub write_us: u64,
     pub flush_us: u64,
     pub at_us: u64,

@@ -99,14 +99,15 @@ fn show_checkpoints(checkpoints: &Checkpoints) {
     if last.is_empty() {
         return;
     }
-    say("  generation     pages       bytes  rounds     pause     write     flush");
-    for Checkpoint { generation, pages, bytes, rounds, pause_us, write_us, flush_us, .. } in
+    say("  generation     pages       bytes  rounds     pause  slowed by     write     flush");
+    for Checkpoint { generation, pages, bytes, rounds, pause_us, throttle_us, write_us, flush_us, .. } in
         last.iter().skip(last.len().saturating_sub(SHOWN))
     {
         say(format_args!(
-            "  {generation:>10}  {pages:>8}  {:>10}  {rounds:>6}  {:>8}  {:>8}  {:>8}",
+            "  {generation:>10}  {pages:>8}  {:>10}  {rounds:>6}  {:>8}  {:>9}  {:>8}  {:>8}",
             BinaryBytes(*bytes).to_string(),
             milliseconds(*pause_us),
+            if *throttle_us == 0 { "-".into() } else { milliseconds(*throttle_us) },
             milliseconds(*write_us),
             milliseconds(*flush_us)
         ));

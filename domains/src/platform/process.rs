@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// How long the kernel waits for a stopped stub to carry out orders, or a running domain to freeze, before it looks whether it lives.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time slice of a domain's process: who has let it go, and lost the core to it, comes back after so long (the usual slice is 2.8 ms).
+const SLICE_NS: u64 = 300_000;
+
 /// Pauses between offers of the core to whoever is waited for.
 const SPINS_A_YIELD: u32 = 100;
 
@@ -78,6 +81,7 @@ impl Process {
     /// A process that was just set up.
     #[must_use]
     pub fn new(pid: i32, pidfd: OwnedFd, control: Arc<Control>) -> Arc<Self> {
+        semper_pager::set_slice(pid, SLICE_NS);
         let process = Self { pid, pidfd, control, dead: AtomicBool::new(false), attachment: Mutex::new(None) };
         Arc::new(process)
     }
@@ -221,13 +225,17 @@ impl Process {
     /// When the process is dead or does not stop.
     pub fn wait_frozen(&self, mut seen: u32) -> Result<(), PlatformError> {
         let begun = Instant::now();
-        let mut spins = 4000;
+        let mut spins = 2000;
         loop {
             if self.is_stopped() {
                 return Ok(());
             }
             if spins > 0 {
                 spins -= 1;
+                if spins % SPINS_A_YIELD == 0 {
+                    // The domain may have to run on this very core to take the signal.
+                    std::thread::yield_now();
+                }
                 std::hint::spin_loop();
                 continue;
             }

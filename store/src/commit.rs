@@ -38,8 +38,6 @@ pub struct Commit {
     generation: u64,
     puts: Puts,
     removed: Removed,
-    /// Places of pages that were put twice.
-    superseded: Vec<u64>,
     pages: u64,
     attributes: Option<[u8; ATTRIBUTES_LEN]>,
     /// The first failure; the commit cannot succeed any more.
@@ -56,7 +54,6 @@ impl Commit {
             stream: Stream::new(shared),
             puts: Puts::new(),
             removed: Removed::default(),
-            superseded: Vec::new(),
             pages: 0,
             attributes: None,
             failed: None,
@@ -91,7 +88,7 @@ impl Commit {
     fn put_page(&mut self, key: Key, page: &[u8]) -> Result<(), Error> {
         let new = if checksum::is_zero(page) { None } else { Some(self.write_page(key, page)?) };
         if let Some(Some(old)) = self.puts.insert(key, new) {
-            self.superseded.push(old.place);
+            self.stream.replace(old.place);
         }
         Ok(())
     }
@@ -136,7 +133,7 @@ impl Commit {
         let gone: Vec<Key> = self.puts.range(from..to).map(|(key, _)| *key).collect();
         for key in gone {
             if let Some(Some(block)) = self.puts.remove(&key) {
-                self.superseded.push(block.place);
+                self.stream.replace(block.place);
             }
         }
         if !Canary::ForgetRemoval.planted(self.writer.0.canary) {
@@ -226,7 +223,6 @@ impl Commit {
     /// Gives back what this commit has made free.
     fn settle_books(&mut self, shared: &Shared, root: &Root, slot: usize, dead: Vec<u64>) {
         self.stream.keep();
-        shared.release(into_runs(std::mem::take(&mut self.superseded)));
         let mut books = shared.books();
         if let Map::Known(space) = &mut books.map {
             let early = Canary::ReuseTooEarly.planted(shared.canary);

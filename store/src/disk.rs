@@ -49,6 +49,14 @@ pub trait Disk: Send + Sync {
     /// What the host says; a block device cannot grow this way.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Bytes that could be written in all: what the host has given already, and what it could still give.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn capacity(&self) -> io::Result<u64> {
+        self.len()
+    }
+
     /// Asks the host to find the space for `offset..offset + len` now, so that writing it cannot fail for want of space.
     ///
     /// # Errors

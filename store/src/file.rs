@@ -6,7 +6,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -129,6 +129,17 @@ impl Disk for FileDisk {
         }
         self.file.set_len(len)?;
         self.file.sync_all()
+    }
+
+    fn capacity(&self) -> io::Result<u64> {
+        let len = self.len()?;
+        if self.device {
+            return Ok(len);
+        }
+        let given = self.file.metadata()?.blocks().saturating_mul(512);
+        let below = nix::sys::statvfs::fstatvfs(&self.file)?;
+        let free = below.blocks_available().saturating_mul(below.fragment_size());
+        Ok(given.saturating_add(free).min(len))
     }
 
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {

@@ -257,15 +257,18 @@ impl Shared {
         if self.unsettled.load(Ordering::Acquire) { self.settle(|_| ()) } else { Ok(()) }
     }
 
-    /// Takes up to `want` places for the commit that is under way; drops older generations if there are none.
+    /// Takes up to `want` places for the commit that is under way, if any are free.
+    pub fn allocate_free(&self, cursor: u64, want: u64, purpose: Purpose) -> Option<Run> {
+        let mut books = self.books();
+        let Map::Known(space) = &mut books.map else { unreachable!("a commit begins when the map is known") };
+        space.allocate(cursor, want, purpose)
+    }
+
+    /// The same; drops older generations if there are none.
     pub fn allocate(&self, cursor: u64, want: u64, purpose: Purpose) -> Result<Run, Error> {
         loop {
-            {
-                let mut books = self.books();
-                let Map::Known(space) = &mut books.map else { unreachable!("a commit begins when the map is known") };
-                if let Some(run) = space.allocate(cursor, want, purpose) {
-                    return self.back(space, run);
-                }
+            if let Some(run) = self.allocate_free(cursor, want, purpose) {
+                return Ok(run);
             }
             if self.current().root.kept.len() <= MIN_KEPT {
                 return Err(Error::Full { needed: 1, available: 0 });
@@ -275,23 +278,6 @@ impl Shared {
                 tracing::info!("space runs short: generation {:?} is kept no longer", dropped.map(|k| k.generation));
             })?;
         }
-    }
-
-    /// Has the host find the space for `run` before anything is promised.
-    fn back(&self, space: &mut Space, run: Run) -> Result<Run, Error> {
-        let ask = |run: Run| self.disk.preallocate(run.start * PAGE_SIZE as u64, run.len * PAGE_SIZE as u64);
-        for extent in space.unbacked(run) {
-            match ask(extent) {
-                Ok(()) => space.set_backed(extent),
-                Err(e) if no_space(&e) && ask(run).is_ok() => {}
-                Err(e) => {
-                    space.release(run);
-                    let full = Error::Full { needed: run.len, available: 0 };
-                    return Err(if no_space(&e) { full } else { Error::io("find space for the store", e) });
-                }
-            }
-        }
-        Ok(run)
     }
 
     /// Has the host find space for all that is reserved.

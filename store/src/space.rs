@@ -103,18 +103,6 @@ impl Space {
         self.map.grow(places);
     }
 
-    /// The extents around `run` that the host has not been asked to back yet.
-    pub fn unbacked(&self, run: Run) -> Vec<Run> {
-        let extents = run.start / BACKING..=(run.end() - 1) / BACKING;
-        extents
-            .filter(|extent| !self.backed.contains(extent))
-            .map(|extent| {
-                let start = extent * BACKING;
-                Run { start, len: BACKING.min(self.map.places() - start) }
-            })
-            .collect()
-    }
-
     /// Has the host back enough extents, lowest first, for `places` to be taken; `ask` asks it for one. Says how many free
     /// places it has found space for.
     pub fn back_ahead<E>(&mut self, places: u64, mut ask: impl FnMut(Run) -> Result<(), E>) -> Result<u64, (u64, E)> {
@@ -133,8 +121,8 @@ impl Space {
         Ok(found)
     }
 
-    /// Notes that the host has backed an extent from [`Space::unbacked`].
-    pub fn set_backed(&mut self, extent: Run) {
+    /// Notes that the host has backed an extent.
+    fn set_backed(&mut self, extent: Run) {
         // The last extent is cut by the end of the store, which may grow.
         if extent.len == BACKING {
             self.backed.insert(extent.start / BACKING);

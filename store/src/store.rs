@@ -105,6 +105,14 @@ impl Store {
         Space { total, used, free: total.saturating_sub(used), reserved: books.reserved }
     }
 
+    /// The places that the file system below can give: those that it has given already and those that it has free, at most all there
+    /// are. On a block device, or if it does not say, all.
+    #[must_use]
+    pub fn host_places(&self) -> u64 {
+        let places = self.shared.current().root.places;
+        self.shared.disk.capacity().map_or(places, |bytes| (bytes / PAGE_SIZE as u64).min(places))
+    }
+
     /// Why no commit can be made any more, if a write or flush has failed.
     #[must_use]
     pub fn poisoned(&self) -> Option<Error> {

@@ -2,7 +2,7 @@
 
 use crate::disk::DiskBuf;
 use crate::error::Error;
-use crate::freemap::Run;
+use crate::freemap::{Run, into_runs};
 use crate::ids::PAGE_SIZE;
 use crate::root::FIRST_PLACE;
 use crate::shared::Shared;
@@ -23,6 +23,13 @@ pub(crate) struct Stream {
     buffer: Option<(DiskBuf, u64)>,
     /// Everything taken, to give it back if the commit fails.
     taken: Vec<Run>,
+    /// Places of blocks that were replaced within this commit, of which nothing is under way any more: used again before an older
+    /// generation is dropped for space. Part of `taken`.
+    again: Vec<Run>,
+    /// Whether `run` is one of those.
+    from_again: bool,
+    /// Places of blocks that were replaced within this commit; their writes may be under way.
+    replaced: Vec<u64>,
     /// Whether something has been queued.
     pub wrote: bool,
     pub bytes: u64,
@@ -31,21 +38,48 @@ pub(crate) struct Stream {
 impl Stream {
     pub fn new(shared: Arc<Shared>) -> Self {
         let run = Run { start: FIRST_PLACE, len: 0 };
-        Self { shared, run, ask: 16, buffer: None, taken: Vec::new(), wrote: false, bytes: 0 }
+        let (taken, again, replaced) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, run, ask: 16, buffer: None, taken, again, from_again: false, replaced, wrote: false, bytes: 0 }
     }
 
     /// The place of the next block. It stays the same until a block is appended.
     pub fn next(&mut self, purpose: Purpose) -> Result<u64, Error> {
         if self.run.len == 0 {
-            let run = self.shared.allocate(self.run.start, self.ask, purpose)?;
-            self.ask = (self.ask * 4).min(MOST);
-            match self.taken.last_mut() {
-                Some(last) if last.end() == run.start => last.len += run.len,
-                _ => self.taken.push(run),
-            }
-            self.run = run;
+            self.run = self.next_run(purpose)?;
         }
         Ok(self.run.start)
+    }
+
+    fn next_run(&mut self, purpose: Purpose) -> Result<Run, Error> {
+        self.from_again = false;
+        let free = self.shared.allocate_free(self.run.start, self.ask, purpose);
+        if free.is_none() {
+            if self.again.is_empty() && !self.replaced.is_empty() {
+                // A second write to a place must not overtake the first.
+                self.submit()?;
+                self.shared.drain()?;
+                self.again = into_runs(std::mem::take(&mut self.replaced));
+            }
+            if let Some(run) = self.again.pop() {
+                self.from_again = true;
+                return Ok(run);
+            }
+        }
+        let run = match free {
+            Some(run) => run,
+            None => self.shared.allocate(self.run.start, self.ask, purpose)?,
+        };
+        self.ask = (self.ask * 4).min(MOST);
+        match self.taken.last_mut() {
+            Some(last) if last.end() == run.start => last.len += run.len,
+            _ => self.taken.push(run),
+        }
+        Ok(run)
+    }
+
+    /// Notes that the block at `place`, which this commit wrote, is not part of it any more.
+    pub fn replace(&mut self, place: u64) {
+        self.replaced.push(place);
     }
 
     /// Adds a block (one page) at the place that [`Stream::next`] said.
@@ -80,6 +114,10 @@ impl Stream {
         if self.run.len == 0 {
             return;
         }
+        if self.from_again {
+            self.again.push(std::mem::replace(&mut self.run, Run { start: FIRST_PLACE, len: 0 }));
+            return;
+        }
         let last = self.taken.last_mut().expect("what is left is of the last run");
         last.len -= self.run.len;
         if last.len == 0 {
@@ -88,10 +126,12 @@ impl Stream {
         self.shared.release([std::mem::replace(&mut self.run, Run { start: FIRST_PLACE, len: 0 })]);
     }
 
-    /// Keeps everything: the commit has succeeded.
+    /// Keeps everything but what was replaced: the commit has succeeded.
     pub fn keep(&mut self) {
         self.trim();
         self.taken.clear();
+        let replaced = into_runs(std::mem::take(&mut self.replaced));
+        self.shared.release(self.again.drain(..).chain(replaced));
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod error;
 mod program;
+mod room;
 mod rot;
 mod status;
 mod world;

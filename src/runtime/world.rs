@@ -1,5 +1,6 @@
 //! Ties the crates together: the kernel is what the checkpointer stops, the store is what the pager reads from.
 
+use super::room;
 use super::rot::Watch;
 use semper_checkpoint::{CheckpointError, Checkpointer, Inconsistency};
 use semper_domains::kernel::{Kernel, Surroundings};
@@ -11,8 +12,11 @@ use std::time::Duration;
 /// How long adding a program waits for the commit that contains it.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Room that stays free for checkpoints and resumes, in pages, besides one copy of all that is resident.
-const SPARE_PAGES: u64 = 1024;
+/// The places that the store and the file system below it can have, and the pages of the newest generation.
+fn extent(store: &Store) -> (u64, u64) {
+    let total = store.space().total.min(store.host_places());
+    (total, store.generations().first().map_or(0, |newest| newest.pages))
+}
 
 /// The store as the pager sees it.
 pub struct StoreBacking {
@@ -61,12 +65,11 @@ impl World {
         world
     }
 
-    /// Every frame may become dirty without anybody being asked, so there may be no more frames than the store has
-    /// room for: with less room, faults wait until a commit lets an older generation go or the store grows.
+    /// Every frame may become dirty without anybody being asked, so there may be no more frames than a commit has
+    /// room for: beyond that, faults wait until frames are clean and can be evicted, or the store grows.
     fn set_quota(&self) {
-        let space = self.store.space();
-        let spare = SPARE_PAGES.max(space.total / 16);
-        self.pager.set_frame_quota(Some(space.free.saturating_sub(spare)));
+        let (total, stored) = extent(&self.store);
+        self.pager.set_frame_quota(Some(room::frames(total, stored)));
     }
 }
 
@@ -145,8 +148,7 @@ impl Surroundings for Around {
     }
 
     fn room_for(&self, pages: u64) -> bool {
-        let free = self.store.space().free;
-        let resident = self.pager.usage().resident;
-        free >= resident.saturating_add(pages).saturating_add(SPARE_PAGES)
+        let (total, stored) = extent(&self.store);
+        room::room_for(total, stored, self.pager.usage().resident, pages)
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::harness::{Libc, Session, c_program, rust_program};
+use crate::harness::{Case, Libc, Session, c_program, rust_program};
 
 /// A store in which a program has ended.
 fn used_store() -> Session {
@@ -117,4 +117,46 @@ fn a_full_store_stalls_or_refuses_the_writer_and_growing_it_goes_on() {
         }
     }
     session.assert_sound();
+}
+
+/// The writer goes on rewriting what it has, so that each commit needs as much as there is: space that is free after a commit says
+/// nothing. Checkpoints go on all the same, up to the standstill, and a larger store lets it go on.
+#[test]
+fn a_writer_that_rewrites_all_it_has_never_makes_a_checkpoint_fail() {
+    let Some(program) = c_program("rewrite", Libc::Musl) else { return };
+    let session = Session::new();
+    let case = Case::new(program, &["100"]);
+    let (out, err) = (session.place().join("out"), session.place().join("err"));
+    let mut command = session.on_store("run");
+    command.args(["--size", "64M", "--checkpoint-interval", "50ms", "--"]).arg(&case.program).args(&case.args);
+    let mut runtime = command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap()).spawn().unwrap();
+    session.wait_until("it is up", |_| true);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(15);
+    let (mut said, mut since) = (0, std::time::Instant::now());
+    // Stalled: nothing new is said for a while.
+    while std::time::Instant::now() < deadline && since.elapsed().as_secs() < 5 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let now = fs::metadata(&out).unwrap().len();
+        if now != said {
+            (said, since) = (now, std::time::Instant::now());
+        }
+    }
+    assert!(runtime.try_wait().unwrap().is_none(), "it ended: {}", fs::read_to_string(&err).unwrap());
+    let taken = session.output(&mut session.on_store("checkpoint"));
+    assert!(taken.status.success(), "{taken:?}");
+    let status = session.status();
+    assert_eq!(status["checkpoints"]["totals"]["failed"], 0, "{status}");
+    assert!(said > 0, "it said nothing");
+    let stopped = session.output(&mut session.on_store("stop"));
+    assert!(stopped.status.success(), "{stopped:?}");
+    assert_eq!(crate::harness::wait_for(&mut runtime).code(), Some(124));
+    session.assert_sound();
+    // In a larger store it goes on as if nothing had been.
+    let mut more = session.on_store("resume");
+    let mut stdout = File::options().write(true).open(&out).unwrap();
+    std::io::Seek::seek(&mut stdout, std::io::SeekFrom::End(0)).unwrap();
+    let mut runtime = more.args(["--size", "1G"]).stdout(stdout).spawn().unwrap();
+    let native = case.native();
+    assert_eq!(crate::harness::wait_for(&mut runtime).code(), Some(native.code));
+    assert_eq!(fs::read_to_string(&out).unwrap(), native.stdout);
 }

@@ -1,0 +1,84 @@
+//! How many frames there may be, so that every commit fits the store.
+//!
+//! A frame may be written to without anybody being asked, so a commit may have to write all of them. When space runs short the store
+//! keeps two generations only: the newest, and the one before, which differs from it by at most one commit. So with `R` frames and `S`
+//! pages in the newest generation, the next commit fits if `S + R + R` places do, plus tree nodes. Pages that come anew, at most `R`,
+//! add to `S`. `docs/decisions/0102-space-before-pages-get-dirty.md` has the whole argument.
+
+/// Places that stay out of the account in a store of `total`: for tree nodes (1/64 of the pages in each of the two generations, as much in
+/// the commit under way, and what the store keeps back for them), the roots, and what the kernel itself writes.
+const fn spare(total: u64) -> u64 {
+    1024 + total / 12
+}
+
+/// The frames that there may be until the next commit, in a store of `total` places whose newest generation has `stored` pages: each
+/// may be written in this commit and in the next, and may hold a page that the store does not have yet.
+const fn most(total: u64, stored: u64) -> u64 {
+    total.saturating_sub(spare(total)).saturating_sub(stored) / 3
+}
+
+/// The frames that programs may have: an eighth is left to what they write to files, which asks [`room_for`] and is not made to wait.
+pub const fn frames(total: u64, stored: u64) -> u64 {
+    let most = most(total, stored);
+    most - most / 8
+}
+
+/// Whether `pages` more pages may be written anew before the next commit, with `resident` frames in use.
+pub const fn room_for(total: u64, stored: u64, resident: u64, pages: u64) -> bool {
+    most(total, stored) >= resident.saturating_add(pages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use semper_store::{CreateOptions, PAGE_SIZE, PageIndex, SegmentId, Store};
+
+    /// The worst that programs can do: every frame is written before every commit, every frame that may be had is taken for a page that
+    /// is new, and old pages are brought back only to be written. No commit may fail, up to the standstill.
+    #[test]
+    fn no_commit_fails_for_want_of_space_whatever_the_programs_do() {
+        for (size, seed) in [(24 << 20, 1), (48 << 20, 2)] {
+            let dir = tempfile::tempdir().unwrap();
+            let options = CreateOptions { size_bytes: size, ..CreateOptions::default() };
+            let store = Store::create(dir.path(), &options).unwrap();
+            let total = store.space().total;
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut resident, mut pages) = (Vec::<u64>::new(), 0_u64);
+            let mut quota = most(total, 0);
+            let mut page = [0; PAGE_SIZE];
+            for round in 1..160_u64 {
+                // Clean after the commit, some are evicted, in the worst case none; then come new pages or old ones.
+                let keep = if round % 3 == 0 { quota / 2 } else { quota.max(resident.len() as u64) };
+                while resident.len() as u64 > keep {
+                    resident.swap_remove(random.usize(..resident.len()));
+                }
+                while (resident.len() as u64) < quota {
+                    if pages > 0 && random.u8(..4) == 0 {
+                        let old = random.u64(..pages);
+                        if resident.contains(&old) {
+                            continue;
+                        }
+                        resident.push(old);
+                    } else {
+                        // Far apart, so that nodes are as poor as they get.
+                        resident.push(pages);
+                        pages += 1;
+                    }
+                }
+                let mut commit = store.begin().unwrap();
+                for index in &resident {
+                    page[..8].copy_from_slice(&(round << 32 | index).to_le_bytes());
+                    page[8] = 1;
+                    commit.put(SegmentId(index % 700), PageIndex(index / 700 * 1000), &page).unwrap();
+                }
+                commit
+                    .commit()
+                    .unwrap_or_else(|e| panic!("round {round}, {} frames, {pages} pages: {e}", resident.len()));
+                let stored = store.generations()[0].pages;
+                quota = most(total, stored);
+            }
+            let left = total - spare(total) - store.generations()[0].pages;
+            assert!(left < total / 20, "the edge was not reached: {left} of {total} places are left");
+        }
+    }
+}

@@ -39,6 +39,9 @@ impl Table {
         if self.broken {
             return Err(Inconsistency::Broken);
         }
+        if !self.memory.is_whole() {
+            return Err(Inconsistency::Unreadable);
+        }
         let (entries, used) = read_log_word(&*self.memory);
         if entries != 0 || used != 0 {
             return Err(Inconsistency::LogNotEmpty { entries });

@@ -161,6 +161,9 @@ pub enum Inconsistency {
         /// What is wrong.
         what: &'static str,
     },
+    /// Pages of the table could not be read: what they hold is not known.
+    #[error("pages of the table cannot be read")]
+    Unreadable,
     /// An undo failed earlier; what the pages hold is neither before nor after.
     #[error("an undo failed; the table must be opened again")]
     Broken,

@@ -22,6 +22,11 @@ pub trait TableMemory: Send {
     fn write_word(&self, offset: u64, word: u64) {
         self.write(offset, &word.to_le_bytes());
     }
+
+    /// Whether every access so far reached the pages. A table whose memory says no fails its check.
+    fn is_whole(&self) -> bool {
+        true
+    }
 }
 
 impl TableMemory for Box<dyn TableMemory> {
@@ -39,6 +44,10 @@ impl TableMemory for Box<dyn TableMemory> {
 
     fn write_word(&self, offset: u64, word: u64) {
         (**self).write_word(offset, word);
+    }
+
+    fn is_whole(&self) -> bool {
+        (**self).is_whole()
     }
 }
 

@@ -31,6 +31,7 @@ mod check;
 mod directory;
 mod error;
 mod layout;
+mod lazy;
 mod log;
 mod memory;
 mod read;
@@ -43,6 +44,7 @@ mod tests;
 
 pub use error::{Inconsistency, TableError};
 pub use layout::{DEFAULT_LOG_PAGES, MAX_LOG_PAGES};
+pub use lazy::LazyMemory;
 pub use memory::{TableMemory, VecMemory};
 pub use read::Iter;
 pub use record::{FIRST_UNLISTED_KIND, Record, RecordId};

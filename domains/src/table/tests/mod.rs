@@ -5,12 +5,13 @@
 mod cost;
 mod crash;
 mod hostile;
+mod lazy;
 mod model;
 mod summary;
 mod use_cases;
 
 use super::log::Canary;
-use super::{Inconsistency, Opened, Record, RecordId, Table, TableError, TableMemory, Tx, VecMemory};
+use super::{Inconsistency, LazyMemory, Opened, Record, RecordId, Table, TableError, TableMemory, Tx, VecMemory};
 use semper_store::PAGE_SIZE;
 use std::sync::{Arc, Mutex, MutexGuard};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// A kind that is not listed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
-struct Hidden([u8; 40]);
+pub(super) struct Hidden(pub(super) [u8; 40]);
 
 impl Record for Hidden {
     const KIND: u16 = crate::table::FIRST_UNLISTED_KIND + 1;
@@ -33,7 +33,7 @@ impl TableMemory for Counted {
 }
 
 /// Inserts `count` hidden records, in transactions that fit the log.
-fn fill(table: &mut Table, count: u32) -> Vec<RecordId> {
+pub(super) fn fill(table: &mut Table, count: u32) -> Vec<RecordId> {
     let mut ids = Vec::new();
     for _ in 0..count / 1000 {
         let mut tx = table.begin();

@@ -32,3 +32,57 @@ fn busybox_sort_and_sums_survive() {
         assert_unkillable(&case, 4);
     }
 }
+
+/// Commands that read files and standard input and need no other process.
+const COMMANDS: &[&[&str]] = &[
+    &["sort", "-k3,3nr", "-u", "text"],
+    &["sort", "-o", "sorted", "text"],
+    &["uniq", "-c"],
+    &["grep", "-n", "77", "text"],
+    &["grep", "-E", "^[0-9]+ line 1[0-9]$", "text"],
+    &["sed", "-n", "5,10p;s/line/row/p", "text"],
+    &["sed", "-i", "s/line/row/", "text"],
+    &["awk", "{s+=$1} END {print s, NR, 2 ** 0.5}", "text"],
+    &["awk", "{print > \"o\"} END {close(\"o\"); while ((getline l < \"o\") > 0) n += length(l); print n}", "text"],
+    &["md5sum", "text"],
+    &["sha512sum", "text"],
+    &["gzip", "-c", "text"],
+    &["bzip2", "-c", "text"],
+    &["tar", "cf", "archive", "text"],
+    &["find", ".", "-name", "text"],
+    &["ls", "-1", "text"],
+    &["wc"],
+    &["od", "-c"],
+    &["hexdump", "-C"],
+    &["seq", "-w", "8", "12"],
+    &["expr", "3", "+", "4", "*", "5"],
+    &["dc", "-e", "100 k 2 v p"],
+    &["bc", "-l", "sums"],
+    &["dd", "if=text", "bs=100", "count=3"],
+    &["cut", "-d ", "-f1,3", "text"],
+    &["tr", "a-z", "A-Z"],
+    &["diff", "text", "text"],
+    &["cp", "text", "copy"],
+    &["mv", "text", "moved"],
+    &["rm", "text"],
+    &["stat", "-c", "%s %F %n", "text"],
+    &["base64", "text"],
+    &["cal", "2", "2024"],
+    &["sh", "-c", "read a; read b; echo \"$a-$b\"; f() { return 3; }; f; echo $? $((0x10 * 3)); exit 9"],
+    &["sh", "-c", "kill -TERM $$"],
+];
+
+#[test]
+fn commands_of_busybox_do_what_they_do_natively() {
+    let Some(busybox) = tool("busybox", BUSYBOX) else { return };
+    let text: String = (1..2000u32).map(|number| format!("{} line {number}\n", number * 7919 % 10007)).collect();
+    for args in COMMANDS {
+        let mut case = Case::new(&busybox, args);
+        case.files = vec![
+            ("text".into(), text.clone().into_bytes()),
+            ("sums".into(), b"scale=30; 4*a(1); 2^300\nquit\n".to_vec()),
+        ];
+        case.input = Some(b"b\na\na\nc\n".to_vec());
+        assert_eq!(case.undisturbed(), case.native(), "{args:?}");
+    }
+}

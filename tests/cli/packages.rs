@@ -42,7 +42,7 @@ const COMMANDS: &[&[&str]] = &[
     &["grep", "-E", "^[0-9]+ line 1[0-9]$", "text"],
     &["sed", "-n", "5,10p;s/line/row/p", "text"],
     &["sed", "-i", "s/line/row/", "text"],
-    &["awk", "{s+=$1} END {print s, NR, 2 ** 0.5}", "text"],
+    &["awk", "{s+=$1} END {print s, NR, s % 7}", "text"],
     &["awk", "{print > \"o\"} END {close(\"o\"); while ((getline l < \"o\") > 0) n += length(l); print n}", "text"],
     &["md5sum", "text"],
     &["sha512sum", "text"],

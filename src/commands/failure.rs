@@ -106,6 +106,7 @@ fn store_code(error: &semper_store::Error) -> u8 {
         Error::InUse { .. } => code::IN_USE,
         Error::Missing { .. }
         | Error::NotEmpty { .. }
+        | Error::Occupied { .. }
         | Error::NotAStore { .. }
         | Error::Version { .. }
         | Error::Truncated { .. }

@@ -31,6 +31,18 @@ pub enum Error {
         /// One thing that was found in it.
         found: String,
     },
+    /// What the symlink `pages` leads to holds something that is not a store.
+    #[error(
+        "what {} leads to holds something else than a Semper store (the first byte that is not zero is byte {at}), or a store \
+         with both of its roots destroyed, and is not overwritten; if nothing on it is needed, fill its first MiB with zeros",
+        pages.display()
+    )]
+    Occupied {
+        /// The symlink.
+        pages: PathBuf,
+        /// Where the first byte is that is not zero.
+        at: u64,
+    },
     /// The file is not a store, or both of its roots are destroyed.
     #[error("this is not a Semper store, or both of its roots are destroyed: {reason}")]
     NotAStore {

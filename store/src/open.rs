@@ -60,10 +60,30 @@ pub(crate) struct Opened {
 }
 
 impl Store {
-    /// Makes a store in `dir`, which must be new, empty, or hold only a symlink `pages` to a block device or file.
+    /// Whether [`Store::create`] is to make a store in `dir`: there is no `pages` in it, or a symlink `pages` to a block device or
+    /// file whose first MiB (where the roots lie) is zero. False if it may be a store; opening it tells.
     ///
     /// # Errors
-    /// [`Error::NotEmpty`], [`Error::BadSize`], [`Error::InUse`], what the host says.
+    /// [`Error::Occupied`], [`Error::NotAStore`], [`Error::Missing`] (the symlink leads nowhere), what the host says.
+    pub fn is_to_be_made(dir: &Path) -> Result<bool, Error> {
+        match dir.join(PAGES_FILE).symlink_metadata() {
+            // Whatever else is wrong with the directory, making the store tells.
+            Err(_) => Ok(true),
+            Ok(entry) if !entry.file_type().is_symlink() => Ok(false),
+            Ok(_) => {
+                let path = directory::pages(dir)?;
+                let disk =
+                    FileDisk::open_read_only(&path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
+                Ok(!holds_store(&disk) && blank(&disk, &path)?)
+            }
+        }
+    }
+
+    /// Makes a store in `dir`, which must be new, empty, or hold only a symlink `pages` to a block device or file, whose first MiB
+    /// must be zero.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`], [`Error::Occupied`], [`Error::BadSize`], [`Error::InUse`], what the host says.
     pub fn create(dir: &Path, options: &CreateOptions) -> Result<Self, Error> {
         places_for(options.size_bytes)?;
         let laid = directory::prepare(dir)?;
@@ -75,11 +95,14 @@ impl Store {
         let disk =
             FileDisk::open(&path, IoChoice::Plain).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
         let length = disk.len().map_err(|e| Error::io("find its length", e))?;
-        if laid && [0, 1].iter().any(|slot| holds_store(&disk, *slot)) {
+        if laid && holds_store(&disk) {
             return Err(Error::NotEmpty {
                 dir: dir.to_owned(),
                 found: "a store, behind the symlink `pages`".to_owned(),
             });
+        }
+        if laid {
+            blank(&disk, &path)?;
         }
         let size = if length > 0 { length } else { options.size_bytes };
         format(&disk, size, options.keep_generations)?;
@@ -187,9 +210,25 @@ pub(crate) fn places_for(size_bytes: u64) -> Result<u64, Error> {
     Ok(size_bytes / PAGE_SIZE as u64)
 }
 
-fn holds_store(disk: &dyn Disk, slot: usize) -> bool {
-    let root = read_root(disk, slot);
-    matches!(root, Ok(_) | Err(BadRoot::Version(_) | BadRoot::Damaged(_)))
+/// Whether one of the roots says that this is, or was, a store.
+fn holds_store(disk: &dyn Disk) -> bool {
+    let says = |slot| matches!(read_root(disk, slot), Ok(_) | Err(BadRoot::Version(_) | BadRoot::Damaged(_)));
+    says(0) || says(1)
+}
+
+/// True, if what lies before the first place of a page is zero, as far as the disk goes.
+///
+/// # Errors
+/// [`Error::Occupied`] if it is not.
+fn blank(disk: &dyn Disk, path: &Path) -> Result<bool, Error> {
+    let failed = |e| Error::io(format!("read {}", path.display()), e);
+    let length = disk.len().map_err(failed)?.min(FIRST_PLACE * PAGE_SIZE as u64);
+    let mut first = vec![0; crate::width::to_usize(length)];
+    disk.read_at(0, &mut first).map_err(failed)?;
+    match first.iter().position(|byte| *byte != 0) {
+        None => Ok(true),
+        Some(at) => Err(Error::Occupied { pages: path.to_owned(), at: at as u64 }),
+    }
 }
 
 /// Writes an empty store.

@@ -162,6 +162,29 @@ fn pages_may_lie_elsewhere_behind_a_symlink() {
 }
 
 #[test]
+fn what_is_not_blank_behind_a_symlink_is_never_overwritten() {
+    let (guard, dir) = fresh();
+    fs::create_dir(&dir).unwrap();
+    assert!(Store::is_to_be_made(&dir).unwrap());
+    let elsewhere = guard.path().join("elsewhere");
+    symlink(&elsewhere, dir.join("pages")).unwrap();
+    // In the first page, between the roots, and at the end of the first MiB.
+    for at in [1080, 0x1_0040, (1 << 20) - 1] {
+        let mut content = vec![0; 16 << 20];
+        content[at] = 7;
+        fs::write(&elsewhere, &content).unwrap();
+        for refused in [Store::is_to_be_made(&dir).err(), Store::create(&dir, &small()).err()] {
+            assert!(matches!(refused, Some(Error::Occupied { at: told, .. }) if told == at as u64), "{refused:?}");
+        }
+        assert!(fs::read(&elsewhere).unwrap() == content, "it was written to");
+    }
+    fs::write(&elsewhere, vec![0; 16 << 20]).unwrap();
+    assert!(Store::is_to_be_made(&dir).unwrap());
+    drop(Store::create(&dir, &small()).unwrap());
+    assert!(!Store::is_to_be_made(&dir).unwrap());
+}
+
+#[test]
 fn files_that_are_no_stores_are_told_from_damaged_and_newer_ones() {
     let (_guard, dir) = fresh();
     let store = Store::create(&dir, &small()).unwrap();

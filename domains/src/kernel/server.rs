@@ -23,6 +23,7 @@ const SIGSYS: u32 = 31;
 
 /// Serves `domain` until it has ended and that is committed, or the runtime ends.
 pub fn serve(kernel: &Arc<Kernel>, domain: &Arc<Domain>) {
+    semper_pager::run_soon();
     if domain.ended().is_none() {
         let mut server = Server { kernel, domain, interrupted: false };
         if let Err(error) = server.run() {

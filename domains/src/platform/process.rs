@@ -20,6 +20,12 @@ const SLICE_NS: u64 = 300_000;
 /// Pauses between offers of the core to whoever is waited for.
 const SPINS_A_YIELD: u32 = 100;
 
+/// An offered core that comes back after longer than this is wanted by others.
+const CROWDED: Duration = Duration::from_micros(200);
+
+/// Waits that sleep at once after that: trying again costs a slice of those others, some 3 ms.
+const WAITS_CROWDED: u32 = 512;
+
 /// Opens a pidfd.
 ///
 /// # Errors
@@ -74,6 +80,8 @@ pub struct Process {
     pidfd: OwnedFd,
     control: Arc<Control>,
     dead: AtomicBool,
+    /// So many waits are still to be slept through, since others want the cores.
+    crowded: AtomicU32,
     attachment: Mutex<Option<Attachment>>,
 }
 
@@ -82,7 +90,14 @@ impl Process {
     #[must_use]
     pub fn new(pid: i32, pidfd: OwnedFd, control: Arc<Control>) -> Arc<Self> {
         semper_pager::set_slice(pid, SLICE_NS);
-        let process = Self { pid, pidfd, control, dead: AtomicBool::new(false), attachment: Mutex::new(None) };
+        let process = Self {
+            pid,
+            pidfd,
+            control,
+            dead: AtomicBool::new(false),
+            crowded: AtomicU32::new(0),
+            attachment: Mutex::new(None),
+        };
         Arc::new(process)
     }
 
@@ -128,15 +143,16 @@ impl Process {
     #[must_use]
     pub fn wait(&self, deadline: Option<Instant>, spins: u32, freezes: bool) -> Posted {
         let state = self.control.state();
-        for spin in 0..spins {
-            if state.load(SeqCst) == POSTED {
-                return Posted::Cause;
+        if spins > 0 && !self.is_crowded(spins) {
+            for spin in 0..spins {
+                if state.load(SeqCst) == POSTED {
+                    return Posted::Cause;
+                }
+                if spin % SPINS_A_YIELD == SPINS_A_YIELD - 1 && self.offer_core() {
+                    break;
+                }
+                std::hint::spin_loop();
             }
-            if spin % SPINS_A_YIELD == SPINS_A_YIELD - 1 {
-                // The stub may need this very core to answer.
-                std::thread::yield_now();
-            }
-            std::hint::spin_loop();
         }
         loop {
             self.control.kernel_sleeps().store(if freezes { 2 } else { 1 }, SeqCst);
@@ -159,6 +175,31 @@ impl Process {
                 return verdict;
             }
         }
+    }
+
+    /// Offers the core, which the stub may need to answer. True: others computed on it for so long that to sleep is better: who
+    /// is woken comes before them, who offered waits until they have had their slice.
+    fn offer_core(&self) -> bool {
+        let before = Instant::now();
+        std::thread::yield_now();
+        let crowded = before.elapsed() > CROWDED;
+        if crowded {
+            self.crowded.store(WAITS_CROWDED, SeqCst);
+            self.control.set_spins(0);
+        }
+        crowded
+    }
+
+    /// Whether neither this nor the stub should spin for now; counts the waits down until it is tried again.
+    fn is_crowded(&self, spins: u32) -> bool {
+        let left = self.crowded.load(SeqCst);
+        if left > 0 {
+            self.crowded.store(left - 1, SeqCst);
+            if left == 1 {
+                self.control.set_spins(spins);
+            }
+        }
+        left > 0
     }
 
     /// Lets the stopped domain go on, after `orders` (at most [`MAX_ORDERS`]).

@@ -134,7 +134,7 @@ impl Runtime {
         let watch = Watch::new(dir, Arc::clone(&store));
         let config = PagerConfig { memory_limit: options.memory, tracking: options.tracking };
         let pager = Pager::new(config, Arc::new(StoreBacking::new(Arc::clone(&store), Arc::clone(&watch))))?;
-        let around = Arc::new(Around::new(Arc::clone(&store), Arc::clone(&pager)));
+        let around = Arc::new(Around::new(Arc::clone(&store), Arc::clone(&pager), options.interval.is_none()));
         let fresh = store.generation().0 == 0;
         let kernel = Kernel::open(
             Arc::clone(&pager),
@@ -150,7 +150,7 @@ impl Runtime {
         let back = kernel.bring_back(|record| console(&record.name()))?;
         let checkpointer = Checkpointer::start(Arc::clone(&store), Arc::clone(&pager), world, policy)?;
         around.set_checkpointer(&checkpointer);
-        if back > 0 {
+        if back > 0 && options.interval.is_some() {
             // Output that was written meanwhile asked nobody.
             checkpointer.hasten();
         }

@@ -117,12 +117,13 @@ pub struct Around {
     store: Arc<Store>,
     pager: Arc<Pager>,
     checkpointer: OnceLock<Weak<Checkpointer>>,
+    only_when_asked: bool,
 }
 
 impl Around {
     /// Before the checkpointer exists.
-    pub fn new(store: Arc<Store>, pager: Arc<Pager>) -> Self {
-        Self { store, pager, checkpointer: OnceLock::new() }
+    pub fn new(store: Arc<Store>, pager: Arc<Pager>, only_when_asked: bool) -> Self {
+        Self { store, pager, checkpointer: OnceLock::new(), only_when_asked }
     }
 
     /// From now on it does.
@@ -139,6 +140,12 @@ impl Surroundings for Around {
     fn hasten(&self) {
         if let Some(checkpointer) = self.checkpointer() {
             checkpointer.hasten();
+        }
+    }
+
+    fn output_waits(&self) {
+        if !self.only_when_asked {
+            self.hasten();
         }
     }
 

@@ -24,6 +24,7 @@ fn stop_ends_cleanly_and_resume_goes_on() {
     assert_eq!(wait_for(&mut runtime).code(), Some(124));
     assert_eq!(session.status()["live"], false);
     assert_eq!(session.status()["domains"][0]["state"], "stopped");
+    assert!(session.status()["domains"][0]["cpu_ms"].as_u64() > Some(100), "the time used is not kept");
     session.assert_sound();
     let end = fs::metadata(&out).unwrap().len();
     assert!(native.stdout.starts_with(&fs::read_to_string(&out).unwrap()));
@@ -32,6 +33,23 @@ fn stop_ends_cleanly_and_resume_goes_on() {
     let mut runtime = session.on_store("resume").stdout(file).spawn().unwrap();
     assert_eq!(wait_for(&mut runtime).code(), Some(native.code));
     assert_eq!(fs::read_to_string(&out).unwrap(), native.stdout);
+}
+
+#[test]
+fn at_interval_zero_output_waits_until_somebody_asks() {
+    let session = Session::new();
+    let out = session.place().join("out");
+    let mut command = session.run(&["--checkpoint-interval", "0"], &rust_program("numeric"), ENDLESS);
+    let mut runtime = command.stdout(File::create(&out).unwrap()).spawn().unwrap();
+    let held = |status: &serde_json::Value| status["domains"][0]["held_output"].as_u64() > Some(0);
+    let before = session.wait_until("the program has written", held);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(session.status()["store"]["generation"], before["store"]["generation"]);
+    assert_eq!(fs::metadata(&out).unwrap().len(), 0);
+    assert!(session.output(&mut session.on_store("checkpoint")).status.success());
+    session.wait_until("the output is released", |_| fs::metadata(&out).unwrap().len() > 0);
+    assert!(session.output(&mut session.on_store("stop")).status.success());
+    assert_eq!(wait_for(&mut runtime).code(), Some(124));
 }
 
 #[test]

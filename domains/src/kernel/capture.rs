@@ -2,6 +2,8 @@
 
 use super::Kernel;
 use super::domain::Domain;
+use super::objects::DomainRecord;
+use crate::linux::Clock as _;
 use crate::platform::PlatformError;
 use crate::platform::frame::Frame;
 use semper_store::PageRange;
@@ -146,6 +148,14 @@ impl Kernel {
         (world.monotonic, world.wall) = (monotonic, wall);
         let mut tx = objects.table.begin();
         tx.update(at, &world).map_err(|e| format!("the object table: {e}"))?;
+        for domain in self.domains() {
+            if domain.touched.load(SeqCst) && domain.ended().is_none() {
+                let cpu = u64::try_from(domain.clock.cpu().as_nanos()).unwrap_or(u64::MAX);
+                // A process that has just died no longer says what it used.
+                let note = |record: &mut DomainRecord| record.cpu = record.cpu.max(cpu);
+                tx.modify(domain.record, note).map_err(|e| format!("the object table: {e}"))?;
+            }
+        }
         tx.commit();
         objects.world.1 = world;
         drop(objects);

@@ -4,7 +4,7 @@ use super::bell::Bell;
 use super::clock::DomainClock;
 use super::objects::DomainRecord;
 use crate::console::{HostConsole, Releaser};
-use crate::linux::{ExitStatus, Program};
+use crate::linux::{ExitStatus, HELD_LIMIT, Program};
 use crate::platform::control::Control;
 use crate::platform::process::Process;
 use crate::table::RecordId;
@@ -120,6 +120,17 @@ impl Domain {
     #[must_use]
     pub fn releaser(&self) -> Option<Arc<Releaser>> {
         self.releaser.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether so much of its output is in no capture yet that it may soon have to wait for one.
+    #[must_use]
+    pub fn holds_much_output(&self) -> bool {
+        let captured = [0, 1].map(|i: usize| self.captured[i].load(SeqCst));
+        self.console
+            .written()
+            .iter()
+            .zip(captured)
+            .any(|(written, captured)| written.saturating_sub(captured) >= HELD_LIMIT / 2)
     }
 
     /// How it ended.

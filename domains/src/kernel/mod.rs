@@ -77,8 +77,10 @@ pub enum KernelError {
 
 /// What the kernel asks of the runtime around it.
 pub trait Surroundings: Send + Sync {
-    /// Held output waits: commit soon.
+    /// An end, or held output that takes too much room, waits for a commit: soon.
     fn hasten(&self);
+    /// Held output waits: commit soon, unless commits are made only when asked for.
+    fn output_waits(&self);
     /// Commit now, and tell when a generation contains all that happened before this call.
     ///
     /// # Errors
@@ -251,7 +253,10 @@ pub fn read_records(pager: &Arc<Pager>) -> Result<Vec<DomainRecord>, KernelError
 impl OutputEvents for Kernel {
     fn wrote(&self, domain: u64) {
         match self.policy {
-            OutputPolicy::Held => self.surroundings.hasten(),
+            OutputPolicy::Held if self.domain(domain).is_some_and(|d| d.holds_much_output()) => {
+                self.surroundings.hasten();
+            }
+            OutputPolicy::Held => self.surroundings.output_waits(),
             OutputPolicy::Immediate => {
                 let domain = self.domain(domain);
                 if let Some((releaser, domain)) = domain.and_then(|d| d.releaser().map(|r| (r, d))) {

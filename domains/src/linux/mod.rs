@@ -33,7 +33,7 @@ pub mod vma;
 
 pub use calls::Call;
 pub use errno::Errno;
-pub use files::{ImportError, StreamState};
+pub use files::{HELD_LIMIT, ImportError, StreamState};
 pub use host::{Clock, Console, ConsoleKind, Host, Input, SegmentError, Segments, Stream};
 pub use loader::{LoadError, check_image};
 pub use process::{Identity, PARENT, PID, UID};

@@ -43,7 +43,7 @@ mod tree;
 mod tests;
 
 pub use call_table::CALLS;
-pub use console::StreamState;
+pub use console::{HELD_LIMIT, StreamState};
 pub use import::ImportError;
 pub use records::{FILE_BYTES, MAX_DESCRIPTORS, PATH_MAX};
 

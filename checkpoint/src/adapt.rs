@@ -82,6 +82,10 @@ impl Capture for Pager {
         Self::wants_checkpoint(self)
     }
 
+    fn starving(&self) -> Option<u64> {
+        Self::starving(self)
+    }
+
     fn dirty_bytes(&self) -> u64 {
         self.usage().dirty.saturating_mul(PAGE)
     }

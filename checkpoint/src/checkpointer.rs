@@ -227,6 +227,7 @@ impl<C: Capture, D: Durable> Driver<C, D> {
         loop {
             // Before the lock: neither must keep `hasten` waiting.
             let (pager, dirty) = (self.engine.source().wants_checkpoint(), self.dirty());
+            let starving = self.engine.source().starving();
             let free = self.engine.durable().free_bytes();
             let state = self.shared.lock();
             if state.stop {
@@ -238,6 +239,7 @@ impl<C: Capture, D: Durable> Driver<C, D> {
                 held_output: state.held_output,
                 dirty,
                 pager,
+                starving,
                 free,
                 paused: state.paused,
             };

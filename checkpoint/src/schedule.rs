@@ -54,6 +54,8 @@ pub struct Wanted {
     pub dirty: u64,
     /// The pager waits for one.
     pub pager: bool,
+    /// If programs wait for memory: how often one that waited was given some.
+    pub starving: Option<u64>,
     /// Free bytes in the store.
     pub free: u64,
     /// Only `end` and `request` count.
@@ -70,7 +72,7 @@ pub enum Next {
 }
 
 /// Decides when. All times are those of one monotonic clock.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Schedule {
     policy: Policy,
     /// The start of the last attempt.
@@ -79,6 +81,9 @@ pub struct Schedule {
     due: Option<Duration>,
     /// When a failed attempt is made again, and the free space it found.
     retry: Option<(Duration, Option<u64>)>,
+    /// [`Wanted::starving`] when it was last looked at, and when the last attempt started.
+    starving: Option<u64>,
+    starved: Option<u64>,
     /// Short space has been answered by a checkpoint already.
     space_served: bool,
 }
@@ -91,7 +96,7 @@ impl Schedule {
         let due = policy.interval.map(|interval| now + interval);
         // Far enough in the past that the first held output does not wait.
         let started = now.saturating_sub(policy.output_gap);
-        Self { policy, started, due, retry: None, space_served: false }
+        Self { policy, started, due, retry: None, starving: None, starved: None, space_served: false }
     }
 
     /// The policy that it follows.
@@ -102,6 +107,7 @@ impl Schedule {
 
     /// What to do at `now`.
     pub fn next(&mut self, now: Duration, wanted: &Wanted) -> Next {
+        self.starving = wanted.starving;
         if wanted.end {
             return Next::Now(Trigger::Final);
         }
@@ -120,16 +126,23 @@ impl Schedule {
             return Next::Now(Trigger::Interval);
         }
         let gap_over = self.started + self.policy.output_gap;
-        if let Some(trigger) = self.pressed(wanted) {
+        if let Some(trigger) = self.pressed(now, wanted) {
             return if now >= gap_over { Next::Now(trigger) } else { Next::Wait(gap_over.min(look)) };
         }
         Next::Wait(self.due.map_or(look, |due| due.min(look)))
     }
 
-    fn pressed(&mut self, wanted: &Wanted) -> Option<Trigger> {
+    /// The interval, within the bounds for what did not help the last time.
+    fn patience(&self) -> Duration {
+        self.policy.interval.unwrap_or(MAX_RETRY).clamp(MIN_RETRY, MAX_RETRY)
+    }
+
+    fn pressed(&mut self, now: Duration, wanted: &Wanted) -> Option<Trigger> {
         let Policy { dirty_limit, free_limit, .. } = self.policy;
         self.space_served &= wanted.free < free_limit;
-        if wanted.pager || (dirty_limit > 0 && wanted.dirty > dirty_limit) {
+        // If the last one gave nobody who waits any memory, the next one at once would not either.
+        let vain = wanted.starving.is_some() && wanted.starving == self.starved && now < self.started + self.patience();
+        if wanted.pager && !vain || (dirty_limit > 0 && wanted.dirty > dirty_limit) {
             Some(Trigger::DirtyMemory)
         } else if wanted.free < free_limit && !self.space_served {
             Some(Trigger::FreeSpace)
@@ -141,6 +154,7 @@ impl Schedule {
     /// An attempt starts.
     pub fn started(&mut self, now: Duration, trigger: Trigger) {
         self.started = now;
+        self.starved = self.starving;
         self.retry = None;
         self.space_served |= trigger == Trigger::FreeSpace;
     }
@@ -153,7 +167,7 @@ impl Schedule {
             let ticks = u32::try_from(gone).unwrap_or(u32::MAX - 1) + 1;
             self.due = Some(self.started + interval.saturating_mul(ticks));
         }
-        let pause = self.policy.interval.unwrap_or(MAX_RETRY).clamp(MIN_RETRY, MAX_RETRY);
+        let pause = self.patience();
         self.retry = failed.map(|full| (now + pause, full));
     }
 }

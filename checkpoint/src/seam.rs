@@ -110,6 +110,12 @@ pub trait Capture: Send + Sync {
     /// Whether programs wait for a checkpoint to get clean memory. Cheap: it is polled.
     fn wants_checkpoint(&self) -> bool;
 
+    /// If programs wait for clean memory now: how often one that waited was given some. While it stays the same checkpoints help
+    /// nobody. Cheap: it is polled.
+    fn starving(&self) -> Option<u64> {
+        None
+    }
+
     /// Bytes in memory known to differ from the store; polled if there is a limit.
     fn dirty_bytes(&self) -> u64;
 

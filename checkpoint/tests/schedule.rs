@@ -27,8 +27,16 @@ fn run(schedule: &mut Schedule, mut now: Duration, until: Duration, wanted: &Wan
     None
 }
 
-const QUIET: Wanted =
-    Wanted { end: false, request: false, held_output: false, dirty: 0, pager: false, free: 1 << 30, paused: false };
+const QUIET: Wanted = Wanted {
+    end: false,
+    request: false,
+    held_output: false,
+    dirty: 0,
+    pager: false,
+    starving: None,
+    free: 1 << 30,
+    paused: false,
+};
 
 #[test]
 fn the_interval_counts_from_start_to_start() {
@@ -105,6 +113,28 @@ fn space_that_stays_short_brings_one_once() {
     assert_eq!(run(&mut schedule, ms(101), ms(30_000), &short), None);
     assert_eq!(run(&mut schedule, ms(30_000), ms(30_100), &QUIET), None);
     assert_eq!(schedule.next(ms(30_101), &short), Next::Now(Trigger::FreeSpace));
+}
+
+/// In a full store programs wait whatever is committed: a checkpoint every 20 ms was taken for them, without end.
+#[test]
+fn one_that_gave_no_memory_to_who_waits_is_not_repeated_in_a_hurry() {
+    for (interval, patience) in [(Some(10_000), 1000), (Some(300), 300), (None, 1000)] {
+        let policy = Policy { interval: interval.map(ms), ..Policy::default() };
+        let mut schedule = Schedule::new(policy, ms(0));
+        let starving = Wanted { pager: true, starving: Some(3), ..QUIET };
+        assert_eq!(schedule.next(ms(100), &starving), Next::Now(Trigger::DirtyMemory));
+        schedule.started(ms(100), Trigger::DirtyMemory);
+        schedule.ended(ms(101), None);
+        // Another one waits: the last one helped.
+        let next = Wanted { starving: Some(4), ..starving };
+        assert_eq!(run(&mut schedule.clone(), ms(101), ms(5000), &next).unwrap(), (ms(120), Trigger::DirtyMemory));
+        // Few frames are left, but nobody waits.
+        let few = Wanted { starving: None, ..starving };
+        assert_eq!(run(&mut schedule.clone(), ms(101), ms(5000), &few).unwrap(), (ms(120), Trigger::DirtyMemory));
+        let (at, _) = run(&mut schedule, ms(101), ms(5000), &starving).unwrap();
+        // At the first look after the wait.
+        assert!((ms(100 + patience)..ms(120 + patience)).contains(&at), "{at:?}");
+    }
 }
 
 #[test]

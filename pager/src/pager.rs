@@ -250,6 +250,13 @@ impl Pager {
         self.shared.wants_checkpoint()
     }
 
+    /// If faulters wait for frames now: how many of those who ever waited do so no longer. While it stays the same nobody is helped.
+    #[must_use]
+    pub fn starving(&self) -> Option<u64> {
+        let waiting = self.shared.budget.waiting.load(Ordering::Relaxed) as u64;
+        (waiting > 0).then(|| self.shared.counters.waited.load(Ordering::Relaxed).saturating_sub(waiting))
+    }
+
     /// Lowers the number of frames to `pages` (or lifts that with `None`), so that what gets dirty always fits the free space
     /// of the store. Faulters beyond it wait.
     pub fn set_frame_quota(&self, pages: Option<u64>) {

@@ -230,14 +230,15 @@ impl Runtime {
 }
 
 fn open_store(dir: &Path, how: Start) -> Result<Store, RuntimeError> {
-    let there = dir.join("pages").symlink_metadata().is_ok();
     match how {
-        Start::CreateOrOpen { size_bytes } if !there => {
+        Start::CreateOrOpen { size_bytes } if Store::is_to_be_made(dir)? => {
             let default = CreateOptions::default();
             let size_bytes = size_bytes.unwrap_or(default.size_bytes);
             Ok(Store::create(dir, &CreateOptions { size_bytes, ..default })?)
         }
-        Start::Resume { .. } if !there => Err(RuntimeError::NoStore(dir.to_path_buf())),
+        Start::Resume { .. } if dir.join("pages").symlink_metadata().is_err() => {
+            Err(RuntimeError::NoStore(dir.to_path_buf()))
+        }
         Start::CreateOrOpen { size_bytes } | Start::Resume { size_bytes, .. } => {
             let newest = if let Start::Resume { generation, .. } = how { generation.map(Generation) } else { None };
             let store = Store::open(dir, &OpenOptions { newest, ..OpenOptions::default() })?;

@@ -10,6 +10,7 @@ mod console;
 mod crash_points;
 mod damage;
 mod demo;
+mod device;
 mod doctor;
 mod hostile;
 mod killing;

@@ -51,6 +51,11 @@ impl Budget {
         self.limit.min(self.quota.load(Ordering::Relaxed))
     }
 
+    /// The limit without the quota.
+    pub(crate) fn memory_limit(&self) -> Option<u64> {
+        (self.limit != UNLIMITED).then_some(self.limit)
+    }
+
     pub(crate) fn set_quota(&self, pages: u64) {
         self.quota.store(pages, Ordering::Relaxed);
         self.ring();

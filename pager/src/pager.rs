@@ -263,6 +263,12 @@ impl Pager {
         self.shared.budget.set_quota(pages.unwrap_or(UNLIMITED));
     }
 
+    /// The limit on frames that the pager was started with, in pages; none: no limit.
+    #[must_use]
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.shared.budget.memory_limit()
+    }
+
     /// Frames to be had without waiting; the runtime should not write more than that at once into pages not in memory.
     #[must_use]
     pub fn room(&self) -> u64 {

@@ -13,6 +13,7 @@ use super::failure::code;
 #[derive(Debug, Deserialize)]
 pub struct Shown {
     pub live: bool,
+    pub stalled: Option<String>,
     pub store: Store,
     pub domains: Vec<Domain>,
     pub memory: Option<Memory>,

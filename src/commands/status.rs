@@ -23,9 +23,12 @@ pub fn run(command: &Status) -> Result<ExitCode, Failure> {
 }
 
 fn show(status: &Shown) {
-    let Shown { live, store, domains, memory, checkpoints } = status;
+    let Shown { live, stalled, store, domains, memory, checkpoints } = status;
     say(format_args!("store        {} ({})", store.dir, store.id));
     say(format_args!("state        {}", if *live { "running" } else { "at rest; semper resume goes on" }));
+    if let Some(stalled) = stalled {
+        say(format_args!("stalled      {stalled}"));
+    }
     show_space(store);
     if let Some(memory) = memory {
         show_memory(memory);

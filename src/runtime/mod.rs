@@ -7,6 +7,7 @@ mod error;
 mod program;
 mod room;
 mod rot;
+mod stall;
 mod status;
 mod world;
 
@@ -23,6 +24,7 @@ use semper_checkpoint::{Checkpointer, Policy};
 use semper_domains::kernel::Kernel;
 use semper_pager::{Pager, PagerConfig, TrackingChoice};
 use semper_store::{CreateOptions, Generation, OpenOptions, Store};
+use stall::Stall;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +91,7 @@ pub struct Runtime {
     kernel: Arc<Kernel>,
     checkpointer: Arc<Checkpointer>,
     watch: Arc<Watch>,
+    stall: Arc<Stall>,
     options: Options,
     notes: Vec<String>,
 }
@@ -143,8 +146,14 @@ impl Runtime {
             options.output,
             Arc::clone(&around) as Arc<_>,
         )?;
-        let world =
-            Arc::new(World::new(Arc::clone(&kernel), Arc::clone(&store), Arc::clone(&pager), Arc::clone(&watch)));
+        let stall = Arc::new(Stall::new(dir.to_path_buf()));
+        let world = Arc::new(World::new(
+            Arc::clone(&kernel),
+            Arc::clone(&store),
+            Arc::clone(&pager),
+            Arc::clone(&watch),
+            Arc::clone(&stall),
+        ));
         let policy = Policy { interval: options.interval, output_gap: options.output_gap, ..Policy::default() };
         // Before the first capture: bringing back sets up what captures look at.
         let back = kernel.bring_back(|record| console(&record.name()))?;
@@ -164,7 +173,7 @@ impl Runtime {
             }
         });
         let (dir, options) = (dir.to_path_buf(), options.clone());
-        Ok(Self { dir, store, pager, kernel, checkpointer, watch, options, notes: Vec::new() })
+        Ok(Self { dir, store, pager, kernel, checkpointer, watch, stall, options, notes: Vec::new() })
     }
 
     /// What was not as it should be when the store was opened: a root that could not be used, a generation that was left for an

@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub struct Status {
     /// Whether a runtime has the store open.
     pub live: bool,
+    /// That a program waits because the store or the disk is full, and what to do, in a sentence; none if none does.
+    pub stalled: Option<String>,
     /// The store.
     pub store: StoreStatus,
     /// Its domains, ended ones too.
@@ -134,6 +136,7 @@ impl Runtime {
         }
         Status {
             live: true,
+            stalled: self.stall.told(),
             store: store_status(&self.dir, &self.store),
             domains,
             memory: Some(MemoryStatus {
@@ -167,6 +170,7 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
     };
     Ok(Status {
         live: false,
+        stalled: None,
         store: store_status(dir, &store),
         domains: records.iter().map(|r| domain_status(r, false)).collect(),
         memory: None,

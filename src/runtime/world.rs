@@ -2,12 +2,13 @@
 
 use super::room;
 use super::rot::Watch;
+use super::stall::{Short, Stall};
 use semper_checkpoint::{CheckpointError, Checkpointer, Inconsistency};
 use semper_domains::kernel::{Kernel, Surroundings};
 use semper_pager::{Backing, BackingError, Pager};
 use semper_store::{Committed, PageIndex, SegmentId, Store};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long adding a program waits for the commit that contains it.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
@@ -55,12 +56,19 @@ pub struct World {
     store: Arc<Store>,
     pager: Arc<Pager>,
     watch: Arc<Watch>,
+    stall: Arc<Stall>,
 }
 
 impl World {
     /// Of this kernel.
-    pub fn new(kernel: Arc<Kernel>, store: Arc<Store>, pager: Arc<Pager>, watch: Arc<Watch>) -> Self {
-        let world = Self { kernel, store, pager, watch };
+    pub fn new(
+        kernel: Arc<Kernel>,
+        store: Arc<Store>,
+        pager: Arc<Pager>,
+        watch: Arc<Watch>,
+        stall: Arc<Stall>,
+    ) -> Self {
+        let world = Self { kernel, store, pager, watch, stall };
         world.set_quota();
         world
     }
@@ -70,6 +78,20 @@ impl World {
     fn set_quota(&self) {
         let (total, stored) = extent(&self.store);
         self.pager.set_frame_quota(Some(room::frames(total, stored)));
+    }
+
+    fn tell_of_stall(&self) {
+        let (total, stored) = extent(&self.store);
+        let short = if self.pager.memory_limit().is_some_and(|limit| limit < room::frames(total, stored)) {
+            Short::Memory
+        } else if total < self.store.space().total {
+            Short::Disk
+        } else {
+            Short::Store
+        };
+        if let Some(told) = self.stall.look(Instant::now(), self.pager.starving(), short) {
+            tracing::warn!("{told}");
+        }
     }
 }
 
@@ -101,6 +123,8 @@ impl semper_checkpoint::World for World {
     }
 
     fn committed(&self, _committed: &Committed) {
+        // Who still waits after this commit has been looked at before the quota lets anybody go on.
+        self.tell_of_stall();
         self.set_quota();
         self.kernel.committed();
     }

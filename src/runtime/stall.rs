@@ -1,0 +1,98 @@
+//! A program that waits for memory that no checkpoint can give it, since the store or the disk is full: it is told.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Who has waited so long, over more than one commit, is stalled.
+const LONG: Duration = Duration::from_millis(500);
+
+/// Looks after each commit whether somebody who waits was given memory since the one before.
+pub struct Stall {
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Since when nobody was helped, and how many had been until then.
+    since: Option<(Instant, u64)>,
+    /// What is told.
+    told: Option<String>,
+}
+
+/// What keeps the frames few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Short {
+    /// The size of the store.
+    Store,
+    /// The file system below it.
+    Disk,
+    /// The limit on memory, which evictions see to.
+    Memory,
+}
+
+impl Stall {
+    /// Of the store in `dir`.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, state: Mutex::default() }
+    }
+
+    /// After a commit at `now`. `starving` is what [`semper_pager::Pager::starving`] says. Gives the sentence when a stall begins.
+    pub fn look(&self, now: Instant, starving: Option<u64>, short: Short) -> Option<String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(helped) = starving.filter(|_| short != Short::Memory) else {
+            *state = State::default();
+            return None;
+        };
+        match state.since {
+            Some((since, before)) if before == helped => {
+                if state.told.is_some() || now.duration_since(since) < LONG {
+                    return None;
+                }
+                state.told = Some(self.sentence(short));
+                state.told.clone()
+            }
+            _ => {
+                *state = State { since: Some((now, helped)), told: None };
+                None
+            }
+        }
+    }
+
+    fn sentence(&self, short: Short) -> String {
+        let dir = self.dir.display();
+        let larger = format!("semper stop {dir}, then semper resume --size SIZE {dir}");
+        match short {
+            Short::Disk => format!("the disk that {dir} lies on is full, and a program waits: free space on it"),
+            Short::Store | Short::Memory => format!("the store is full, and a program waits: {larger}"),
+        }
+    }
+
+    /// The sentence, while there is a stall.
+    pub fn told(&self) -> Option<String> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).told.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_is_told_once_until_somebody_is_helped() {
+        let stall = Stall::new("s".into());
+        let start = Instant::now();
+        let at = |ms, starving, short| stall.look(start + Duration::from_millis(ms), starving, short);
+        assert_eq!((at(0, Some(5), Short::Store), at(400, Some(5), Short::Store)), (None, None));
+        // Helped in time.
+        assert_eq!((at(500, Some(6), Short::Store), at(900, Some(6), Short::Store)), (None, None));
+        let told = at(1000, Some(6), Short::Store).unwrap();
+        assert!(told.contains("semper resume --size"), "{told}");
+        assert_eq!((at(2000, Some(6), Short::Store), stall.told()), (None, Some(told)));
+        assert_eq!((at(2100, None, Short::Store), stall.told()), (None, None));
+        assert_eq!((at(2200, Some(6), Short::Disk), at(2600, Some(6), Short::Memory)), (None, None));
+        assert_eq!(at(2700, Some(6), Short::Disk), None);
+        assert!(at(3200, Some(6), Short::Disk).unwrap().contains("the disk"));
+    }
+}

@@ -21,7 +21,7 @@ pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status
 
 use rot::Watch;
 use semper_checkpoint::{Checkpointer, Policy};
-use semper_domains::kernel::Kernel;
+use semper_domains::kernel::{Kernel, KernelError};
 use semper_pager::{Pager, PagerConfig, TrackingChoice};
 use semper_store::{CreateOptions, Generation, OpenOptions, Store};
 use stall::Stall;
@@ -199,8 +199,14 @@ impl Runtime {
     /// # Errors
     /// When the program or a file cannot be read or loaded, or the store is full; nothing of it is left then.
     pub fn add(&self, new: NewProgram, console: ConsoleFds) -> Result<DomainId, RuntimeError> {
+        let path = new.program.clone();
         let program = new.read()?;
-        self.kernel.add(program, console).map_err(|e| self.explained(e))
+        self.kernel.add(program, console).map_err(|error| match error {
+            KernelError::Program(reason) if self.ending().is_none() => {
+                RuntimeError::NotRunnable { program: path, reason: reason.to_string() }
+            }
+            other => self.explained(other),
+        })
     }
 
     /// Waits until a domain, or all, have ended and their output has left. None: the runtime stops before that.

@@ -65,6 +65,9 @@ impl NewProgram {
         }
         let image = std::fs::read(&program).map_err(|source| RuntimeError::File { path: program.clone(), source })?;
         semper_domains::linux::check_image(&image).map_err(|e| refuse(&e.to_string()))?;
+        if is_dynamic(&image) {
+            return Err(refuse(&semper_domains::linux::LoadError::Dynamic.to_string()));
+        }
         let absolute = std::path::absolute(&program).unwrap_or_else(|_| program.clone());
         let name = self.name.unwrap_or_else(|| {
             program.file_name().map_or_else(|| "program".into(), |n| n.to_string_lossy().chars().take(40).collect())
@@ -94,6 +97,18 @@ impl NewProgram {
             files,
         })
     }
+}
+
+/// Whether an image whose headers were checked asks for a dynamic linker: it has a program header of type `PT_INTERP`.
+fn is_dynamic(image: &[u8]) -> bool {
+    const PT_INTERP: u64 = 3;
+    const HEADER_BYTES: u64 = 56;
+    let number = |at: u64, len: usize| {
+        let bytes = usize::try_from(at).ok().and_then(|at| image.get(at..)?.get(..len));
+        bytes.map(|bytes| bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    };
+    let (Some(start), Some(count)) = (number(32, 8), number(56, 2)) else { return false };
+    (0..count).any(|index| number(start.saturating_add(index * HEADER_BYTES), 4) == Some(PT_INTERP))
 }
 
 /// Opens a file, or all files below a directory. Links are followed; what is neither file nor directory is refused.

@@ -79,8 +79,20 @@ fn what_is_no_static_x86_program_is_126() {
         let output = session.output(&mut session.run(&[], &program, &[]));
         assert_refused(&output, 126, program.file_name().unwrap().to_str().unwrap());
     }
-    let output = session.output(&mut session.run(&[], Path::new(env!("CARGO_BIN_EXE_semper")), &[]));
-    assert_refused(&output, 126, "dynamic");
+    let dynamic = Path::new(env!("CARGO_BIN_EXE_semper"));
+    let output = session.output(&mut session.run(&[], dynamic, &[]));
+    assert_refused(&output, 126, &format!("{} cannot be run: it is dynamically linked", dynamic.display()));
+    assert!(!session.store().exists(), "a store was made for nothing");
+}
+
+#[test]
+fn a_program_that_cannot_be_loaded_is_named() {
+    let session = Session::new();
+    let mut image = fs::read(rust_program("std_mix")).unwrap();
+    image[24..32].fill(0); // The entry point, to where nothing is.
+    let program = executable(&session, "entry", image);
+    let output = session.output(&mut session.run(&[], &program, &[]));
+    assert_refused(&output, 126, &format!("{} cannot be run: its entry point", program.display()));
 }
 
 #[test]

@@ -23,7 +23,7 @@ Exit codes of run and resume:
   the program's own exit status, or 128 + n when signal n ended it
     2  the command line is wrong
   120  the store is in use by another runtime
-  121  there is no store there, or it is damaged, foreign or of another version
+  121  there is no store there, it may not be read or written, or it is damaged, foreign or of another version
   122  the store, the disk or the memory limit is too small
   123  no runtime is running on the store
   124  `semper stop` stopped the runtime before the program had ended: resume goes on

@@ -16,7 +16,7 @@ pub mod code {
     pub const USAGE: u8 = 2;
     /// The store is in use by another runtime.
     pub const IN_USE: u8 = 120;
-    /// No store, or not one that can be read.
+    /// No store, or not one that can be read, or no place where one may be made.
     pub const NO_STORE: u8 = 121;
     /// The store, the disk or the memory limit is too small.
     pub const TOO_SMALL: u8 = 122;
@@ -66,6 +66,13 @@ impl Failure {
                 code::NOT_RUNNING,
                 format!("no runtime is running on {shown}; start one: semper resume {shown}"),
             ),
+            ControlError::Unreachable(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                let message = format!("{shown} is not a directory, so it is no store; name a store or a new directory");
+                Failure::new(code::NO_STORE, message)
+            }
+            ControlError::Unreachable(error) if may_not(&error) => {
+                Failure::new(code::NO_STORE, format!("{shown}: {error}; {OWN_PLACE}"))
+            }
             ControlError::Refused(refusal) => Failure::new(refusal.code, refusal.message),
             other => Failure::new(code::FAILED, format!("{shown}: {other}")),
         }
@@ -84,9 +91,10 @@ impl From<RuntimeError> for Failure {
             RuntimeError::NoStore(_) => code::NO_STORE,
             RuntimeError::NoProgram(_) => code::NOT_FOUND,
             RuntimeError::NotRunnable { .. } | RuntimeError::Kernel(KernelError::Program(_)) => code::NOT_RUNNABLE,
+            RuntimeError::MemoryTooSmall { .. } => code::TOO_SMALL,
             RuntimeError::Refused(_) | RuntimeError::Kernel(KernelError::Refused(_)) => code::USAGE,
             RuntimeError::Damaged(_) => code::NO_STORE,
-            RuntimeError::Store(error) => store_code(error),
+            RuntimeError::Store(error) => return store_failure(error),
             RuntimeError::Checkpoint(semper_checkpoint::CheckpointError::Full { .. }) => code::TOO_SMALL,
             _ => code::FAILED,
         };
@@ -96,8 +104,24 @@ impl From<RuntimeError> for Failure {
 
 impl From<semper_store::Error> for Failure {
     fn from(error: semper_store::Error) -> Failure {
-        Failure::new(store_code(&error), error.to_string())
+        store_failure(&error)
     }
+}
+
+/// What to do where the system forbids a store.
+const OWN_PLACE: &str = "name a directory that you may write to, or have its owner let you (chown, chmod u+rwx)";
+
+/// Whether the system forbids it to this user, or to all.
+fn may_not(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+fn store_failure(error: &semper_store::Error) -> Failure {
+    let advice = match error {
+        semper_store::Error::Io { source, .. } if may_not(source) => format!("; {OWN_PLACE}"),
+        _ => String::new(),
+    };
+    Failure::new(store_code(error), format!("{error}{advice}"))
 }
 
 fn store_code(error: &semper_store::Error) -> u8 {
@@ -111,9 +135,11 @@ fn store_code(error: &semper_store::Error) -> u8 {
         | Error::Version { .. }
         | Error::Truncated { .. }
         | Error::Corrupt(_) => code::NO_STORE,
+        Error::BadSize { bytes, .. } if *bytes < semper_store::MIN_SIZE_BYTES => code::TOO_SMALL,
         Error::BadSize { .. } => code::USAGE,
         Error::Full { .. } => code::TOO_SMALL,
         Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,
+        Error::Io { source, .. } if may_not(source) => code::NO_STORE,
         _ => code::FAILED,
     }
 }

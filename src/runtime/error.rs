@@ -31,6 +31,12 @@ pub enum RuntimeError {
     /// The user asked for something that cannot be.
     #[error("{0}")]
     Refused(String),
+    /// The limit on memory is below what programs need.
+    #[error("the memory limit is too small: programs need at least {}M", least >> 20)]
+    MemoryTooSmall {
+        /// The least limit, in bytes.
+        least: u64,
+    },
     /// The store is damaged, and the world ended because of it.
     #[error("{0}")]
     Damaged(super::End),

@@ -108,7 +108,7 @@ impl Runtime {
         console: impl FnMut(&str) -> std::io::Result<ConsoleFds>,
     ) -> Result<Arc<Self>, RuntimeError> {
         if options.memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
-            return Err(RuntimeError::Refused("the memory limit is too small: programs need at least 16M".into()));
+            return Err(RuntimeError::MemoryTooSmall { least: LEAST_MEMORY });
         }
         raise_descriptor_limit();
         let mut console = console;

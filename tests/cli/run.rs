@@ -131,9 +131,20 @@ fn wrong_words_are_2_and_say_what_would_be_right() {
 #[test]
 fn a_memory_limit_that_is_too_small_is_refused() {
     let session = Session::new();
-    let output = session.output(&mut session.run(&["--memory", "4k"], &rust_program("std_mix"), &["1"]));
-    assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("memory"), "{output:?}");
+    let output = session.output(&mut session.run(&["--memory", "1M"], &rust_program("std_mix"), &["1"]));
+    assert_refused(&output, 122, "at least 16M");
+    assert!(!session.store().exists(), "a store was made for nothing");
+}
+
+#[test]
+fn a_size_that_is_too_small_or_too_large_is_refused() {
+    for (size, code, sentence) in [("1M", 122, "the smallest store has 2 MiB"), ("5000T", 2, "the largest store has")] {
+        let session = Session::new();
+        let mut command = session.on_store("run");
+        let output = session.output(command.args(["--size", size, "--"]).arg(rust_program("std_mix")).arg("1"));
+        assert_refused(&output, code, sentence);
+        assert!(!session.store().exists(), "a store was made for nothing");
+    }
 }
 
 #[test]
@@ -141,8 +152,10 @@ fn a_place_where_no_store_can_be_is_told() {
     let session = Session::new();
     session.file("store", "a file");
     let output = session.output(&mut session.run(&[], &rust_program("std_mix"), &["1"]));
-    assert!(matches!(output.status.code(), Some(121 | 125)), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("store"), "{output:?}");
+    assert_refused(&output, 121, "store is not a directory, so it is no store");
+    for command in ["stop", "checkpoint", "status"] {
+        assert_refused(&session.output(&mut session.on_store(command)), 121, "is not a directory");
+    }
 
     let session = Session::new();
     fs::create_dir(session.store()).unwrap();
@@ -150,6 +163,14 @@ fn a_place_where_no_store_can_be_is_told() {
     let output = session.output(&mut session.run(&[], &rust_program("std_mix"), &["1"]));
     assert_refused(&output, 121, "diary");
     assert_eq!(fs::read_dir(session.store()).unwrap().count(), 1, "something was changed");
+}
+
+#[test]
+fn a_place_that_may_not_be_written_is_told_with_what_to_do() {
+    // /sys takes no directories, whoever asks.
+    let output = semper().args(["run", "/sys/semper-store", "--"]).arg(rust_program("std_mix")).output().unwrap();
+    assert_refused(&output, 121, "/sys/semper-store");
+    assert_refused(&output, 121, "name a directory that you may write to");
 }
 
 #[test]

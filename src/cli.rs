@@ -41,7 +41,7 @@ pub enum Command {
     /// Start a program in a store, which is created if it is not there
     ///
     /// Runs in the foreground and ends with the program's exit status once all programs of the store have ended. On a
-    /// store whose runtime is running already, the program is added to that one.
+    /// store whose runtime is running already, the program is added to that one; flags of the runtime are refused then.
     Run(Run),
     /// Go on with everything that is in a store
     Resume(Resume),
@@ -62,21 +62,38 @@ pub enum Command {
 /// Flags of the runtime, the same for run and resume.
 #[derive(Args, Clone, Debug)]
 pub struct RuntimeFlags {
-    /// Time between checkpoints, from 10ms; 0 means only when asked
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
-    pub checkpoint_interval: Interval,
+    /// Time between checkpoints, from 10ms; 0 means only when asked [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub checkpoint_interval: Option<Interval>,
     /// Memory that pages may take; more than that stays in the store [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
     /// Largest size of the store, when it is created; a larger one grows an existing store [default: 64G]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub size: Option<u64>,
-    /// When output is shown: once the checkpoint that contains it is safe, or at once
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Output::Held)]
-    pub output: Output,
-    /// Held output hastens the next checkpoint, but not more often than this
-    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = parse_time)]
-    pub output_gap: Duration,
+    /// When output is shown: once the checkpoint that contains it is safe, or at once [default: held]
+    #[arg(long, value_name = "WHEN", value_enum)]
+    pub output: Option<Output>,
+    /// Held output hastens the next checkpoint, but not more often than this [default: 20ms]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub output_gap: Option<Duration>,
+}
+
+impl RuntimeFlags {
+    /// The flags that were given, by their names.
+    pub fn given(&self) -> Vec<&'static str> {
+        let RuntimeFlags { checkpoint_interval, memory, size, output, output_gap } = self;
+        [
+            ("--checkpoint-interval", checkpoint_interval.is_some()),
+            ("--memory", memory.is_some()),
+            ("--size", size.is_some()),
+            ("--output", output.is_some()),
+            ("--output-gap", output_gap.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name))
+        .collect()
+    }
 }
 
 /// When output of a program is shown.

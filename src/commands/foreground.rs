@@ -25,15 +25,17 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The flags as the runtime takes them.
 pub fn options(flags: &RuntimeFlags) -> Options {
+    let default = Options::default();
     Options {
-        interval: flags.checkpoint_interval.0,
+        interval: flags.checkpoint_interval.map_or(default.interval, |interval| interval.0),
         memory: flags.memory,
         output: match flags.output {
-            Output::Held => OutputPolicy::Held,
-            Output::Immediate => OutputPolicy::Immediate,
+            None => default.output,
+            Some(Output::Held) => OutputPolicy::Held,
+            Some(Output::Immediate) => OutputPolicy::Immediate,
         },
-        output_gap: flags.output_gap,
-        ..Options::default()
+        output_gap: flags.output_gap.unwrap_or(default.output_gap),
+        ..default
     }
 }
 

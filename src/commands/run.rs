@@ -22,7 +22,10 @@ pub fn run(run: Run) -> Result<ExitCode, Failure> {
     let deadline = Instant::now() + STARTING;
     loop {
         match Connection::open(&run.store) {
-            Ok(connection) => return attach::run(&connection, &run.store, &program),
+            Ok(connection) => {
+                refuse_flags(&run)?;
+                return attach::run(&connection, &run.store, &program);
+            }
             Err(ControlError::NotRunning) => {}
             Err(error) => return Err(Failure::control(&run.store, error)),
         }
@@ -38,6 +41,21 @@ pub fn run(run: Run) -> Result<ExitCode, Failure> {
             }
         }
     }
+}
+
+/// A runtime that is running keeps the flags that it was started with.
+fn refuse_flags(run: &Run) -> Result<(), Failure> {
+    let given = run.runtime.given();
+    if given.is_empty() {
+        return Ok(());
+    }
+    let (flags, shown) = (given.join(", "), run.store.display());
+    let belong = if given.len() == 1 { "belongs" } else { "belong" };
+    let message = format!(
+        "{flags} {belong} to the start of a runtime, and one is running on {shown} already; run without, or stop \
+         it first: semper stop {shown}"
+    );
+    Err(Failure::new(code::USAGE, message))
 }
 
 fn start(run: &Run, program: &NewProgram) -> Result<(std::sync::Arc<Runtime>, u64), RuntimeError> {

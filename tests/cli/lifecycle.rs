@@ -165,19 +165,43 @@ fn programs_run_side_by_side_and_each_client_gets_its_own_status() {
 }
 
 #[test]
+fn flags_of_the_runtime_are_refused_beside_a_live_one() {
+    let session = Session::new();
+    let program = rust_program("std_mix");
+    let mut runtime = session.background(&mut session.run(&[], &rust_program("numeric"), ENDLESS));
+    session.wait_until("it runs", |_| true);
+    for flags in [
+        ["--memory", "64M"],
+        ["--checkpoint-interval", "1s"],
+        ["--size", "4G"],
+        ["--output", "held"],
+        ["--output-gap", "20ms"],
+    ] {
+        let output = session.output(&mut session.run(&flags, &program, &["1"]));
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(&format!("{} belongs to the start of a runtime", flags[0])), "{said}");
+        assert!(said.contains("semper stop"), "{said}");
+    }
+    assert_eq!(session.status()["domains"].as_array().unwrap().len(), 1, "a program was added all the same");
+    assert_eq!(session.output(&mut session.run(&[], &program, &["1"])).status.code(), Some(5));
+    assert!(runtime.0.try_wait().unwrap().is_none());
+}
+
+#[test]
 fn several_programs_survive_kills_together() {
     let Some(memory) = c_program("memory", Libc::Musl) else { return };
     let cases = [("one", Case::new(rust_program("numeric"), &["25000000"])), ("two", Case::new(memory, &["8", "400"]))];
     let session = Session::new();
     let out = |name: &str| session.place().join(format!("out-{name}"));
-    let start = |name: &str, case: &Case| {
+    let start = |name: &str, flags: &[&str], case: &Case| {
         let args: Vec<&str> = case.args.iter().map(String::as_str).collect();
-        let mut command = session.run(&["--name", name, "--checkpoint-interval", "50ms"], &case.program, &args);
+        let mut command = session.run(&[&["--name", name], flags].concat(), &case.program, &args);
         command.stdout(File::create(out(name)).unwrap()).stderr(Stdio::null()).spawn().unwrap()
     };
-    let mut runtime = start(cases[0].0, &cases[0].1);
+    let mut runtime = start(cases[0].0, &["--checkpoint-interval", "50ms"], &cases[0].1);
     session.wait_until("one runs", |_| true);
-    let mut client = start(cases[1].0, &cases[1].1);
+    let mut client = start(cases[1].0, &[], &cases[1].1);
     session.wait_until("two runs", |status| status["domains"].as_array().unwrap().len() == 2);
     let mut random = crate::harness::Rng::with_seed(crate::harness::seed());
     for _ in 0..6 {

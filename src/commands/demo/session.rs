@@ -49,11 +49,11 @@ impl Session {
             .iter()
             .map(|program| format!("{}={}", program.name, semper_output(place, program).display()))
             .collect();
-        let runtime = spawn(&mut run_command(&semper, place, &store, first)?)?;
+        let runtime = spawn(&mut run_command(&semper, place, &store, first, &["--checkpoint-interval", INTERVAL])?)?;
         let mut session = Session { semper, store, outputs, runtime, clients: Vec::new() };
         session.wait_for_start(1)?;
         for (program, count) in others.iter().zip(2..) {
-            session.clients.push(spawn(&mut run_command(&session.semper, place, &session.store, program)?)?);
+            session.clients.push(spawn(&mut run_command(&session.semper, place, &session.store, program, &[])?)?);
             session.wait_for_start(count)?;
         }
         Ok(session)
@@ -152,11 +152,17 @@ impl Session {
     }
 }
 
-fn run_command(semper: &Path, place: &Path, store: &Path, program: &Program) -> Result<Command, Failure> {
+fn run_command(
+    semper: &Path,
+    place: &Path,
+    store: &Path,
+    program: &Program,
+    flags: &[&str],
+) -> Result<Command, Failure> {
     let output = semper_output(place, program);
     let file = File::create(&output).map_err(|error| Failure::io(output.display(), &error))?;
     let mut command = Command::new(semper);
-    command.args(["run", "--name", program.name, "--checkpoint-interval", INTERVAL]).arg(store);
+    command.args(["run", "--name", program.name]).args(flags).arg(store);
     for file in &program.files {
         command.args(["--file", file]);
     }

@@ -63,10 +63,13 @@ impl Session {
         semper
     }
 
-    /// `semper run STORE FLAGS -- PROGRAM ARGS`.
+    /// `semper run STORE FLAGS -- PROGRAM ARGS`, with a size if there is no store yet: a live runtime would refuse it.
     pub fn run(&self, flags: &[&str], program: &Path, args: &[&str]) -> Command {
         let mut command = self.on_store("run");
-        command.args(["--size", "2G"]).args(flags).arg("--").arg(program).args(args);
+        if !self.store().join("pages").exists() {
+            command.args(["--size", "2G"]);
+        }
+        command.args(flags).arg("--").arg(program).args(args);
         command
     }
 

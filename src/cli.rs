@@ -110,7 +110,7 @@ pub enum Output {
 pub struct Run {
     /// Directory of the store
     pub store: PathBuf,
-    /// Name of the program in the store [default: its file name]
+    /// Name of the program in the store, which must be free [default: its file name, numbered if it is taken]
     #[arg(long)]
     pub name: Option<String>,
     /// A file to copy into the store, and its name there [default: the same name]

@@ -26,7 +26,7 @@ use semper_pager::{Pager, PagerConfig, TrackingChoice};
 use semper_store::{CreateOptions, Generation, OpenOptions, Store};
 use stall::Stall;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use world::{Around, StoreBacking, World};
 
@@ -94,6 +94,8 @@ pub struct Runtime {
     stall: Arc<Stall>,
     options: Options,
     notes: Vec<String>,
+    /// Held while a program is added, so that a name that was found free stays free.
+    adding: Mutex<()>,
 }
 
 impl Runtime {
@@ -173,7 +175,18 @@ impl Runtime {
             }
         });
         let (dir, options) = (dir.to_path_buf(), options.clone());
-        Ok(Self { dir, store, pager, kernel, checkpointer, watch, stall, options, notes: Vec::new() })
+        Ok(Self {
+            dir,
+            store,
+            pager,
+            kernel,
+            checkpointer,
+            watch,
+            stall,
+            options,
+            notes: Vec::new(),
+            adding: Mutex::new(()),
+        })
     }
 
     /// What was not as it should be when the store was opened: a root that could not be used, a generation that was left for an
@@ -194,13 +207,22 @@ impl Runtime {
         self.watch.ending().map_or_else(|| error.into(), RuntimeError::Damaged)
     }
 
-    /// Adds a program; it runs when this returns, and its first state is committed.
+    /// Adds a program; it runs when this returns, and its first state is committed. A name that was asked for is refused when
+    /// a program has it, also one that has ended; the file's name gets a number then.
     ///
     /// # Errors
-    /// When the program or a file cannot be read or loaded, or the store is full; nothing of it is left then.
+    /// When the program or a file cannot be read or loaded, the name is taken, or the store is full; nothing of it is left then.
     pub fn add(&self, new: NewProgram, console: ConsoleFds) -> Result<DomainId, RuntimeError> {
         let path = new.program.clone();
+        let asked = new.name.clone();
         let program = new.read()?;
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = asked.filter(|name| self.kernel.records().iter().any(|record| record.name() == *name)) {
+            let shown = self.dir.display();
+            return Err(RuntimeError::Refused(format!(
+                "the name {name} is taken in {shown}; choose another: semper status {shown} lists them"
+            )));
+        }
         self.kernel.add(program, console).map_err(|error| match error {
             KernelError::Program(reason) if self.ending().is_none() => {
                 RuntimeError::NotRunnable { program: path, reason: reason.to_string() }

@@ -25,7 +25,7 @@ pub struct Import {
 /// A program and what it is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewProgram {
-    /// Its name as a domain; none: the file's name.
+    /// Its name as a domain, which must be free; none: the file's name, with a number if that is taken.
     pub name: Option<String>,
     /// The ELF file.
     pub program: PathBuf,

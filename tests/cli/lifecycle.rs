@@ -189,6 +189,35 @@ fn flags_of_the_runtime_are_refused_beside_a_live_one() {
 }
 
 #[test]
+fn a_name_that_is_asked_for_must_be_free_and_the_default_is_numbered() {
+    let session = Session::new();
+    let program = rust_program("std_mix");
+    let named = |name: &str| session.output(&mut session.run(&["--name", name], &program, &["1"]));
+    let default = || session.output(&mut session.run(&[], &program, &["1"]));
+    let names = || -> Vec<String> {
+        let status = session.status();
+        status["domains"].as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let assert_taken = || {
+        let output = named("mine");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("the name mine is taken"), "{output:?}");
+        assert!(output.stdout.is_empty(), "it ran all the same");
+    };
+    assert_eq!(named("mine").status.code(), Some(5));
+    assert_taken();
+    for _ in 0..2 {
+        assert_eq!(default().status.code(), Some(5));
+    }
+    let file = program.file_name().unwrap().to_str().unwrap();
+    assert_eq!(names(), ["mine".to_owned(), file.to_owned(), format!("{file}-2")]);
+    let _runtime = session.background(&mut session.run(&["--name", "live"], &rust_program("numeric"), ENDLESS));
+    session.wait_until("it runs", |status| status["domains"].as_array().unwrap().len() == 4);
+    assert_taken();
+    assert_eq!(names().len(), 4);
+}
+
+#[test]
 fn several_programs_survive_kills_together() {
     let Some(memory) = c_program("memory", Libc::Musl) else { return };
     let cases = [("one", Case::new(rust_program("numeric"), &["25000000"])), ("two", Case::new(memory, &["8", "400"]))];

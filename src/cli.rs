@@ -68,7 +68,7 @@ pub struct RuntimeFlags {
     /// Memory that pages may take; more than that stays in the store [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Largest size of the store, when it is created; a larger one grows an existing store [default: 64G]
+    /// Largest size of the store, when it is created; a larger one grows an existing store, a smaller one is ignored [default: 64G]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub size: Option<u64>,
     /// When output is shown: once the checkpoint that contains it is safe, or at once [default: held]

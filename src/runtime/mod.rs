@@ -19,6 +19,7 @@ pub use semper_domains::kernel::OutputPolicy;
 pub use semper_domains::linux::ExitStatus;
 pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status};
 
+use indicatif::BinaryBytes;
 use rot::Watch;
 use semper_checkpoint::{Checkpointer, Policy};
 use semper_domains::kernel::{Kernel, KernelError};
@@ -35,6 +36,9 @@ const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The smallest memory limit: fewer frames than this thrash.
 const LEAST_MEMORY: u64 = 16 << 20;
+
+/// Bytes of a page of the store.
+const PAGE_BYTES: u64 = semper_store::PAGE_SIZE as u64;
 
 /// Number of a domain.
 pub type DomainId = u64;
@@ -114,10 +118,12 @@ impl Runtime {
         }
         raise_descriptor_limit();
         let mut console = console;
-        let mut store = Arc::new(open_store(dir, how)?);
+        let (store, ignored) = open_store(dir, how)?;
+        let mut store = Arc::new(store);
         let stands = |store: &Store| format!("{} stands", store.generation());
         let mut notes: Vec<String> =
             store.recovery().fallen_back.iter().map(|reason| format!("{}: {reason}", stands(&store))).collect();
+        notes.extend(ignored);
         loop {
             match Self::load(dir, Arc::clone(&store), options, &mut console) {
                 Ok(runtime) => return Ok(Arc::new(Self { notes, ..runtime })),
@@ -190,7 +196,7 @@ impl Runtime {
     }
 
     /// What was not as it should be when the store was opened: a root that could not be used, a generation that was left for an
-    /// older one, each as a sentence. Empty if all was well.
+    /// older one, a size that was ignored, each as a sentence. Empty if all was well.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -266,12 +272,13 @@ impl Runtime {
     }
 }
 
-fn open_store(dir: &Path, how: Start) -> Result<Store, RuntimeError> {
+/// The store, and a sentence if the size that was asked for is ignored.
+fn open_store(dir: &Path, how: Start) -> Result<(Store, Option<String>), RuntimeError> {
     match how {
         Start::CreateOrOpen { size_bytes } if Store::is_to_be_made(dir)? => {
             let default = CreateOptions::default();
             let size_bytes = size_bytes.unwrap_or(default.size_bytes);
-            Ok(Store::create(dir, &CreateOptions { size_bytes, ..default })?)
+            Ok((Store::create(dir, &CreateOptions { size_bytes, ..default })?, None))
         }
         Start::Resume { .. } if dir.join("pages").symlink_metadata().is_err() => {
             Err(RuntimeError::NoStore(dir.to_path_buf()))
@@ -285,12 +292,21 @@ fn open_store(dir: &Path, how: Start) -> Result<Store, RuntimeError> {
                 let list = kept.join(", ");
                 return Err(RuntimeError::Refused(format!("{newest} cannot be gone back to (kept: {list}). {why}")));
             }
-            if let Some(size) = size_bytes
-                && size > store.space().total * 4096
-            {
-                store.grow(size)?;
-            }
-            Ok(store)
+            let has = store.space().total * PAGE_BYTES;
+            let ignored = match size_bytes {
+                Some(size) if size > has => {
+                    store.grow(size)?;
+                    None
+                }
+                Some(size) if size / PAGE_BYTES * PAGE_BYTES < has => Some(format!(
+                    "the size {} is ignored: {} has {} already, and a store does not shrink",
+                    BinaryBytes(size),
+                    dir.display(),
+                    BinaryBytes(has)
+                )),
+                _ => None,
+            };
+            Ok((store, ignored))
         }
     }
 }

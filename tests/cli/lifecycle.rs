@@ -218,6 +218,22 @@ fn a_name_that_is_asked_for_must_be_free_and_the_default_is_numbered() {
 }
 
 #[test]
+fn a_size_below_that_of_the_store_is_said_to_be_ignored() {
+    let session = Session::new();
+    let program = rust_program("std_mix");
+    let said = |flags: &[&str]| {
+        let output = session.output(&mut session.run(flags, &program, &["1"]));
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(!said(&[]).contains("is ignored"));
+    assert!(!said(&["--size", "2G"]).contains("is ignored"));
+    assert!(said(&["--size", "1G"]).contains("the size 1.00 GiB is ignored"));
+    let output = session.output(session.on_store("resume").args(["--size", "1G"]));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("has 2.00 GiB already"), "{output:?}");
+}
+
+#[test]
 fn several_programs_survive_kills_together() {
     let Some(memory) = c_program("memory", Libc::Musl) else { return };
     let cases = [("one", Case::new(rust_program("numeric"), &["25000000"])), ("two", Case::new(memory, &["8", "400"]))];

@@ -4,8 +4,8 @@
 //! pages dirty; one that has to be streamed to the disk is not, so a writer that keeps up with the disk is slowed down by
 //! many stops of [`Pace::stop`] (what live migration of virtual machines does), the harder the less the rounds shrink.
 //! From then on, and when little is left, pages are looked for in short stops, because a scan against a running writer takes far longer
-//! than one while everything stands. A working set that is small and rewritten at once gains nothing from any of this: it is copied in the stop, until a probe shows
-//! that this has changed.
+//! than one while everything stands. A working set that is small and rewritten at once gains nothing from any of this: it is
+//! copied in the stop, until a probe shows that this has changed.
 
 use std::time::Duration;
 

@@ -40,24 +40,26 @@ impl Ctx<'_, '_> {
     pub(super) fn unlink(&mut self, at: At) -> Result<(), TableError> {
         let me = *self.domain(at);
         let queued = me.phase() == Phase::Queued;
-        if me.waits_on == NO_LINK {
-            return Ok(());
-        }
-        if me.waits_on == OUTSIDE {
-            return self.unlink_outside(at);
-        }
-        let on = self.core_at(me.waits_on)?;
-        if me.previous == NO_LINK {
+        let on = match me.waits_on {
+            NO_LINK => return Ok(()),
+            OUTSIDE => None,
+            on => Some(self.core_at(on)?),
+        };
+        if me.previous != NO_LINK {
+            let before = self.core_at(me.previous)?;
+            self.domain_mut(before).next = me.next;
+        } else if let Some(on) = on {
             let list = self.domain_mut(on);
             *(if queued { &mut list.queue_head } else { &mut list.accepted }) = me.next;
         } else {
-            let before = self.core_at(me.previous)?;
-            self.domain_mut(before).next = me.next;
+            let (id, mut hub) = self.hub();
+            hub.outside = me.next;
+            self.set_hub(id, &hub)?;
         }
         if me.next != NO_LINK {
             let after = self.core_at(me.next)?;
             self.domain_mut(after).previous = me.previous;
-        } else if queued {
+        } else if let Some(on) = on.filter(|_| queued) {
             self.domain_mut(on).queue_tail = me.previous;
         }
         let me = self.domain_mut(at);
@@ -84,25 +86,6 @@ impl Ctx<'_, '_> {
             self.domain_mut(first).previous = domain.index();
         }
         self.tell(what.effect(domain, serial));
-        Ok(())
-    }
-
-    fn unlink_outside(&mut self, at: At) -> Result<(), TableError> {
-        let me = *self.domain(at);
-        if me.previous == NO_LINK {
-            let (id, mut hub) = self.hub();
-            hub.outside = me.next;
-            self.set_hub(id, &hub)?;
-        } else {
-            let before = self.core_at(me.previous)?;
-            self.domain_mut(before).next = me.next;
-        }
-        if me.next != NO_LINK {
-            let after = self.core_at(me.next)?;
-            self.domain_mut(after).previous = me.previous;
-        }
-        let me = self.domain_mut(at);
-        (me.waits_on, me.previous, me.next) = (NO_LINK, NO_LINK, NO_LINK);
         Ok(())
     }
 }

@@ -1,14 +1,13 @@
 //! One checkpoint, from the first round to the announcement.
 
 use crate::clock::Clock;
-use crate::crash::crash_point;
 use crate::error::CheckpointError;
 use crate::figures::{Figures, Trigger};
 use crate::plan::{Lessons, Limits, Plan, Step};
 use crate::seam::{Capture, Durable, Scanned, Stage, Transaction};
 use crate::stop::{Stopped, Stops, throttled};
 use crate::world::World;
-use semper_store::{Committed, Generation};
+use semper_store::{Committed, Generation, crash_point};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -293,10 +292,14 @@ impl<C: Capture, T: Transaction> Attempt<'_, C, T> {
         if scan.pages().saturating_add(beside) > self.limits.staging {
             // What is in memory is older: it goes first.
             self.unload()?;
-            return Ok(self.capture.copy_into(scan, &mut self.commit)?);
+            crash_point("unloaded");
+            self.capture.copy_into(scan, &mut self.commit)?;
+            crash_point("streamed");
+            return Ok(());
         }
         self.capture.copy(scan, self.staging)?;
         self.staged += scan.pages();
+        crash_point("staged");
         Ok(())
     }
 

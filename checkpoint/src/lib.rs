@@ -24,7 +24,7 @@
 //! back to an older generation if the newest is damaged, and says so), map segment 0, undo what its log holds, and start a
 //! [`Checkpointer`]; its first interval starts then.
 //!
-//! Tests kill the runtime at named places of a checkpoint: [`CRASH_POINTS`].
+//! Tests kill the runtime at named places of a checkpoint: [`CRASH_POINTS`], and [`semper_store::COMMIT_CRASH_POINTS`] within it.
 
 #![forbid(unsafe_code)]
 
@@ -46,7 +46,7 @@ mod world;
 pub use adapt::StoreCommit;
 pub use checkpointer::Checkpointer;
 pub use clock::{Clock, HostClock};
-pub use crash::{CRASH_POINTS, CRASH_VARIABLE, crash_point};
+pub use crash::CRASH_POINTS;
 pub use engine::{Engine, Outcome};
 pub use error::CheckpointError;
 pub use figures::{Figures, History, KEPT, PAUSES_KEPT, Percentiles, Totals, Trigger};

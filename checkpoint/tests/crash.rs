@@ -6,8 +6,10 @@
 mod fake;
 
 use fake::{Act, Machine};
-use semper_checkpoint::{CRASH_POINTS, CRASH_VARIABLE, Engine, Limits, Trigger};
-use semper_store::{CreateOptions, OpenOptions, PAGE_SIZE, PageIndex, SegmentId, Store};
+use semper_checkpoint::{CRASH_POINTS, Engine, Limits, Trigger};
+use semper_store::{
+    COMMIT_CRASH_POINTS, CRASH_VARIABLE, CreateOptions, OpenOptions, PAGE_SIZE, PageIndex, SegmentId, Store,
+};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -24,17 +26,16 @@ fn victim() {
     let store = Arc::new(Store::open(Path::new(&dir), &OpenOptions::default()).unwrap());
     let machine = Machine::new([]);
     machine.lock().elsewhere = true;
-    let limits = Limits { small: 2, remainder: 4, near: 250, hot: 100, staging: 150, ..Limits::default() };
+    let limits = Limits { small: 2, remainder: 4, near: 250, hot: 100, staging: 250, ..Limits::default() };
     let this = || Arc::clone(&machine);
     let mut engine = Engine::new(this(), store, this(), this(), limits);
-    let mut tight = limits;
-    tight.near = 32;
+    let tight = Limits { near: 32, staging: 150, ..limits };
     for round in 0..3 {
         machine.lock().script.extend((0..3000).map(|_| Act::Fill(PAGES)));
         engine.checkpoint(Trigger::Interval, &mut || {}).unwrap();
         machine.lock().script.clear();
         if round == 1 {
-            // From here on rounds are too large for stops, so that the writer is slowed down.
+            // From here on rounds are too large for stops, so that the writer is slowed down, and for memory, so that they are streamed.
             let store = Arc::clone(engine.durable());
             engine = Engine::new(this(), store, this(), this(), tight);
         }
@@ -50,7 +51,7 @@ fn all_equal(store: &Store) {
 
 #[test]
 fn killed_at_any_place_a_whole_generation_stands() {
-    for place in CRASH_POINTS {
+    for place in CRASH_POINTS.iter().chain(COMMIT_CRASH_POINTS) {
         for nth in 1..=2_u64 {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("store");
@@ -66,8 +67,9 @@ fn killed_at_any_place_a_whole_generation_stands() {
             all_equal(&store);
             let generation = store.generation().0;
             let expected = match *place {
-                "after-commit" | "after-announce" => Some(nth),
-                "before-commit" | "before-data" | "after-thaw" | "captured" | "before-first-round" => Some(nth - 1),
+                "root-written" | "root-flushed" | "books-settled" | "after-commit" | "after-announce" => Some(nth),
+                "tree-made" | "data-written" | "data-flushed" | "before-commit" | "before-data" | "after-thaw"
+                | "captured" | "before-first-round" => Some(nth - 1),
                 _ => None,
             };
             assert!(expected.is_none_or(|expected| expected == generation), "{place}:{nth}: {generation}");

@@ -2,6 +2,7 @@
 
 use crate::canary::Canary;
 use crate::checksum;
+use crate::crash::crash_point;
 use crate::error::Error;
 use crate::freemap::into_runs;
 use crate::ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, PageIndex, PageRange, SegmentId};
@@ -168,21 +169,26 @@ impl Commit {
         let start = Instant::now();
         let base = Arc::clone(&shared.current());
         let (tree, outcome) = self.make_tree(base.root.newest().tree)?;
+        crash_point("tree-made");
         self.stream.submit()?;
         self.stream.trim();
         shared.drain()?;
+        crash_point("data-written");
         let write_time = start.elapsed();
 
         let start = Instant::now();
         if self.stream.wrote && !Canary::SkipDataFlush.planted(shared.canary) {
             shared.flush()?;
         }
+        crash_point("data-flushed");
         let root = self.make_root(&shared, tree, &outcome);
         let slot = if Canary::OneSlotOnly.planted(shared.canary) { base.slot } else { 1 - base.slot };
         shared.write_root(&root, slot)?;
+        crash_point("root-flushed");
         let flush_time = start.elapsed();
 
         self.settle_books(&shared, &root, slot, outcome.dead);
+        crash_point("books-settled");
         shared.publish(Snapshot { root, slot });
         let bytes = self.stream.bytes + PAGE_SIZE as u64;
         Ok(Committed { generation: Generation(self.generation), pages: self.pages, bytes, write_time, flush_time })

@@ -36,7 +36,7 @@
 //! | `commit`, `stream`, `update` | writing |
 //! | `space`, `freemap`, `rebuild`, `reserve` | free space |
 //! | `check` | verifying everything |
-//! | `sim`, `canary` | the simulated disk and planted bugs, for tests |
+//! | `sim`, `canary`, `crash` | the simulated disk, planted bugs, and places to be killed at, for tests |
 
 #![deny(unsafe_code)]
 
@@ -45,6 +45,7 @@ mod canary;
 mod check;
 mod checksum;
 mod commit;
+mod crash;
 mod damage;
 mod directory;
 mod disk;
@@ -75,6 +76,7 @@ mod width;
 pub use canary::Canary;
 pub use check::{CheckProgress, CheckReport};
 pub use commit::{Commit, Committed};
+pub use crash::{COMMIT_CRASH_POINTS, CRASH_VARIABLE, crash_point};
 pub use directory::{DAMAGE_FILE, LOCK_FILE, PAGES_FILE};
 pub use disk::{BUFFER_LEN, BufferPool, Disk, DiskBuf, QUEUE_DEPTH};
 pub use error::{Error, Fault};

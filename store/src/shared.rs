@@ -2,6 +2,7 @@
 
 use crate::cache::NodeCache;
 use crate::canary::Canary;
+use crate::crash::crash_point;
 use crate::directory::Lock;
 use crate::disk::{BufferPool, Disk, DiskBuf};
 use crate::error::{Error, Fault, no_space};
@@ -228,6 +229,7 @@ impl Shared {
             self.poison(&e);
             e
         })?;
+        crash_point("root-written");
         if Canary::SkipRootFlush.planted(self.canary) { Ok(()) } else { self.flush() }
     }
 

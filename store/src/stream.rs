@@ -1,5 +1,6 @@
 //! The write stream of a commit: pages and nodes, one after the other, into large buffers and free places.
 
+use crate::crash::crash_point;
 use crate::disk::DiskBuf;
 use crate::error::Error;
 use crate::freemap::{Run, into_runs};
@@ -106,7 +107,10 @@ impl Stream {
         let Some((buffer, place)) = self.buffer.take() else { return Ok(()) };
         self.bytes += buffer.len() as u64;
         self.wrote = true;
-        self.shared.write(place, buffer)
+        crash_point("buffer-full");
+        self.shared.write(place, buffer)?;
+        crash_point("buffer-queued");
+        Ok(())
     }
 
     /// Gives back the places that were taken but not filled.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::harness::{Case, Rng, seed, tool};
 
-const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox"];
+pub const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox"];
 
 fn assert_unkillable(case: &Case, kills: u32) {
     let native = case.native();

@@ -5,7 +5,7 @@ mod killing;
 mod programs;
 mod session;
 
-pub use killing::{Case, Rng, seed};
+pub use killing::{Case, Outcome, Rng, seed};
 pub use programs::{Libc, c_program, rust_program, tool};
 pub use session::{Session, semper, wait_for};
 

@@ -18,3 +18,14 @@ pub mod table;
 /// What the stub and the kernel agree on.
 #[path = "../stub/abi.rs"]
 pub mod abi;
+
+/// What a native domain and the kernel agree on.
+#[path = "../guest/src/abi.rs"]
+pub mod guest;
+
+const _: () = assert!(
+    guest::CONTROL == abi::CONTROL
+        && guest::MESSAGE == abi::CONTROL + abi::MESSAGE_OFFSET
+        && guest::STRING == guest::MESSAGE + 4096
+        && guest::INVOKE == abi::INVOKE
+);

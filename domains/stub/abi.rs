@@ -7,12 +7,16 @@ pub const WINDOW_START: u64 = 0x1_0000;
 pub const WINDOW_END: u64 = 1 << 40;
 /// Where a domain's control pages lie in its process.
 pub const CONTROL: u64 = 0x6000_0000_0000;
-/// Pages of the control segment: the header, then the signal stack.
-pub const CONTROL_PAGES: u64 = 17;
+/// Pages of the control segment: the header, the signal stack, the message and its string.
+pub const CONTROL_PAGES: u64 = 19;
 /// Offset of the signal stack within the control segment.
 pub const SIGNAL_STACK: u64 = 0x1000;
 /// Bytes of the signal stack; the frame that Linux writes lies at its top.
 pub const SIGNAL_STACK_BYTES: u64 = 0x1_0000;
+/// Offset of the message page within the control segment; the string's page follows.
+pub const MESSAGE_OFFSET: u64 = 17 << 12;
+/// Where the page of code lies by which a native domain invokes keys.
+pub const INVOKE: u64 = CONTROL + 0x10_0000;
 /// Upper 32 bits of every address inside the stub's own image; the seccomp filter tells stub from program by it.
 pub const STUB_BASE: u64 = 0x7000_0000_0000;
 /// End of user addresses.
@@ -31,6 +35,8 @@ pub const ORDER: u32 = 3;
 pub const CAUSE_READY: u32 = 0;
 /// `cause`: an order failed; `order_status` has the errno, `order_count` the index.
 pub const CAUSE_ORDER_FAILED: u32 = 1000;
+/// `cause`: a native domain invokes a key; its registers are in `saved`.
+pub const CAUSE_INVOKE: u32 = 1001;
 /// The freeze signal (SIGUSR1).
 pub const FREEZE_SIGNAL: u32 = 10;
 
@@ -118,25 +124,55 @@ pub struct Header {
     pub pool_next: u64,
     /// Where the stub may answer small MADV_FREE by itself: first address and end.
     pub advice: [[u64; 2]; ADVICE_RANGES],
+    /// The registers that an invocation keeps: rbx, rbp, r12, r13, r14, r15, rsp and rip after it.
+    pub saved: [u64; 8],
+    /// mxcsr, and the x87 control word in the upper half.
+    pub control_words: u64,
+    /// Where the stub waits for the answer; it writes it when it starts.
+    pub wait_entry: u64,
     /// What to do before going on.
     pub orders: [Order; MAX_ORDERS],
 }
 
 const _: () = assert!(core::mem::size_of::<Header>() <= 4096);
 
-/// What the runtime asks of the zygote: one process. Two descriptors come with it: memory, control.
+/// Mappings of one process.
+pub const MAX_MAPPINGS: usize = 64;
+/// Descriptors that come with a request: the control pages' first, then those of segments.
+pub const MAX_FDS: usize = 1 + MAX_MAPPINGS;
+/// Descriptors of segments are shared by mappings: `MappingRequest::fd` counts from the control pages' on.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct MappingRequest {
+    /// First address.
+    pub address: u64,
+    /// Bytes.
+    pub length: u64,
+    /// First byte within the segment.
+    pub offset: u64,
+    /// PROT_* bits.
+    pub protection: u32,
+    /// Which of the descriptors.
+    pub fd: u32,
+}
+
+/// What the runtime asks of the zygote: one process.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct SpawnRequest {
     /// Chosen by the runtime; comes back in the reply.
     pub token: u64,
-    /// Whether the new process makes a userfaultfd.
+    /// Whether the new process makes a userfaultfd for each mapping.
     pub want_uffd: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Whether it is a native domain: it may change nothing of its memory map and asks for nothing but invocations.
+    pub native: u32,
+    /// Mappings below.
+    pub count: u64,
+    /// What to map.
+    pub mappings: [MappingRequest; MAX_MAPPINGS],
 }
 
-/// What a new process answers; a userfaultfd comes with it if one was wanted and could be had.
+/// What a new process answers; its userfaultfds come with it if they were wanted and could be had.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct SpawnReply {

@@ -1,18 +1,28 @@
 //! A new process becomes a domain's: nothing is left in it but the window, the control pages and the stub.
 
 use crate::abi::*;
-use crate::filter::{POLICY, Program};
+use crate::filter::{Instruction, NATIVE_POLICY, POLICY, Program};
+use crate::invoke::{self, WAIT_STACK};
 use crate::{handler, sys};
 use core::arch::{asm, naked_asm};
 use sys::{Action, call};
 
-/// What the second half needs; it lies in the stub's data since the old stack goes away.
-static mut PLAN: Plan =
-    Plan { request: SpawnRequest { token: 0, want_uffd: 0, pad: 0 }, memory: -1 };
+/// What the process is to become; it lies in the stub's data since the old stack goes away.
+static mut REQUEST: SpawnRequest = SpawnRequest {
+    token: 0,
+    want_uffd: 0,
+    native: 0,
+    count: 0,
+    mappings: [MappingRequest { address: 0, length: 0, offset: 0, protection: 0, fd: 0 }; MAX_MAPPINGS],
+};
+/// The descriptors that came with it.
+static mut FDS: [i32; MAX_FDS] = [-1; MAX_FDS];
+/// The userfaultfds made for it.
+static mut UFFDS: [i32; MAX_MAPPINGS] = [-1; MAX_MAPPINGS];
 
-struct Plan {
-    request: SpawnRequest,
-    memory: i32,
+/// Where the zygote receives the next request.
+pub fn request() -> *mut SpawnRequest {
+    &raw mut REQUEST
 }
 
 unsafe extern "C" {
@@ -21,26 +31,27 @@ unsafe extern "C" {
 
 const READ_WRITE: u64 = 3;
 const MAP_SHARED_FIXED_NORESERVE: u64 = 0x1 | 0x10 | 0x4000;
+const MAP_PRIVATE_FIXED_ANONYMOUS: u64 = 0x2 | 0x10 | 0x20;
 
 /// First half: on the zygote's stack.
 ///
 /// # Safety
 /// Runs in a process just forked from the zygote.
-pub unsafe fn start(request: SpawnRequest, memory: i32, control: i32, parent: i64) -> ! {
+pub unsafe fn start(fds: &[i32], parent: i64) -> ! {
     // SAFETY: this process is ours alone; the addresses are fixed by the ABI and free in the zygote.
     unsafe {
         call(sys::PRCTL, [sys::PR_SET_PDEATHSIG, sys::SIGKILL, 0, 0, 0, 0]);
-        if call(sys::GETPPID, [0; 6]) != parent {
+        if call(sys::GETPPID, [0; 6]) != parent || fds.is_empty() {
             sys::exit(0);
         }
-        PLAN = Plan { request, memory };
+        (&mut *(&raw mut FDS))[..fds.len()].copy_from_slice(fds);
         let length = CONTROL_PAGES << 12;
-        let at = call(sys::MMAP, [CONTROL, length, READ_WRITE, MAP_SHARED_FIXED_NORESERVE, control as u64, 0]);
+        let at = call(sys::MMAP, [CONTROL, length, READ_WRITE, MAP_SHARED_FIXED_NORESERVE, fds[0] as u64, 0]);
         if at != CONTROL as i64 {
             fail(at, 2);
         }
         // The lower half of the signal stack: a saved frame lies in the upper half.
-        let stack = CONTROL + SIGNAL_STACK + SIGNAL_STACK_BYTES / 2;
+        let stack = WAIT_STACK;
         asm!("mov rsp, {stack}", "xor ebp, ebp", "call {next}", "ud2", stack = in(reg) stack, next = sym finish, options(noreturn));
     }
 }
@@ -48,51 +59,62 @@ pub unsafe fn start(request: SpawnRequest, memory: i32, control: i32, parent: i6
 unsafe fn fail(result: i64, step: u32) -> ! {
     // SAFETY: descriptor 0 is still the zygote's socket whenever this is called.
     unsafe {
-        let token = (*(&raw const PLAN)).request.token;
+        let token = (*request()).token;
         let pid = call(sys::GETPID, [0; 6]) as u32;
         let reply = SpawnReply { token, pid, errno: (-result) as u32, step, uffd_errno: 0 };
-        sys::send(&reply, -1);
+        sys::send(&reply, &[]);
         sys::exit(1)
     }
 }
 
-/// Second half: on the control pages' stack. Unmaps the rest, maps the window, sets up signals, and waits for its turn.
+/// Second half: on the control pages' stack. Unmaps the rest, maps what was asked for, sets up signals, and waits for its turn.
 unsafe extern "C" fn finish() -> ! {
     // SAFETY: as `start`; everything used from here on lies in the control pages or the stub's image.
     unsafe {
-        let plan = &*(&raw const PLAN);
+        let request = &*request();
         let image_end = ((&raw const _end) as u64 + 0xfff) & !0xfff;
         unmap(0, CONTROL, 3);
         unmap(CONTROL + (CONTROL_PAGES << 12), STUB_BASE, 3);
         unmap(image_end, TASK_END, 3);
-        let length = WINDOW_END - WINDOW_START;
-        let at = call(
-            sys::MMAP,
-            [WINDOW_START, length, 0, MAP_SHARED_FIXED_NORESERVE, plan.memory as u64, WINDOW_START],
-        );
-        if at != WINDOW_START as i64 {
-            fail(at, 4);
+        let mappings = &request.mappings[..(request.count as usize).min(MAX_MAPPINGS)];
+        let uffds = &mut *(&raw mut UFFDS);
+        let mut uffd_errno = 0;
+        for (mapping, uffd) in mappings.iter().zip(uffds.iter_mut()) {
+            let inside = mapping.address.checked_add(mapping.length).is_some_and(|end| end <= WINDOW_END);
+            if !inside || mapping.address < WINDOW_START || mapping.fd as usize >= MAX_FDS {
+                fail(-22, 4);
+            }
+            let fd = (&*(&raw const FDS))[mapping.fd as usize] as u64;
+            let how = [mapping.address, mapping.length, mapping.protection as u64, MAP_SHARED_FIXED_NORESERVE, fd, mapping.offset];
+            let at = call(sys::MMAP, how);
+            if at != mapping.address as i64 {
+                fail(at, 4);
+            }
+            if request.want_uffd != 0 {
+                // O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY
+                let made = call(sys::USERFAULTFD, [0o2000000 | 0o4000 | 1, 0, 0, 0, 0, 0]);
+                if made < 0 {
+                    uffd_errno = (-made) as u32;
+                    break;
+                }
+                *uffd = made as i32;
+            }
         }
-        let mut uffd = -1;
-        if plan.request.want_uffd != 0 {
-            // O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY
-            uffd = call(sys::USERFAULTFD, [0o2000000 | 0o4000 | 1, 0, 0, 0, 0, 0]);
+        if request.native != 0 {
+            invocation_page();
         }
         signals();
         let none = [0u64, 0];
         // RLIMIT_CORE: a domain's memory leaves no core file.
         call(sys::PRLIMIT64, [0, 4, (&raw const none) as u64, 0, 0, 0]);
-        let reply = SpawnReply {
-            token: plan.request.token,
-            pid: call(sys::GETPID, [0; 6]) as u32,
-            errno: 0,
-            step: 0,
-            uffd_errno: if uffd < 0 { (-uffd) as u32 } else { 0 },
-        };
-        sys::send(&reply, if uffd < 0 { -1 } else { uffd as i32 });
+        let pid = call(sys::GETPID, [0; 6]) as u32;
+        let reply = SpawnReply { token: request.token, pid, errno: 0, step: 0, uffd_errno };
+        let made = if request.want_uffd != 0 && uffd_errno == 0 { mappings.len() } else { 0 };
+        sys::send(&reply, &uffds[..made]);
         call(sys::CLOSE_RANGE, [0, u32::MAX as u64, 0, 0, 0, 0]);
         call(sys::PRCTL, [sys::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]);
-        let program = Program { len: POLICY.len() as u16, instructions: (&raw const POLICY) as *const _ };
+        let policy: &[Instruction] = if request.native != 0 { &NATIVE_POLICY } else { &POLICY };
+        let program = Program { len: policy.len() as u16, instructions: policy.as_ptr() };
         if call(sys::SECCOMP, [1, 0, (&raw const program) as u64, 0, 0, 0]) != 0 {
             sys::exit(99);
         }
@@ -100,6 +122,24 @@ unsafe extern "C" fn finish() -> ! {
         handler::wait_turn(header);
         handler::load_bases(header);
         revive((*header).context);
+    }
+}
+
+/// Puts the code that native domains invoke keys by at its fixed address.
+unsafe fn invocation_page() {
+    // SAFETY: the page is free; the code between the two labels depends on no address of its own.
+    unsafe {
+        let at = call(sys::MMAP, [INVOKE, 4096, READ_WRITE, MAP_PRIVATE_FIXED_ANONYMOUS, u64::MAX, 0]);
+        if at != INVOKE as i64 {
+            fail(at, 5);
+        }
+        let (code, length) = invoke::code();
+        core::ptr::copy_nonoverlapping(code, INVOKE as *mut u8, length);
+        let result = call(sys::MPROTECT, [INVOKE, 4096, 1 | 4, 0, 0, 0]);
+        if result != 0 {
+            fail(result, 5);
+        }
+        (*handler::header()).wait_entry = invoke::wait as *const () as u64;
     }
 }
 

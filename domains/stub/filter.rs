@@ -76,3 +76,26 @@ pub static POLICY: [Instruction; 24] = [
     ret(TRAP),                      // 22
     ret(ALLOW),                     // 23
 ];
+
+/// As [`POLICY`], for a native domain: it has no clock but by a key, and its memory map is changed by making its process anew.
+pub static NATIVE_POLICY: [Instruction; 19] = [
+    load(ARCH),
+    equal(AUDIT_ARCH_X86_64, 0, 15), // 1
+    load(IP_HIGH),
+    equal((STUB_BASE >> 32) as u32, 0, 13), // 3
+    load(NUMBER),
+    equal(sys::SCHED_YIELD as u32, 12, 0),  // 5
+    equal(sys::RT_SIGRETURN as u32, 11, 0), // 6
+    equal(sys::EXIT_GROUP as u32, 10, 0),   // 7
+    equal(sys::ARCH_PRCTL as u32, 9, 0),    // 8
+    equal(sys::FUTEX as u32, 0, 2),         // 9: on its own control pages
+    load(ARG0_HIGH),
+    equal((CONTROL >> 32) as u32, 6, 5), // 11
+    equal(sys::MADVISE as u32, 0, 4),    // 12: MADV_DONTNEED, beginning in its own window
+    load(ARG2_LOW),
+    equal(4, 0, 2), // 14
+    load(ARG0_HIGH),
+    greater(WINDOW_HIGH - 1, 0, 1), // 16
+    ret(TRAP),                      // 17
+    ret(ALLOW),                     // 18
+];

@@ -5,6 +5,7 @@
 
 use crate::abi::*;
 use crate::filter::AUDIT_ARCH_X86_64;
+use crate::invoke::{Freeze, freeze_point};
 use crate::sys::{self, call};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -52,6 +53,12 @@ pub unsafe extern "C" fn on_signal(signal: u32, info: *const u32, context: u64) 
                 return;
             }
         }
+        if signal == FREEZE_SIGNAL
+            && let Freeze::Waits = freeze_point(h, (context + REGISTERS) as *mut u64)
+        {
+            acknowledge(h);
+            return;
+        }
         (*h).cause = signal;
         (*h).code = *info.add(2);
         (*h).address = *(info.add(4) as *const u64);
@@ -59,11 +66,7 @@ pub unsafe extern "C" fn on_signal(signal: u32, info: *const u32, context: u64) 
         save_bases(h);
         word(&raw mut (*h).state).store(POSTED, SeqCst);
         if signal == FREEZE_SIGNAL {
-            word(&raw mut (*h).frozen).fetch_add(1, SeqCst);
-            wake(&raw mut (*h).frozen);
-            if word(&raw mut (*h).kernel_sleeps).load(SeqCst) == 2 {
-                wake(&raw mut (*h).state);
-            }
+            acknowledge(h);
         } else if word(&raw mut (*h).kernel_sleeps).load(SeqCst) != 0 {
             wake(&raw mut (*h).state);
         }
@@ -72,7 +75,23 @@ pub unsafe extern "C" fn on_signal(signal: u32, info: *const u32, context: u64) 
     }
 }
 
-unsafe fn wake(at: *mut u32) {
+/// Tells who asked for the freeze.
+unsafe fn acknowledge(h: *mut Header) {
+    // SAFETY: as `on_signal`.
+    unsafe {
+        word(&raw mut (*h).frozen).fetch_add(1, SeqCst);
+        wake(&raw mut (*h).frozen);
+        if word(&raw mut (*h).kernel_sleeps).load(SeqCst) == 2 {
+            wake(&raw mut (*h).state);
+        }
+    }
+}
+
+/// Wakes who sleeps on a word of the header.
+///
+/// # Safety
+/// The control pages are mapped.
+pub unsafe fn wake(at: *mut u32) {
     // SAFETY: FUTEX_WAKE reads nothing of ours.
     unsafe { call(sys::FUTEX, [at as u64, 1, i32::MAX as u64, 0, 0, 0]) };
 }

@@ -13,6 +13,7 @@ mod abi;
 mod child;
 mod filter;
 mod handler;
+mod invoke;
 mod sys;
 
 use abi::{SpawnReply, SpawnRequest};
@@ -42,26 +43,27 @@ unsafe extern "C" fn zygote() -> ! {
         // Children are not waited for: the runtime watches them through pidfds.
         sys::ignore_children();
         loop {
-            let mut request = SpawnRequest { token: 0, want_uffd: 0, pad: 0 };
-            let mut control = Control::default();
-            let mut slice = Slice { base: (&raw mut request) as u64, len: size_of::<SpawnRequest>() as u64 };
+            let request = child::request();
+            let mut control = Control::EMPTY;
+            let mut slice = Slice { base: request as u64, len: size_of::<SpawnRequest>() as u64 };
             let mut message = Message::new(&mut slice, &mut control);
             let got = call(sys::RECVMSG, [0, (&raw mut message) as u64, 0, 0, 0, 0]);
             if got != size_of::<SpawnRequest>() as i64 {
                 sys::exit(0);
             }
-            let (memory, pages) = (control.fds[0], control.fds[1]);
+            let fds = &control.fds[..control.count()];
             let me = call(sys::GETPID, [0; 6]);
             // fork: SIGCHLD as exit signal, no shared anything.
             let pid = call(sys::CLONE, [17, 0, 0, 0, 0, 0]);
             if pid == 0 {
-                child::start(request, memory, pages, me);
+                child::start(fds, me);
             }
-            call(sys::CLOSE, [memory as u64, 0, 0, 0, 0, 0]);
-            call(sys::CLOSE, [pages as u64, 0, 0, 0, 0, 0]);
+            for fd in fds {
+                call(sys::CLOSE, [*fd as u64, 0, 0, 0, 0, 0]);
+            }
             if pid < 0 {
-                let reply = SpawnReply { token: request.token, pid: 0, errno: (-pid) as u32, step: 1, uffd_errno: 0 };
-                sys::send(&reply, -1);
+                let reply = SpawnReply { token: (*request).token, pid: 0, errno: (-pid) as u32, step: 1, uffd_errno: 0 };
+                sys::send(&reply, &[]);
             }
         }
     }

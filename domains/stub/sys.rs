@@ -1,5 +1,6 @@
 //! System calls without libc, and the few structures that they take.
 
+use crate::abi::MAX_FDS;
 use core::arch::{asm, naked_asm};
 
 pub const CLOSE: u64 = 3;
@@ -69,18 +70,21 @@ pub struct Slice {
     pub len: u64,
 }
 
-/// A control message with room for two descriptors.
+/// A control message with room for the descriptors of a request.
 #[repr(C, align(8))]
 pub struct Control {
     pub len: u64,
     pub level: i32,
     pub kind: i32,
-    pub fds: [i32; 2],
+    pub fds: [i32; MAX_FDS + 1],
 }
 
-impl Default for Control {
-    fn default() -> Self {
-        Self { len: 0, level: 0, kind: 0, fds: [-1, -1] }
+impl Control {
+    pub const EMPTY: Self = Self { len: 0, level: 0, kind: 0, fds: [-1; MAX_FDS + 1] };
+
+    /// How many descriptors came.
+    pub fn count(&self) -> usize {
+        if self.level == 1 && self.kind == 1 { ((self.len as usize).saturating_sub(16) / 4).min(MAX_FDS) } else { 0 }
     }
 }
 
@@ -110,15 +114,18 @@ impl Message {
     }
 }
 
-/// Sends `value` on descriptor 0, with a descriptor if `fd >= 0`.
+/// Sends `value` on descriptor 0, with descriptors.
 ///
 /// # Safety
 /// Descriptor 0 is the zygote's socket.
-pub unsafe fn send<T>(value: &T, fd: i32) {
-    let mut control = Control { len: 20, level: 1, kind: 1, fds: [fd, -1] };
+pub unsafe fn send<T>(value: &T, fds: &[i32]) {
+    let count = fds.len().min(MAX_FDS);
+    let len = 16 + 4 * count as u64;
+    let mut control = Control { len, level: 1, kind: 1, ..Control::EMPTY };
+    control.fds[..count].copy_from_slice(&fds[..count]);
     let mut slice = Slice { base: (&raw const *value) as u64, len: size_of::<T>() as u64 };
     let mut message = Message::new(&mut slice, &mut control);
-    message.control_len = if fd < 0 { 0 } else { 24 };
+    message.control_len = if count == 0 { 0 } else { (len + 7) & !7 };
     // SAFETY: all structures live until the call returns. MSG_NOSIGNAL.
     unsafe { call(SENDMSG, [0, (&raw mut message) as u64, 0x4000, 0, 0, 0]) };
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use semper_store::{PAGE_SIZE, PageRange};
+use semper_store::{PAGE_SIZE, PageIndex, PageRange};
 use userfaultfd::RegisterMode;
 
 use crate::error::Error;
@@ -71,9 +71,9 @@ impl Segment {
     fn check_window(&self, space: &Space) -> Result<PageRange, Error> {
         let (start, end) = (space.window.start, space.window.end);
         let aligned = [start, end, space.base].iter().all(|address| address % PAGE == 0);
-        let first = start.checked_sub(space.base).filter(|_| aligned && start < end).map(|offset| offset / PAGE);
-        let window = first.map(|first| PageRange::between(first, first + (end - start) / PAGE));
-        window.filter(|window| window.end() <= self.pages).ok_or(Error::BadWindow { segment: self.id, start, end })
+        let first = start.wrapping_sub(space.base) / PAGE;
+        let window = (aligned && start < end).then(|| PageRange { first: PageIndex(first), count: (end - start) / PAGE });
+        window.filter(|window| window.count <= self.pages).filter(|window| window.end() <= self.pages).ok_or(Error::BadWindow { segment: self.id, start, end })
     }
 
     fn register(&self, mapping: &Mapping, missing: &[PageRange]) -> Result<(), Error> {

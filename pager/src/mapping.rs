@@ -34,7 +34,8 @@ pub struct Space {
     pub uffd: OwnedFd,
     /// `/proc/PID/pagemap` of that process.
     pub pagemap: File,
-    /// The address at which page 0 of the segment lies, or would lie.
+    /// The address at which page 0 of the segment lies, or would lie, modulo 2^64: where a later part of a segment is mapped low in
+    /// memory, it lies below zero.
     pub base: u64,
     /// The addresses at which the segment is mapped, shared, as one mapping of its memfd. Protections may change later,
     /// piece by piece; nothing may be mapped anew there.
@@ -54,11 +55,11 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn address(&self, page: PageIndex) -> u64 {
-        self.base + page.0 * PAGE
+        self.base.wrapping_add(page.0 * PAGE)
     }
 
     pub(crate) fn page(&self, address: u64) -> PageIndex {
-        PageIndex(address.saturating_sub(self.base) / PAGE)
+        PageIndex(address.wrapping_sub(self.base) / PAGE)
     }
 
     pub(crate) fn register(&self, range: PageRange, mode: RegisterMode) -> Result<(), Error> {

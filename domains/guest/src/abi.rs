@@ -77,7 +77,7 @@ pub struct Message {
     pub zero4: u32,
 }
 
-const _: () = assert!(core::mem::size_of::<Message>() == 128);
+const _: () = assert!(core::mem::size_of::<Message>() == 120);
 
 /// The first word of [`Boot`]: "semperd1".
 pub const BOOT_MAGIC: u64 = u64::from_le_bytes(*b"semperd1");

@@ -14,8 +14,9 @@ use crate::linux::{self, ExitStatus, Host, Program, ProgramSpec, Stream};
 use crate::platform::PlatformError;
 use crate::platform::control::Control;
 use crate::platform::frame::Frame;
-use crate::platform::process::{Process, Zapper};
-use semper_pager::{Segment, Space};
+use crate::platform::process::Process;
+use crate::platform::zygote::{MapRequest, SpawnPlan};
+use semper_pager::Segment;
 use semper_store::{PageRange, SegmentId};
 use std::fs::File;
 use std::io::Read;
@@ -361,15 +362,22 @@ impl Kernel {
         control.set_spins(self.spins());
         control.set_features(u32::from(fsgsbase()));
         control.set_monotonic_offset(self.clock.offset());
-        let spawned = self.zygote.spawn(domain.memory.memfd(), domain.control_segment.memfd(), true)?;
-        let uffd = spawned.uffd.map_err(PlatformError::errno("userfaultfd"))?;
-        let pagemap =
-            File::open(format!("/proc/{}/pagemap", spawned.pid)).map_err(PlatformError::system("open pagemap"))?;
+        let (start, end) = (WINDOW_START, WINDOW_END);
+        let window = MapRequest {
+            memory: domain.memory.memfd(),
+            address: start,
+            length: end - start,
+            offset: start,
+            protection: 0,
+        };
+        let plan = SpawnPlan { control: domain.control_segment.memfd(), mappings: &[window], native: false };
+        let spawned = self.zygote.spawn(&plan)?;
+        let uffds = spawned.uffds.map_err(PlatformError::errno("userfaultfd"))?;
         let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));
         super::server::watch(&process, domain)?;
-        let zapper = Arc::new(Zapper(Arc::clone(&process)));
-        let space = Space { uffd, pagemap, base: 0, window: WINDOW_START..WINDOW_END, zapper };
-        process.set_attachment(domain.memory.attach(space)?);
+        for uffd in uffds {
+            process.serve(&domain.memory, uffd, &window)?;
+        }
         let orders = {
             let program = domain.program();
             control.set_pid(linux::PID);

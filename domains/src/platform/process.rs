@@ -4,11 +4,13 @@ use super::PlatformError;
 use super::control::Control;
 use crate::abi::{CAUSE_ORDER_FAILED, FREEZE_SIGNAL, GO, MAX_ORDERS, ORDER, ORDER_ZAP, Order, POSTED};
 use nix::libc;
-use semper_pager::{Attachment, Zap};
+use super::zygote::MapRequest;
+use semper_pager::{Attachment, Segment, Space, Zap};
 use semper_store::{PAGE_SIZE, PageRange};
+use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the kernel waits for a stopped stub to carry out orders, or a running domain to freeze, before it looks whether it lives.
@@ -82,7 +84,7 @@ pub struct Process {
     dead: AtomicBool,
     /// So many waits are still to be slept through, since others want the cores.
     crowded: AtomicU32,
-    attachment: Mutex<Option<Attachment>>,
+    attachments: Mutex<Vec<Attachment>>,
 }
 
 impl Process {
@@ -96,14 +98,33 @@ impl Process {
             control,
             dead: AtomicBool::new(false),
             crowded: AtomicU32::new(0),
-            attachment: Mutex::new(None),
+            attachments: Mutex::default(),
         };
         Arc::new(process)
     }
 
-    /// Keeps the pager's attachment as long as the process.
-    pub fn set_attachment(&self, attachment: Attachment) {
-        *self.attachment.lock().unwrap_or_else(PoisonError::into_inner) = Some(attachment);
+    /// Has the pager serve and track a mapping of it, as long as the process lives.
+    ///
+    /// # Errors
+    /// When the process is gone, or the pager refuses.
+    pub fn serve(
+        self: &Arc<Self>,
+        segment: &Arc<Segment>,
+        uffd: OwnedFd,
+        map: &MapRequest<'_>,
+    ) -> Result<(), PlatformError> {
+        let pagemap =
+            File::open(format!("/proc/{}/pagemap", self.pid)).map_err(PlatformError::system("open pagemap"))?;
+        let base = map.address.wrapping_sub(map.offset);
+        let zapper = Arc::new(Zapper { process: Arc::clone(self), base });
+        let window = map.address..map.address + map.length;
+        let attachment = segment.attach(Space { uffd, pagemap, base, window, zapper })?;
+        self.attachments().push(attachment);
+        Ok(())
+    }
+
+    fn attachments(&self) -> MutexGuard<'_, Vec<Attachment>> {
+        self.attachments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pidfd, for the reaper.
@@ -297,6 +318,16 @@ impl Process {
         pidfd_signal(&self.pidfd, libc::SIGKILL);
     }
 
+    /// Ends the process of a domain that stands in its pages, after it has been learned what it wrote.
+    pub fn put_away(&self) {
+        for attachment in std::mem::take(&mut *self.attachments()) {
+            if let Err(error) = attachment.detach() {
+                tracing::warn!(%error, pid = self.pid, "what a process wrote cannot be told; all of it is taken as written");
+            }
+        }
+        self.end();
+    }
+
     /// Ends the process, waits until it is gone, and lets the pager forget its mappings.
     pub fn end(&self) {
         self.kill();
@@ -304,19 +335,27 @@ impl Process {
         // SAFETY: one valid pollfd.
         unsafe { libc::poll(&raw mut poll, 1, 10_000) };
         self.set_dead();
-        drop(self.attachment.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let attachments = std::mem::take(&mut *self.attachments());
+        drop(attachments);
     }
 }
 
 /// Zaps page-table entries of a stopped domain on behalf of the pager.
-pub struct Zapper(pub Arc<Process>);
+pub struct Zapper {
+    /// The process.
+    pub process: Arc<Process>,
+    /// The address of the segment's page 0, modulo 2^64.
+    pub base: u64,
+}
 
 impl Zap for Zapper {
     fn zap(&self, ranges: &[PageRange]) -> std::io::Result<()> {
         let page = PAGE_SIZE as u64;
-        let order =
-            |r: &PageRange| Order { kind: ORDER_ZAP, protection: 0, address: r.first.0 * page, length: r.count * page };
+        let order = |r: &PageRange| {
+            let address = self.base.wrapping_add(r.first.0 * page);
+            Order { kind: ORDER_ZAP, protection: 0, address, length: r.count * page }
+        };
         let orders: Vec<Order> = ranges.iter().map(order).collect();
-        self.0.order(&orders).map_err(std::io::Error::other)
+        self.process.order(&orders).map_err(std::io::Error::other)
     }
 }

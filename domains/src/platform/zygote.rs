@@ -1,7 +1,7 @@
 //! Where processes come from: a small clean program, forked in about 70 us, with nothing of the runtime in it.
 
 use super::PlatformError;
-use crate::abi::{SpawnReply, SpawnRequest};
+use crate::abi::{MAX_FDS, MAX_MAPPINGS, MappingRequest, SpawnReply, SpawnRequest};
 use nix::cmsg_space;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
@@ -20,6 +20,8 @@ use std::time::Duration;
 /// The stub's image, built by `build.rs`.
 static STUB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stub"));
 
+const _: () = assert!(size_of::<SpawnRequest>() == 24 + 32 * MAX_MAPPINGS, "no padding");
+
 /// How long a new process may take to be set up before it is given up.
 const SPAWN_TIMEOUT_SECONDS: i64 = 10;
 
@@ -30,8 +32,34 @@ pub struct Spawned {
     pub pid: i32,
     /// Signals and death of exactly this process.
     pub pidfd: OwnedFd,
-    /// Its userfaultfd; the reason if there is none.
-    pub uffd: Result<OwnedFd, nix::errno::Errno>,
+    /// A userfaultfd for each mapping; the reason if there are none.
+    pub uffds: Result<Vec<OwnedFd>, nix::errno::Errno>,
+}
+
+/// A run of a segment in the address space of a new process.
+#[derive(Debug, Clone, Copy)]
+pub struct MapRequest<'a> {
+    /// The segment's memory.
+    pub memory: BorrowedFd<'a>,
+    /// First address.
+    pub address: u64,
+    /// Bytes.
+    pub length: u64,
+    /// First byte within the segment.
+    pub offset: u64,
+    /// PROT_* bits.
+    pub protection: u32,
+}
+
+/// What a new process is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct SpawnPlan<'a> {
+    /// The control pages.
+    pub control: BorrowedFd<'a>,
+    /// What is mapped: at most [`MAX_MAPPINGS`].
+    pub mappings: &'a [MapRequest<'a>],
+    /// Whether it is a native domain.
+    pub native: bool,
 }
 
 /// Forks domain processes on request. If it dies, its processes die with it, and the next request starts another.
@@ -47,21 +75,16 @@ struct Line {
 }
 
 impl Zygote {
-    /// Makes a process that maps `memory` and `control`.
+    /// Makes a process.
     ///
     /// # Errors
     /// When the zygote cannot be started, or the process cannot be set up.
-    pub fn spawn(
-        &self,
-        memory: BorrowedFd<'_>,
-        control: BorrowedFd<'_>,
-        want_uffd: bool,
-    ) -> Result<Spawned, PlatformError> {
+    pub fn spawn(&self, plan: &SpawnPlan<'_>) -> Result<Spawned, PlatformError> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        match line.ask(memory, control, want_uffd) {
+        match line.ask(plan) {
             Err(PlatformError::System { .. }) => {
                 line.socket = None;
-                line.ask(memory, control, want_uffd)
+                line.ask(plan)
             }
             other => other,
         }
@@ -69,32 +92,20 @@ impl Zygote {
 }
 
 impl Line {
-    fn ask(
-        &mut self,
-        memory: BorrowedFd<'_>,
-        control: BorrowedFd<'_>,
-        want_uffd: bool,
-    ) -> Result<Spawned, PlatformError> {
+    fn ask(&mut self, plan: &SpawnPlan<'_>) -> Result<Spawned, PlatformError> {
         if self.socket.is_none() {
             self.socket = Some(start()?);
         }
         let socket = self.socket.as_ref().map(AsRawFd::as_raw_fd).unwrap_or_default();
         self.token += 1;
-        let request = SpawnRequest { token: self.token, want_uffd: u32::from(want_uffd), pad: 0 };
-        let mut bytes = [0u8; size_of::<SpawnRequest>()];
-        bytes[..8].copy_from_slice(&request.token.to_ne_bytes());
-        bytes[8..12].copy_from_slice(&request.want_uffd.to_ne_bytes());
-        let fds = [memory.as_raw_fd(), control.as_raw_fd()];
-        sendmsg::<()>(
-            socket,
-            &[IoSlice::new(&bytes)],
-            &[ControlMessage::ScmRights(&fds)],
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )
-        .map_err(PlatformError::errno("ask the zygote"))?;
+        let (request, fds) = request(self.token, plan)?;
+        // SAFETY: the request is plain integers without padding, and outlives the slice.
+        let bytes = unsafe { std::slice::from_raw_parts((&raw const request).cast(), size_of::<SpawnRequest>()) };
+        let rights = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(socket, &[IoSlice::new(bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None)
+            .map_err(PlatformError::errno("ask the zygote"))?;
         loop {
-            let (reply, uffd) = receive(socket)?;
+            let (reply, uffds) = receive(socket)?;
             if reply.token != self.token {
                 continue;
             }
@@ -104,26 +115,51 @@ impl Line {
             }
             let pid = reply.pid.cast_signed();
             let pidfd = super::process::pidfd_open(pid).map_err(PlatformError::system("pidfd_open"))?;
-            let uffd = uffd.ok_or(nix::errno::Errno::from_raw(reply.uffd_errno.cast_signed()));
-            return Ok(Spawned { pid, pidfd, uffd });
+            let uffds = if uffds.len() == plan.mappings.len() {
+                Ok(uffds)
+            } else {
+                Err(nix::errno::Errno::from_raw(reply.uffd_errno.cast_signed()))
+            };
+            return Ok(Spawned { pid, pidfd, uffds });
         }
     }
 }
 
-fn receive(socket: RawFd) -> Result<(SpawnReply, Option<OwnedFd>), PlatformError> {
+/// The request and the descriptors that go with it: those of the control pages, and of each segment once.
+fn request(token: u64, plan: &SpawnPlan<'_>) -> Result<(SpawnRequest, Vec<RawFd>), PlatformError> {
+    if plan.mappings.len() > MAX_MAPPINGS {
+        let source = std::io::ErrorKind::InvalidInput.into();
+        return Err(PlatformError::System { what: "too many mappings for one process", source });
+    }
+    let mut fds = vec![plan.control.as_raw_fd()];
+    let none = MappingRequest { address: 0, length: 0, offset: 0, protection: 0, fd: 0 };
+    let mut mappings = [none; MAX_MAPPINGS];
+    for (place, map) in mappings.iter_mut().zip(plan.mappings) {
+        let raw = map.memory.as_raw_fd();
+        let at = fds.iter().skip(1).position(|fd| *fd == raw).map_or(fds.len(), |at| at + 1);
+        if at == fds.len() {
+            fds.push(raw);
+        }
+        let fd = u32::try_from(at).unwrap_or(0);
+        let MapRequest { address, length, offset, protection, .. } = *map;
+        *place = MappingRequest { address, length, offset, protection, fd };
+    }
+    let count = plan.mappings.len() as u64;
+    Ok((SpawnRequest { token, want_uffd: 1, native: u32::from(plan.native), count, mappings }, fds))
+}
+
+fn receive(socket: RawFd) -> Result<(SpawnReply, Vec<OwnedFd>), PlatformError> {
     let mut bytes = [0u8; size_of::<SpawnReply>()];
-    let mut space = cmsg_space!([RawFd; 2]);
+    let mut space = cmsg_space!([RawFd; MAX_FDS]);
     let mut slices = [IoSliceMut::new(&mut bytes)];
     let message = recvmsg::<()>(socket, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
         .map_err(PlatformError::errno("hear from the zygote"))?;
     let length = message.bytes;
-    let mut uffd = None;
+    let mut uffds = Vec::new();
     for item in message.cmsgs().map_err(PlatformError::errno("hear from the zygote"))? {
         if let ControlMessageOwned::ScmRights(fds) = item {
-            for fd in fds {
-                // SAFETY: the kernel just made this descriptor for us alone.
-                uffd = Some(unsafe { OwnedFd::from_raw_fd(fd) });
-            }
+            // SAFETY: the kernel just made these descriptors for us alone.
+            uffds.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
     if length != size_of::<SpawnReply>() {
@@ -132,7 +168,7 @@ fn receive(socket: RawFd) -> Result<(SpawnReply, Option<OwnedFd>), PlatformError
     }
     let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let token = u64::from(word(0)) | u64::from(word(4)) << 32;
-    Ok((SpawnReply { token, pid: word(8), errno: word(12), step: word(16), uffd_errno: word(20) }, uffd))
+    Ok((SpawnReply { token, pid: word(8), errno: word(12), step: word(16), uffd_errno: word(20) }, uffds))
 }
 
 /// Starts a zygote from a memfd. The thread that starts it lives as long as it does, since Linux ties "parent died" to the thread.

@@ -119,6 +119,12 @@ pub struct Run {
     /// A variable of the program's environment; K alone copies the caller's. Nothing else is in it
     #[arg(long = "env", value_name = "K=V", value_parser = parse_env)]
     pub env: Vec<(String, String)>,
+    /// The program is a native domain, written with semper-domain: docs/native.md
+    #[arg(long, conflicts_with_all = ["files", "env"])]
+    pub native: bool,
+    /// Memory of a native program: image, heap and stack [default: 16M]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "native")]
+    pub native_memory: Option<u64>,
     /// Flags of the runtime.
     #[command(flatten)]
     pub runtime: RuntimeFlags,

@@ -4,6 +4,7 @@
 //! * [`objects`]: what a domain can hold keys to, and what invoking them does.
 //! * [`platform`]: processes as caches of domains; registers as pages.
 //! * [`kernel`]: who there is; serving, stopping and ending domains.
+//! * [`native`]: native domains: processes as a cache, invocation, programs of them.
 //! * [`linux`]: the personality that lets unmodified Linux programs be domains.
 //! * [`console`]: their streams to the outside.
 
@@ -11,6 +12,7 @@ pub mod console;
 pub mod cpu;
 pub mod kernel;
 pub mod linux;
+pub mod native;
 pub mod objects;
 pub mod platform;
 pub mod table;

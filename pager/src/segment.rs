@@ -378,6 +378,32 @@ impl Segment {
         Ok(())
     }
 
+    /// Copies the first `count` pages of another segment over this one's. Zero pages become holes.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at) and [`write_at`](Self::write_at).
+    pub fn copy_from(&self, source: &Self, count: u64) -> Result<(), Error> {
+        let all = PageRange::between(0, count);
+        source.check(all)?;
+        self.discard(all)?;
+        let mut buffer = vec![0; bytes(MOVE_BATCH)];
+        for run in source.contents(all)? {
+            let mut at = run.first.0;
+            while at < run.end() {
+                let len = (run.end() - at).min(MOVE_BATCH);
+                let data = &mut buffer[..bytes(len)];
+                source.read_at(at * PAGE, data)?;
+                for (page, content) in (at..).zip(data.chunks(PAGE_SIZE)) {
+                    if content.iter().any(|byte| *byte != 0) {
+                        self.write_at(page * PAGE, content)?;
+                    }
+                }
+                at += len;
+            }
+        }
+        Ok(())
+    }
+
     /// The runs in `range` that may be other than zeros: in memory, or in the store.
     fn contents(&self, range: PageRange) -> Result<Vec<PageRange>, Error> {
         let mut runs: RangeSet = self.lock().frames.stored_runs(range).into_iter().collect();

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use semper::control::{Connection, ControlError};
-use semper::runtime::{Import, NewProgram, Runtime, RuntimeError, Start};
+use semper::runtime::{DEFAULT_NATIVE_MEMORY, Import, NewProgram, Runtime, RuntimeError, Start};
 
 use super::failure::code;
 use super::{Failure, attach, foreground};
@@ -90,6 +90,7 @@ fn new_program(run: &Run) -> Result<NewProgram, Failure> {
         args: run.program.clone(),
         env: run.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         files: files.collect::<Result<_, _>>()?,
+        native: run.native.then(|| run.native_memory.unwrap_or(DEFAULT_NATIVE_MEMORY)),
     })
 }
 

@@ -69,6 +69,7 @@ pub fn to_message(program: &NewProgram) -> Program {
             .iter()
             .map(|file| (bytes(file.host.as_os_str()), file.guest.clone().unwrap_or_default()))
             .collect(),
+        native: program.native,
     }
 }
 
@@ -90,6 +91,7 @@ fn from_message(program: Program) -> NewProgram {
                 guest: Some(guest).filter(|guest| !guest.is_empty()),
             })
             .collect(),
+        native: program.native,
     }
 }
 

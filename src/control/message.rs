@@ -34,6 +34,8 @@ pub struct Program {
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Files to import: path here, name in the store.
     pub files: Vec<(Vec<u8>, String)>,
+    /// Bytes of the memory of a native program; none: a Linux program.
+    pub native: Option<u64>,
 }
 
 /// What the runtime answers.

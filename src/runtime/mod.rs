@@ -12,7 +12,7 @@ mod status;
 mod world;
 
 pub use error::RuntimeError;
-pub use program::{Import, NewProgram};
+pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
 pub use rot::End;
 pub use semper_domains::console::ConsoleFds;
 pub use semper_domains::kernel::OutputPolicy;
@@ -102,6 +102,12 @@ pub struct Runtime {
     adding: Mutex<()>,
 }
 
+/// A program that was read.
+enum Image {
+    Linux(Box<semper_domains::kernel::NewProgram>),
+    Native(semper_domains::native::NativeSpec),
+}
+
 impl Runtime {
     /// Opens (or makes) the store and goes on with everything in it. `console` gives each domain that comes back, by its name, its descriptors.
     ///
@@ -164,7 +170,7 @@ impl Runtime {
         ));
         let policy = Policy { interval: options.interval, output_gap: options.output_gap, ..Policy::default() };
         // Before the first capture: bringing back sets up what captures look at.
-        let back = kernel.bring_back(|record| console(&record.name()))?;
+        let back = kernel.bring_back(|name| console(name))?;
         let checkpointer = Checkpointer::start(Arc::clone(&store), Arc::clone(&pager), world, policy)?;
         around.set_checkpointer(&checkpointer);
         if back > 0 && options.interval.is_some() {
@@ -221,15 +227,22 @@ impl Runtime {
     pub fn add(&self, new: NewProgram, console: ConsoleFds) -> Result<DomainId, RuntimeError> {
         let path = new.program.clone();
         let asked = new.name.clone();
-        let program = new.read()?;
+        let program = match new.native {
+            Some(_) => Image::Native(new.read_native()?),
+            None => Image::Linux(Box::new(new.read()?)),
+        };
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(name) = asked.filter(|name| self.kernel.records().iter().any(|record| record.name() == *name)) {
+        if let Some(name) = asked.filter(|name| self.kernel.names().contains(name)) {
             let shown = self.dir.display();
             return Err(RuntimeError::Refused(format!(
                 "the name {name} is taken in {shown}; choose another: semper status {shown} lists them"
             )));
         }
-        self.kernel.add(program, console).map_err(|error| match error {
+        let added = match program {
+            Image::Native(spec) => self.kernel.add_native(spec, console),
+            Image::Linux(program) => self.kernel.add(*program, console),
+        };
+        added.map_err(|error| match error {
             KernelError::Program(reason) if self.ending().is_none() => {
                 RuntimeError::NotRunnable { program: path, reason: reason.to_string() }
             }

@@ -2,6 +2,7 @@
 
 use super::RuntimeError;
 use semper_domains::kernel as domains;
+use semper_domains::native::NativeSpec;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Largest program file that is read.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
+/// Memory of a native program if none is asked for.
+pub const DEFAULT_NATIVE_MEMORY: u64 = 16 << 20;
 /// Most files that one directory import may bring.
 const MAX_IMPORTED_FILES: usize = 100_000;
 
@@ -35,6 +38,8 @@ pub struct NewProgram {
     pub env: Vec<(OsString, OsString)>,
     /// Files.
     pub files: Vec<Import>,
+    /// Bytes of the memory of a native program; none: a Linux program.
+    pub native: Option<u64>,
 }
 
 impl NewProgram {
@@ -43,35 +48,33 @@ impl NewProgram {
     /// # Errors
     /// As [`super::Runtime::add`] would.
     pub fn check(&self) -> Result<(), RuntimeError> {
-        self.clone().read().map(|_| ())
+        match self.native {
+            Some(_) => self.clone().read_native().map(|_| ()),
+            None => self.clone().read().map(|_| ()),
+        }
+    }
+
+    /// Reads a native program.
+    pub(super) fn read_native(self) -> Result<NativeSpec, RuntimeError> {
+        let image = read_image(&self.program)?;
+        let args = self.args.into_iter().map(OsStringExt::into_vec).collect();
+        let name = self.name.unwrap_or_else(|| file_name(&self.program));
+        let spec = NativeSpec { name, image, args, memory: self.native.unwrap_or(DEFAULT_NATIVE_MEMORY) };
+        spec.check().map_err(|reason| RuntimeError::NotRunnable { program: self.program, reason })?;
+        Ok(spec)
     }
 
     /// Reads the program and opens its files.
     pub(super) fn read(self) -> Result<domains::NewProgram, RuntimeError> {
         let program = self.program;
-        let metadata = std::fs::metadata(&program).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => RuntimeError::NoProgram(program.clone()),
-            _ => RuntimeError::File { path: program.clone(), source },
-        })?;
+        let image = read_image(&program)?;
         let refuse = |reason: &str| RuntimeError::NotRunnable { program: program.clone(), reason: reason.to_owned() };
-        if !metadata.is_file() {
-            return Err(refuse("it is not a regular file"));
-        }
-        if metadata.permissions().mode() & 0o111 == 0 {
-            return Err(refuse("it is not executable (chmod +x)"));
-        }
-        if metadata.len() > MAX_IMAGE_BYTES {
-            return Err(refuse("it is larger than 1 GiB"));
-        }
-        let image = std::fs::read(&program).map_err(|source| RuntimeError::File { path: program.clone(), source })?;
         semper_domains::linux::check_image(&image).map_err(|e| refuse(&e.to_string()))?;
         if is_dynamic(&image) {
             return Err(refuse(&semper_domains::linux::LoadError::Dynamic.to_string()));
         }
         let absolute = std::path::absolute(&program).unwrap_or_else(|_| program.clone());
-        let name = self.name.unwrap_or_else(|| {
-            program.file_name().map_or_else(|| "program".into(), |n| n.to_string_lossy().chars().take(40).collect())
-        });
+        let name = self.name.unwrap_or_else(|| file_name(&program));
         let mut files = Vec::new();
         for import in self.files {
             let guest = match import.guest {
@@ -97,6 +100,31 @@ impl NewProgram {
             files,
         })
     }
+}
+
+/// The name of a program that was given none.
+fn file_name(program: &Path) -> String {
+    program.file_name().map_or_else(|| "program".into(), |n| n.to_string_lossy().chars().take(40).collect())
+}
+
+/// Reads an executable file.
+fn read_image(program: &Path) -> Result<Vec<u8>, RuntimeError> {
+    let program = program.to_path_buf();
+    let metadata = std::fs::metadata(&program).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => RuntimeError::NoProgram(program.clone()),
+        _ => RuntimeError::File { path: program.clone(), source },
+    })?;
+    let refuse = |reason: &str| RuntimeError::NotRunnable { program: program.clone(), reason: reason.to_owned() };
+    if !metadata.is_file() {
+        return Err(refuse("it is not a regular file"));
+    }
+    if metadata.permissions().mode() & 0o111 == 0 {
+        return Err(refuse("it is not executable (chmod +x)"));
+    }
+    if metadata.len() > MAX_IMAGE_BYTES {
+        return Err(refuse("it is larger than 1 GiB"));
+    }
+    std::fs::read(&program).map_err(|source| RuntimeError::File { path: program, source })
 }
 
 /// Whether an image whose headers were checked asks for a dynamic linker: it has a program header of type `PT_INTERP`.

@@ -122,11 +122,11 @@ impl semper_checkpoint::World for World {
         self.kernel.thaw();
     }
 
-    fn committed(&self, _committed: &Committed) {
+    fn committed(&self, committed: &Committed) {
         // Who still waits after this commit has been looked at before the quota lets anybody go on.
         self.tell_of_stall();
         self.set_quota();
-        self.kernel.committed();
+        self.kernel.committed(committed.generation.0);
     }
 
     fn failed(&self, error: &CheckpointError) {

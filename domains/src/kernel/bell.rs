@@ -1,13 +1,14 @@
 //! A doorbell: whoever brings something for a waiting domain rings it; its server looks again.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Counts rings; a ring is never lost between looking and sleeping.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Bell {
     rings: Mutex<u64>,
     rung: Condvar,
+    also: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Bell {
@@ -21,6 +22,14 @@ impl Bell {
     pub fn ring(&self) {
         *self.rings.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.rung.notify_all();
+        if let Some(also) = self.also.get() {
+            also();
+        }
+    }
+
+    /// Has `act` called at every ring; only the first one that is given is.
+    pub fn also(&self, act: impl Fn() + Send + Sync + 'static) {
+        let _ = self.also.set(Box::new(act));
     }
 
     /// Sleeps until it rang more often than `seen`, or until `deadline`.

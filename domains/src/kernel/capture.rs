@@ -76,7 +76,7 @@ impl Kernel {
     /// Whether every domain waits and has waited since the last capture: a freeze would change no page.
     #[must_use]
     pub fn idle(&self) -> bool {
-        self.domains().iter().all(|d| !d.touched.load(SeqCst))
+        self.domains().iter().all(|d| !d.touched.load(SeqCst)) && self.native.idle()
     }
 
     /// A capture begins; domains still run. What can be prepared without stopping them is.
@@ -90,6 +90,7 @@ impl Kernel {
                 domain.control.mark_header_dirty();
             }
         }
+        self.native.before_capture();
     }
 
     /// Stops every domain; each stands in its pages when this returns. After an error all run again.
@@ -99,7 +100,7 @@ impl Kernel {
     pub fn freeze(&self) -> Result<(), FreezeError> {
         self.gate.close();
         let domains = self.domains();
-        let result = self.stop_all(&domains);
+        let result = self.stop_all(&domains).and_then(|()| self.native.freeze());
         if result.is_err() {
             self.thaw();
         }
@@ -158,6 +159,7 @@ impl Kernel {
         }
         tx.commit();
         objects.world.1 = world;
+        self.native.note(&mut objects.table).map_err(|e| format!("the object table: {e}"))?;
         drop(objects);
         for domain in self.domains() {
             if domain.touched.load(SeqCst)
@@ -181,6 +183,7 @@ impl Kernel {
             // Whoever runs again is touched again: the stub writes its header at the next stop.
             domain.touched.store(domain.process().is_some_and(|p| p.is_stopped() && is_frozen(&domain)), SeqCst);
         }
+        self.native.captured();
     }
 
     /// Lets all go on.
@@ -190,12 +193,14 @@ impl Kernel {
                 process.thaw();
             }
         }
+        self.native.thaw();
         self.gate.open();
     }
 
-    /// The newest capture is durable: its output may leave, its consumed input may be forgotten.
-    pub fn committed(&self) {
+    /// The newest capture is durable, as `generation`: its output may leave, its consumed input may be forgotten.
+    pub fn committed(&self, generation: u64) {
         self.capture.leave(Phase::Capturing);
+        self.native.committed(generation);
         for domain in self.domains() {
             domain.progressed();
             let [out, err, input] = [0, 1, 2].map(|i: usize| domain.captured[i].load(SeqCst));
@@ -213,6 +218,7 @@ impl Kernel {
     /// The capture came to nothing.
     pub fn failed(&self) {
         self.capture.leave(Phase::Capturing);
+        self.native.failed();
     }
 }
 

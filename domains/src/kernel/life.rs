@@ -54,7 +54,7 @@ pub struct NewProgram {
     pub files: Vec<ImportFile>,
 }
 
-fn random(out: &mut [u8]) {
+pub(crate) fn random(out: &mut [u8]) {
     // getrandom does not fail for these sizes; should it, the device answers.
     // SAFETY: `out` is a valid buffer of that length.
     let got = unsafe { nix::libc::getrandom(out.as_mut_ptr().cast(), out.len(), 0) };
@@ -66,7 +66,7 @@ fn random(out: &mut [u8]) {
 }
 
 /// Whether user programs may use rdfsbase (AT_HWCAP2 bit 1).
-fn fsgsbase() -> bool {
+pub(crate) fn fsgsbase() -> bool {
     // SAFETY: getauxval only reads the auxiliary vector.
     (unsafe { nix::libc::getauxval(nix::libc::AT_HWCAP2) }) & 2 != 0
 }
@@ -99,7 +99,7 @@ impl Kernel {
         Ok(id)
     }
 
-    fn new_domain_id(&self) -> Result<u64, KernelError> {
+    pub(crate) fn new_domain_id(&self) -> Result<u64, KernelError> {
         let mut objects = self.objects();
         let (at, mut world) = objects.world;
         let id = world.next_domain;
@@ -167,14 +167,14 @@ impl Kernel {
         Ok(Domain::new(Parts { record: (at, record), segments, control, clock, bell, console, program }))
     }
 
-    fn unique_name(&self, wanted: &str) -> Result<String, KernelError> {
+    pub(crate) fn unique_name(&self, wanted: &str) -> Result<String, KernelError> {
         if wanted.is_empty() || wanted.len() > NAME_BYTES - 8 || wanted.chars().any(char::is_control) {
             return Err(KernelError::Refused(format!(
                 "a domain's name has 1 to {} bytes and no control characters: {wanted:?}",
                 NAME_BYTES - 8
             )));
         }
-        let taken: Vec<String> = self.records().iter().map(DomainRecord::name).collect();
+        let taken = self.names();
         let mut name = wanted.to_owned();
         let mut n = 2;
         while taken.contains(&name) {
@@ -194,7 +194,7 @@ impl Kernel {
         }
     }
 
-    fn connect(
+    pub(crate) fn connect(
         &self,
         console: &Arc<HostConsole>,
         fds: ConsoleFds,
@@ -212,7 +212,7 @@ impl Kernel {
     /// When a domain's state is damaged: then nothing has run, and an older generation may be tried.
     pub fn bring_back(
         self: &Arc<Self>,
-        mut console: impl FnMut(&DomainRecord) -> std::io::Result<ConsoleFds>,
+        mut console: impl FnMut(&str) -> std::io::Result<ConsoleFds>,
     ) -> Result<usize, KernelError> {
         let records: Vec<_> = self.objects().table.iter::<DomainRecord>().collect();
         let mut back = Vec::new();
@@ -224,13 +224,13 @@ impl Kernel {
                 }
                 continue;
             }
-            let fds = console(&record).map_err(|source| KernelError::File {
+            let fds = console(&record.name()).map_err(|source| KernelError::File {
                 path: format!("a console for {}", record.name()).into(),
                 source,
             })?;
             back.push(self.reopen(at, record, fds)?);
         }
-        let count = back.len();
+        let count = back.len() + self.bring_back_native(&mut console)?;
         for domain in back {
             self.begin(domain, false)?;
         }

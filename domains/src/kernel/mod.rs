@@ -16,7 +16,7 @@ pub mod domain;
 pub mod gate;
 pub mod objects;
 
-mod capture;
+pub(crate) mod capture;
 mod life;
 mod memory;
 mod segments;
@@ -24,9 +24,11 @@ mod server;
 
 pub use capture::FreezeError;
 pub use life::{ImportFile, NewProgram};
+pub(crate) use life::{fsgsbase, random};
 
 use crate::console::OutputEvents;
 use crate::linux::{ExitStatus, LoadError, SegmentError};
+use crate::native::{Executive, Life};
 use crate::platform::PlatformError;
 use crate::platform::zygote::Zygote;
 use crate::table::{RecordId, Table, TableError};
@@ -41,7 +43,7 @@ use semper_store::{PageRange, SegmentId};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use thiserror::Error;
 
 /// Why the kernel cannot do something.
@@ -91,7 +93,7 @@ pub trait Surroundings: Send + Sync {
 }
 
 /// How long the end waits for a console that does not take its output.
-const LAST_OUTPUT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+pub(crate) const LAST_OUTPUT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How output leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +129,9 @@ pub struct Kernel {
     closing: AtomicBool,
     live: AtomicU32,
     cores: u32,
+    /// The native domains.
+    pub native: Executive,
+    myself: Weak<Self>,
 }
 
 impl Kernel {
@@ -147,7 +152,9 @@ impl Kernel {
         let objects = if fresh { Objects::create(&pager)? } else { Objects::open(&pager, &clock)? };
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let around = Arc::clone(&surroundings);
-        Ok(Arc::new(Self {
+        let life = Life::begin(&console_dir, random)
+            .map_err(|source| KernelError::File { path: console_dir.join("life"), source })?;
+        Ok(Arc::new_cyclic(|myself| Self {
             pager,
             zygote: Zygote::default(),
             gate: Gate::default(),
@@ -163,6 +170,8 @@ impl Kernel {
             closing: AtomicBool::new(false),
             live: AtomicU32::new(0),
             cores,
+            native: Executive::new(life),
+            myself: Weak::clone(myself),
         }))
     }
 
@@ -188,6 +197,13 @@ impl Kernel {
         self.objects().table.iter::<DomainRecord>().map(|(_, r)| r).collect()
     }
 
+    /// The names of all programs, ended ones too.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let natives = self.native_programs().into_iter().map(|p| p.name);
+        self.records().iter().map(DomainRecord::name).chain(natives).collect()
+    }
+
     /// Waits until domain `id` (or every domain) has ended and its output has left; tells how it ended. With no domain
     /// left the status is that of the first that failed, or of the last.
     #[must_use]
@@ -195,8 +211,8 @@ impl Kernel {
         let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let alive = match id {
-                Some(id) => domains.contains_key(&id),
-                None => !domains.is_empty(),
+                Some(id) => domains.contains_key(&id) || self.native.has(Some(id)),
+                None => !domains.is_empty() || self.native.has(None),
             };
             if !alive || self.closing.load(SeqCst) {
                 break;
@@ -206,7 +222,9 @@ impl Kernel {
         drop(domains);
         let records = self.records();
         let ended = records.iter().filter(|r| id.is_none_or(|id| r.id == id)).filter_map(DomainRecord::exit);
-        let all: Vec<ExitStatus> = ended.collect();
+        let natives = self.native_programs();
+        let native = natives.iter().filter(|p| id.is_none_or(|id| p.id == id)).filter_map(|p| p.exit);
+        let all: Vec<ExitStatus> = ended.chain(native).collect();
         all.iter().find(|s| **s != ExitStatus::Code(0)).or(all.last()).copied()
     }
 
@@ -226,9 +244,20 @@ impl Kernel {
                 process.end();
             }
         }
+        self.native.close();
         // Whoever looks at `closing` under the lock has either seen it or is woken.
         drop(self.domains.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
+    }
+
+    /// Native programs are over: who waits for them looks again.
+    pub(crate) fn programs_finished(&self, _: &[u64]) {
+        drop(self.domains.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn myself(&self) -> Weak<Self> {
+        Weak::clone(&self.myself)
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -47,7 +47,7 @@ impl Segments for DomainSegments {
 
 impl Kernel {
     /// A new segment of `domain`'s.
-    pub(super) fn create_segment(&self, domain: u64, pages: u64) -> Result<Arc<Segment>, SegmentError> {
+    pub(crate) fn create_segment(&self, domain: u64, pages: u64) -> Result<Arc<Segment>, SegmentError> {
         let what = "a new segment";
         let mut objects = self.objects();
         let (id, mut world) = objects.world;
@@ -64,7 +64,7 @@ impl Kernel {
     }
 
     /// A segment of `domain`'s, from the store if it is not in memory; `stored`: where the store may hold pages of it (none: anywhere).
-    pub(super) fn open_segment(
+    pub(crate) fn open_segment(
         &self,
         domain: u64,
         id: SegmentId,
@@ -84,7 +84,7 @@ impl Kernel {
     }
 
     /// Destroys a segment of `domain`'s.
-    pub(super) fn remove_segment(&self, domain: u64, id: SegmentId) {
+    pub(crate) fn remove_segment(&self, domain: u64, id: SegmentId) {
         let mut objects = self.objects();
         let Some((at, _)) = objects.segments.get(&id.0).filter(|(_, r)| r.domain == domain).copied() else { return };
         let mut tx = objects.table.begin();
@@ -100,7 +100,7 @@ impl Kernel {
     }
 
     /// All segments of `domain`'s.
-    pub(super) fn segments_of(&self, domain: u64) -> Vec<(SegmentId, u64)> {
+    pub(crate) fn segments_of(&self, domain: u64) -> Vec<(SegmentId, u64)> {
         let objects = self.objects();
         objects.segments.values().filter(|(_, r)| r.domain == domain).map(|(_, r)| (SegmentId(r.id), r.pages)).collect()
     }

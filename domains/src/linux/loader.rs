@@ -54,6 +54,9 @@ pub enum LoadError {
     /// Neither an executable nor position-independent.
     #[error("it is not an executable (ELF type {0})")]
     WrongType(u16),
+    /// A native program that would have to be relocated.
+    #[error("it is position-independent; a native program is linked at the address where it runs (-no-pie)")]
+    NotFixed,
     /// It needs a dynamic linker.
     #[error("it is dynamically linked; build it static (-static, or a musl target, or -C target-feature=+crt-static)")]
     Dynamic,
@@ -169,6 +172,33 @@ pub fn check_image(data: &[u8]) -> Result<(), LoadError> {
     let headers = program_headers(data, header)?;
     let base = if header.e_type.get(LE) == ET_DYN { PIE_BASE } else { 0 };
     segments(data, headers, base).map(|_| ())
+}
+
+/// A piece of an image: where it lies in memory, how long it is there, and its bytes.
+pub(crate) struct Piece<'a> {
+    pub(crate) start: u64,
+    pub(crate) memory: u64,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// The entry point and the pieces of a program that is run without a personality: static, and linked at the address where it runs.
+pub(crate) fn fixed_image(data: &[u8]) -> Result<(u64, Vec<Piece<'_>>), LoadError> {
+    let header = header(data)?;
+    let headers = program_headers(data, header)?;
+    if headers.iter().any(|h| h.p_type.get(LE) == PT_INTERP) {
+        return Err(LoadError::Dynamic);
+    }
+    if header.e_type.get(LE) != ET_EXEC {
+        return Err(LoadError::NotFixed);
+    }
+    let pieces = segments(data, headers, 0)?;
+    let entry = header.e_entry.get(LE);
+    let within = |s: &Segment| entry >= s.start && entry - s.start < s.memory;
+    if !pieces.iter().any(within) {
+        return Err(LoadError::BadEntry(entry));
+    }
+    let piece = |s: Segment| Piece { start: s.start, memory: s.memory, bytes: &data[s.file_at..][..s.file_len] };
+    Ok((entry, pieces.into_iter().map(piece).collect()))
 }
 
 fn random_below(p: &Program, bytes: u64) -> u64 {

@@ -35,6 +35,7 @@ pub use calls::Call;
 pub use errno::Errno;
 pub use files::{HELD_LIMIT, ImportError, StreamState};
 pub use host::{Clock, Console, ConsoleKind, Host, Input, SegmentError, Segments, Stream};
+pub(crate) use loader::fixed_image;
 pub use loader::{LoadError, check_image};
 pub use process::{Identity, PARENT, PID, UID};
 pub use program::{Program, ProgramSpec, Start};

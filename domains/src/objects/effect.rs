@@ -135,6 +135,13 @@ pub enum Effect {
         /// Which domain.
         domain: RecordId,
     },
+    /// A domain ended by itself.
+    Ended {
+        /// Which domain.
+        domain: RecordId,
+        /// What it says of its end.
+        code: u64,
+    },
     /// A domain is gone: end its process.
     Gone {
         /// Which domain.

@@ -103,3 +103,118 @@ pub fn make_domain(
         Ok(Key::to(KeyType::Domain, id))
     })
 }
+
+/// A native program that the kernel makes: a bank, a meter and a domain of its own, and two segments.
+#[derive(Clone, Copy, Debug)]
+pub struct NewProgram {
+    /// The bank above its own.
+    pub bank: Key,
+    /// The meter above its own.
+    pub meter: Key,
+    /// Its quota.
+    pub limit: Storage,
+    /// Pages of its memory.
+    pub pages: u64,
+    /// The first page of its memory in the domain.
+    pub base: u64,
+    /// Its console: the number outside, and the life of the runtime if it cannot outlive one.
+    pub console: [u64; 2],
+    /// Where it begins: instruction pointer, stack pointer, first argument.
+    pub entry: [u64; 3],
+}
+
+/// What was made for a native program.
+#[derive(Clone, Copy, Debug)]
+pub struct MadeProgram {
+    /// Its bank: what the program made ends with it.
+    pub bank: Key,
+    /// Its first domain. It has not begun.
+    pub domain: Key,
+    /// The numbers of the segments of its memory and of the pristine copy of it; both are still zeros.
+    pub segments: [u64; 2],
+}
+
+/// Makes what a native program begins with, with the keys that `semper-domain` names in its slots.
+///
+/// # Errors
+/// When segment 0 is damaged or full. Inside: why the bank does not sell it.
+pub fn make_program(
+    table: &mut Table,
+    around: &dyn Surroundings,
+    new: &NewProgram,
+    effects: &mut Vec<Effect>,
+) -> Result<Result<MadeProgram, InvokeError>, TableError> {
+    use crate::guest::slot;
+    transact(table, around, effects, |ctx| {
+        let (above, record) = ctx.object::<super::Bank>(&new.bank, super::Which::Argument(0))?;
+        let bank =
+            ctx.buy(above.index(), super::bank::RECORD, |owned| empty_bank(owned, new.limit, record.depth + 1))?;
+        let (meter_above, record) = ctx.object::<super::Meter>(&new.meter, super::Which::Argument(1))?;
+        let make = |owned| fresh(owned, meter_above.as_u64(), UNLIMITED, record.depth + 1);
+        let meter = ctx.buy(bank.index(), super::bank::RECORD, make)?;
+        let [number, life] = new.console;
+        let console = ctx.buy(bank.index(), super::bank::RECORD, |owned| Console { owned, number, life })?;
+        let domain = ctx.sell_domain(bank.index(), 0)?;
+        let (memory, memory_number) = ctx.sell_segment(bank.index(), new.pages)?;
+        let (image, image_number) = ctx.sell_segment(bank.index(), new.pages)?;
+        let at = ctx.core(domain)?;
+        let me = ctx.domain_mut(at);
+        (me.meter, me.entry) = (meter.as_u64(), new.entry);
+        let memory = Key::to(KeyType::Segment, memory);
+        for (slot, key) in [
+            (slot::CONSOLE, Key::to(KeyType::Console, console)),
+            (slot::CLOCK, Key::device(KeyType::Clock)),
+            (slot::RANDOM, Key::device(KeyType::Random)),
+            (slot::BANK, Key::to(KeyType::Bank, bank)),
+            (slot::METER, Key::to(KeyType::Meter, meter)),
+            (slot::LOG, Key::device(KeyType::Log)),
+            (slot::CHECKPOINT, Key::device(KeyType::Checkpoint)),
+            (slot::RESTART, Key::device(KeyType::Restart)),
+            (slot::DISCRIM, Key::device(KeyType::Discrim)),
+            (slot::SELF, Key::to(KeyType::Domain, domain)),
+            (slot::MEMORY, memory),
+            (slot::IMAGE, Key::to(KeyType::Segment, image).weaker(super::Rights::READ)),
+        ] {
+            ctx.set_slot(at, slot, key)?;
+        }
+        ctx.map(at, memory, super::Which::Invoked, [new.base, 0, new.pages])?;
+        let domain = Key::to(KeyType::Domain, domain);
+        Ok(MadeProgram { bank: Key::to(KeyType::Bank, bank), domain, segments: [memory_number, image_number] })
+    })
+}
+
+/// A domain that the kernel made begins at its entry.
+///
+/// # Errors
+/// When segment 0 is damaged.
+pub fn begin(
+    table: &mut Table,
+    around: &dyn Surroundings,
+    domain: &Key,
+    effects: &mut Vec<Effect>,
+) -> Result<Result<(), InvokeError>, TableError> {
+    transact(table, around, effects, |ctx| {
+        let at = ctx.key_core(domain, super::Which::Invoked)?;
+        ctx.begin_anew(at)
+    })
+}
+
+/// A program is over: its bank is destroyed with all that it sold; [`super::work`] does it.
+///
+/// # Errors
+/// When segment 0 is damaged. A bank that is gone already is no error.
+pub fn end_program(
+    table: &mut Table,
+    around: &dyn Surroundings,
+    bank: &Key,
+    effects: &mut Vec<Effect>,
+) -> Result<(), TableError> {
+    let done = transact(table, around, effects, |ctx| {
+        let (id, _) = ctx.object::<super::Bank>(bank, super::Which::Invoked)?;
+        ctx.begin_bank_death(id, None)
+    })?;
+    if let Err(error) = done {
+        tracing::debug!(%error, "the bank of a program is gone already");
+    }
+    Ok(())
+}

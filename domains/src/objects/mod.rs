@@ -54,7 +54,9 @@ mod tests;
 pub use alarm::next_alarm;
 pub use effect::{Answer, Delivery, Effect, Outcome, Place, Surroundings, Text};
 pub use error::{FIRST_ERROR, InvokeError, Resource, Which};
-pub use genesis::{Genesis, NewDomain, create, make_console, make_domain};
+pub use genesis::{
+    Genesis, MadeProgram, NewDomain, NewProgram, begin, create, end_program, make_console, make_domain, make_program,
+};
 pub use invoke::{How, Invocation, invoke};
 pub use key::{KEY_BYTES, Key, KeyType, Rights};
 pub use list::waits_outside;
@@ -78,9 +80,9 @@ pub const MAX_BANK_DEPTH: u32 = 16;
 /// Meters above each other.
 pub const MAX_METER_DEPTH: u32 = 16;
 /// Mappings of one domain. Each new one is compared with all.
-pub const MAX_MAPPINGS: u32 = 256;
+pub const MAX_MAPPINGS: u32 = crate::abi::MAX_MAPPINGS as u32;
 /// Pages of a segment.
-pub const MAX_SEGMENT_PAGES: u64 = 1 << 40;
+pub const MAX_SEGMENT_PAGES: u64 = 1 << 28;
 /// Objects taken apart, callers told or alarms gone off in one transaction.
 pub const STEP: u32 = 64;
 /// Control pages of a domain: charged to its bank.

@@ -48,6 +48,19 @@ impl Ctx<'_, '_> {
         self.add_work(domain.index())
     }
 
+    /// A domain ends, as if it had never begun: those who wait for it are told in steps.
+    pub(super) fn become_new(&mut self, at: At) -> Result<(), Stop> {
+        let me = self.domain_mut(at);
+        me.serial += 1;
+        me.phase = Phase::New as u8;
+        if me.queue_head == NO_LINK && me.accepted == NO_LINK {
+            return Ok(());
+        }
+        me.flags |= SEVERING;
+        let index = self.id(at).index();
+        self.add_work(index)
+    }
+
     /// A domain executes from its entry.
     fn begin(&mut self, at: At) -> Result<(), Stop> {
         let (domain, entry) = (self.id(at), self.domain(at).entry);
@@ -135,10 +148,11 @@ impl Ctx<'_, '_> {
         Ok((self.tx.get::<Bank>(above)?.flags & BANK_DYING != 0).then_some(above))
     }
 
-    /// Tells those who wait for a domain that it dies or begins anew; then ends or begins it.
+    /// Tells those who wait for a domain that it dies, ended or begins anew; then removes or begins it.
     fn take_domain_apart(&mut self, at: At, left: &mut u32) -> Result<(), Stop> {
         let dying = self.domain(at).phase() == Phase::Dying;
-        let why = if dying { InvokeError::CalleeDied } else { InvokeError::CalleeRestarted };
+        let ended = self.domain(at).phase() == Phase::New;
+        let why = if dying || ended { InvokeError::CalleeDied } else { InvokeError::CalleeRestarted };
         while *left > 0 {
             *left -= 1;
             let me = *self.domain(at);
@@ -155,7 +169,7 @@ impl Ctx<'_, '_> {
                 let id = self.id(at);
                 self.remove_work(id.index())?;
                 self.domain_mut(at).flags &= !SEVERING;
-                return self.begin(at);
+                return if ended { Ok(()) } else { self.begin(at) };
             }
         }
         Ok(())

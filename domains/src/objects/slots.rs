@@ -3,7 +3,7 @@
 use super::context::{At, Ctx};
 use super::error::Stop;
 use super::order::{Done, Order, Request, order};
-use super::{Domain, HALF, InvokeError, Key, KeyType, Rights, Slots};
+use super::{Domain, Effect, HALF, InvokeError, Key, KeyType, Rights, Slots};
 
 /// Slots of a domain, without slot 16.
 pub const SLOTS: u8 = 16;
@@ -34,6 +34,12 @@ pub(super) const ORDERS: &[Order] = &[
         words: &["slot", "rights to keep"],
         does: "Makes the key in one of the domain's own slots weaker, whatever its type.",
         ..order(KeyType::Own, 3, "weaken", Rights::NONE, weaken)
+    },
+    Order {
+        words: &["how: 0, or what went wrong"],
+        does: "The domain ends: it is not executed any more, unless a holder of its key lets it begin anew. Those who wait for it \
+               get `CalleeDied`. Does not return.",
+        ..order(KeyType::Own, 4, "end", Rights::NONE, end)
     },
 ];
 
@@ -68,6 +74,13 @@ fn weaken(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
     let key = ctx.slot(request.invoker, slot)?;
     ctx.set_slot(request.invoker, slot, key.weaker(Rights::from_bits(request.words[1])))?;
     Done::nothing()
+}
+
+fn end(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
+    let domain = ctx.id(request.invoker);
+    ctx.tell(Effect::Ended { domain, code: request.words[0] });
+    ctx.become_new(request.invoker)?;
+    Ok(Done::Waits)
 }
 
 fn place(slot: u8) -> (usize, usize) {

@@ -119,6 +119,11 @@ impl Control {
     field!(/// Calls answered in the stub.
         quick_calls, set_quick_calls, quick_calls: u64);
 
+    field!(/// The registers that an invocation keeps: rbx, rbp, r12 to r15, rsp, rip.
+        saved, set_saved, saved: [u64; 8]);
+    field!(/// mxcsr, and the x87 control word in the upper half.
+        control_words, set_control_words, control_words: u64);
+
     /// Puts orders into the header; at most [`MAX_ORDERS`].
     pub fn set_orders(&self, orders: &[Order]) {
         assert!(orders.len() <= MAX_ORDERS, "a batch of orders fits the header");

@@ -102,6 +102,14 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// Puts an XSAVE area, for a frame that has none or one as large.
+    ///
+    /// # Errors
+    /// [`PlatformError::BadFrame`] if it has no room.
+    pub fn store_extended(&mut self, area: &[u8]) -> Result<(), PlatformError> {
+        ExtendedState::store(self, area).map_err(|_| PlatformError::BadFrame("no room for the extended state"))
+    }
+
     /// Where the XSAVE area lies, if there is one and it lies on the signal stack.
     fn extended(&self) -> Option<(u64, u64)> {
         let address = self.word(self.at + EXTENDED);

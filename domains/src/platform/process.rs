@@ -154,6 +154,17 @@ impl Process {
         unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
     }
 
+    /// The state word; what the kernel sleeps on.
+    #[must_use]
+    pub fn state(&self) -> &AtomicU32 {
+        self.control.state()
+    }
+
+    /// Says whether the kernel sleeps, so that the stub wakes it.
+    pub fn set_kernel_sleeps(&self, sleeps: bool) {
+        self.control.kernel_sleeps().store(u32::from(sleeps), SeqCst);
+    }
+
     /// Whether the domain is stopped with its registers in its pages.
     #[must_use]
     pub fn is_stopped(&self) -> bool {

@@ -122,3 +122,23 @@ fn a_factory_within_a_factory_counts_with_its_own_holes() {
     world.ask(builder, 7, 3, &[], &[]).unwrap();
     assert_eq!(world.ask(builder, 7, 5, &[], &[]), Ok([1, 1, 0, 0]));
 }
+
+#[test]
+fn a_program_that_ends_is_taken_apart_with_its_bank() {
+    let mut world = World::new();
+    let before = audit(&world.table);
+    let Genesis { bank, meter } = world.genesis;
+    let limit = Storage { pages: 1000, records: 1000 };
+    let new = NewProgram { bank, meter, limit, pages: 16, base: 0x400, console: [1, 0], entry: [1, 2, 3] };
+    let made = make_program(&mut world.table, &world.nature, &new, &mut world.effects).unwrap().unwrap();
+    begin(&mut world.table, &world.nature, &made.domain, &mut world.effects).unwrap().unwrap();
+    let invoker = made.domain.id();
+    let end = Invocation { invoker, slot: SELF_SLOT, order: 4, words: [7, 0, 0, 0], ..IDLE };
+    assert_eq!(world.invoke(&end), Outcome::Waits);
+    assert!(world.take_effects().contains(&Effect::Ended { domain: invoker, code: 7 }));
+    assert_eq!(world.core(invoker).phase(), Phase::New);
+    end_program(&mut world.table, &world.nature, &made.bank, &mut world.effects).unwrap();
+    world.work();
+    assert!(!world.table.contains(invoker) && !world.table.contains(made.bank.id()));
+    assert_eq!(audit(&world.table), before);
+}

@@ -168,7 +168,8 @@ fn a_void_key_is_named_for_every_order() {
 fn any_words_are_answered() {
     let (mut world, me, keys) = with_all();
     let values = [0, 1, 15, 16, 17, 255, 4096, 4097, 1 << 32, u64::MAX / 4096, u64::MAX];
-    for order in orders() {
+    // The order by which a domain ends is the one that is never answered.
+    for order in orders().filter(|order| order.name != "end") {
         for (n, value) in values.into_iter().enumerate() {
             world.give(me, 5, key_of(&keys, order.on));
             let slot = if order.on == KeyType::Own { SELF_SLOT } else { 5 };

@@ -1,0 +1,238 @@
+//! A native domain that is loaded: its control pages are mapped, and it may have a process.
+
+use crate::abi::{
+    CAUSE_READY, CONTROL_PAGES, FREEZE_SIGNAL, MESSAGE_OFFSET, POSTED,
+};
+use crate::cpu::{ExtendedState, Registers};
+use crate::guest::Message;
+use crate::objects::{Answer, Delivery};
+use crate::platform::PlatformError;
+use crate::platform::control::Control;
+use crate::platform::frame::{Frame, INITIAL_FLAGS, USER_SELECTORS};
+use crate::platform::process::Process;
+use crate::table::RecordId;
+use semper_pager::Segment;
+use semper_store::PageRange;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Offset of the string's page within the control segment.
+const STRING_OFFSET: u64 = MESSAGE_OFFSET + 4096;
+/// Where what came back begins in [`Message`].
+const CAME_BACK: u64 = MESSAGE_OFFSET + 64;
+/// Bytes of the legacy XSAVE area, which holds the control words.
+const LEGACY: usize = 512;
+
+/// A loaded domain.
+pub struct Native {
+    /// Its object.
+    pub id: RecordId,
+    /// The segment of its control pages.
+    pub segment: Arc<Segment>,
+    /// Those pages, mapped.
+    pub control: Arc<Control>,
+    /// Its process.
+    pub process: Option<Arc<Process>>,
+    /// The segments that its process maps.
+    pub mapped: Vec<u64>,
+    /// It runs, or is to: the kernel let it go on, and has not served what it posted since.
+    pub executing: bool,
+    /// It ran, or its control pages changed, since the last capture.
+    pub touched: bool,
+    /// It ran since its CPU time was charged last.
+    pub ran: bool,
+    /// CPU time of its process that has been charged, nanoseconds.
+    pub charged: u64,
+    /// The turn in which it was last used.
+    pub used: u64,
+}
+
+/// The register state as messages and orders carry it: [`Registers`], fs and gs base, then the XSAVE area if it fits a string.
+const PLAIN_BYTES: usize = size_of::<Registers>() + 16;
+
+impl Native {
+    /// Maps the control pages of domain `id`.
+    ///
+    /// # Errors
+    /// When they cannot be read from the store.
+    pub fn load(id: RecordId, segment: Arc<Segment>) -> Result<Self, PlatformError> {
+        let control = Arc::new(Control::new(segment.view(PageRange::between(0, CONTROL_PAGES))?));
+        Ok(Self {
+            id,
+            segment,
+            control,
+            process: None,
+            mapped: Vec::new(),
+            executing: false,
+            touched: true,
+            ran: false,
+            charged: 0,
+            used: 0,
+        })
+    }
+
+    /// What it asks, copied once.
+    #[must_use]
+    pub fn message(&self) -> Message {
+        let mut bytes = [0u8; size_of::<Message>()];
+        self.control.read(MESSAGE_OFFSET, &mut bytes);
+        // SAFETY: a message is plain integers: any bytes are one.
+        unsafe { std::mem::transmute(bytes) }
+    }
+
+    /// The first `len` bytes of its string page.
+    pub fn read_string(&self, out: &mut [u8]) {
+        self.control.read(STRING_OFFSET, out);
+    }
+
+    /// Puts a string before it.
+    pub fn write_string(&self, bytes: &[u8]) {
+        self.control.write(STRING_OFFSET, bytes);
+    }
+
+    /// Puts an answer before it; `len`: bytes of the string.
+    pub fn put_answer(&self, answer: &Answer, len: u32) {
+        self.put(answer.code, answer.keys, false, &answer.words, 0, len);
+    }
+
+    /// Puts a message before it; `len`: bytes of the string.
+    pub fn put_delivery(&self, delivery: &Delivery, len: u32) {
+        self.put(delivery.order, delivery.keys, delivery.answerable, &delivery.words, delivery.badge, len);
+    }
+
+    fn put(&self, code: u32, keys: u8, answerable: bool, words: &[u64; 4], badge: u64, len: u32) {
+        let first = u64::from(code) | u64::from(keys) << 32 | u64::from(answerable) << 40;
+        let all = [first, words[0], words[1], words[2], words[3], badge, u64::from(len)];
+        for (offset, word) in (CAME_BACK..).step_by(8).zip(all) {
+            self.control.set_word(offset, word);
+        }
+    }
+
+    /// It begins, or begins anew: at `entry` (instruction, stack, argument) with all else fresh. Without a process.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn begin(&mut self, entry: [u64; 3]) -> Result<(), PlatformError> {
+        let [rip, rsp, rdi] = entry;
+        let frame = Frame::initial(&self.control, rip, rsp)?;
+        let fresh = frame.load();
+        frame.store(&fresh, &Registers { rdi, ..fresh });
+        self.control.set_fs_base(0);
+        self.control.set_gs_base(0);
+        self.stands(CAUSE_READY);
+        Ok(())
+    }
+
+    /// It stands in its pages for this cause.
+    pub fn stands(&mut self, cause: u32) {
+        self.control.set_cause(cause);
+        self.control.state().store(POSTED, SeqCst);
+        self.touched = true;
+    }
+
+    /// Makes sure that its registers are in a signal frame, also if it stands in an invocation.
+    ///
+    /// # Errors
+    /// When its control pages hold no frame.
+    pub fn frame(&mut self) -> Result<Frame<'_>, PlatformError> {
+        if self.control.context() != 0 {
+            return Frame::find(&self.control);
+        }
+        let [rbx, rbp, r12, r13, r14, r15, rsp, rip] = self.control.saved();
+        let registers = Registers {
+            rbx,
+            rbp,
+            r12,
+            r13,
+            r14,
+            r15,
+            rsp,
+            rip,
+            eflags: INITIAL_FLAGS,
+            selectors: USER_SELECTORS,
+            ..Registers::default()
+        };
+        let words = self.control.control_words();
+        let mut frame = Frame::initial(&self.control, rip, rsp)?;
+        let before = frame.load();
+        frame.store(&before, &registers);
+        let mut area = [0u8; LEGACY];
+        area[..2].copy_from_slice(&words.to_le_bytes()[4..6]);
+        area[24..28].copy_from_slice(&words.to_le_bytes()[..4]);
+        // The mask of mxcsr: all bits that this processor may have set.
+        area[28..32].copy_from_slice(&0xffffu32.to_le_bytes());
+        frame.store_extended(&area)?;
+        self.touched = true;
+        Frame::find(&self.control)
+    }
+
+    /// Its register state, as a string of at most `limit` bytes.
+    pub fn registers(&mut self, limit: usize) -> Vec<u8> {
+        let bases = [self.control.fs_base(), self.control.gs_base()];
+        let Ok(frame) = self.frame() else { return Vec::new() };
+        let mut state = frame.load().as_bytes().to_vec();
+        state.extend_from_slice(bases.as_bytes());
+        let extended = ExtendedState::load(&frame);
+        if state.len() + extended.len() <= limit {
+            state.extend_from_slice(&extended);
+        }
+        state
+    }
+
+    /// Its general registers.
+    ///
+    /// # Errors
+    /// When its control pages hold no frame.
+    pub fn general(&mut self) -> Result<Registers, PlatformError> {
+        Ok(self.frame()?.load())
+    }
+
+    /// Gives it another register state, of the form that [`Self::registers`] gives; a shorter one leaves the rest as it is.
+    ///
+    /// # Errors
+    /// When it is too short, or the extended state is none of this processor's; nothing is changed then.
+    pub fn set_registers(&mut self, state: &[u8]) -> Result<(), PlatformError> {
+        let bad = PlatformError::BadFrame("the register state is too short or of another processor");
+        let Ok((after, rest)) = Registers::read_from_prefix(state) else { return Err(bad) };
+        let bases = rest.get(..16).map(|b| <[u64; 2]>::read_from_bytes(b).unwrap_or_default());
+        let extended = state.get(PLAIN_BYTES..).unwrap_or_default();
+        let mut frame = self.frame()?;
+        if !extended.is_empty() && ExtendedState::store(&mut frame, extended).is_err() {
+            return Err(bad);
+        }
+        let before = frame.load();
+        // The kernel of Linux takes no other selectors and flags of ours.
+        let flags = INITIAL_FLAGS | after.eflags & 0x0cd5;
+        frame.store(&before, &Registers { selectors: USER_SELECTORS, eflags: flags, ..after });
+        if let Some([fs, gs]) = bases {
+            self.control.set_fs_base(fs);
+            self.control.set_gs_base(gs);
+        }
+        self.touched = true;
+        Ok(())
+    }
+
+    /// Whether it has posted something that is not served yet.
+    #[must_use]
+    pub fn has_posted(&self) -> bool {
+        self.executing && self.control.state().load(SeqCst) == POSTED
+    }
+
+    /// Why it stands, if that is something to be served: not a freeze, nor the beginning.
+    #[must_use]
+    pub fn unserved(&self) -> Option<u32> {
+        let cause = self.control.cause();
+        (cause != FREEZE_SIGNAL && cause != CAUSE_READY).then_some(cause)
+    }
+
+    /// Marks dirty what the domain and the kernel wrote into its control pages without telling: all that is in use.
+    pub fn mark_dirty(&self) {
+        let view = self.control.view();
+        view.mark_dirty(PageRange::between(0, 1));
+        view.mark_dirty(PageRange::between(MESSAGE_OFFSET >> 12, CONTROL_PAGES));
+        if let Ok(frame) = Frame::find(&self.control) {
+            view.mark_dirty(frame.pages());
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What the object layer asks for, after each transaction and before the next capture.
+
+use super::ExecutiveError;
+use super::turn::Turn;
+use crate::objects::{self, Answer, Effect, Text};
+use crate::table::RecordId;
+use semper_store::{PAGE_SIZE, PageRange};
+use std::sync::atomic::Ordering::SeqCst;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+impl Turn<'_> {
+    /// Performs effects in their order. `given`: the bytes of a [`Text::Given`].
+    pub fn perform(&mut self, effects: &[Effect], given: &[u8]) -> Result<(), ExecutiveError> {
+        effects.iter().try_for_each(|effect| self.perform_one(effect, given))
+    }
+
+    fn perform_one(&mut self, effect: &Effect, given: &[u8]) -> Result<(), ExecutiveError> {
+        match *effect {
+            Effect::Deliver { to, delivery } => {
+                let len = self.give(to, &delivery.text, given)?;
+                self.native(to)?.put_delivery(&delivery, len);
+                self.execute(to)
+            }
+            Effect::Answer { to, answer } => self.answer(to, &answer, given),
+            Effect::Resume { domain } => self.execute(domain),
+            Effect::Begin { domain, entry } => {
+                self.halt(domain)?;
+                self.put_away(domain)?;
+                self.native(domain)?.begin(entry)?;
+                self.execute(domain)
+            }
+            Effect::Halt { domain } => {
+                if self.halt(domain)? { Ok(()) } else { self.lost(domain) }
+            }
+            Effect::Ended { domain, code } => {
+                let code = u8::try_from(code & 0xff).unwrap_or(0);
+                self.program_ended(domain, crate::linux::ExitStatus::Code(code))
+            }
+            Effect::Gone { domain } => {
+                if let Some(native) = self.state.natives.remove(&domain.index())
+                    && let Some(process) = native.process
+                {
+                    process.end();
+                }
+                Ok(())
+            }
+            Effect::Remap { domain } => self.remap(domain),
+            Effect::SetRegisters { domain, text } => {
+                let bytes = self.text(&text, given)?;
+                self.put_away(domain)?;
+                let done = self.native(domain)?.set_registers(&bytes);
+                self.state.buffer = bytes;
+                if let Err(error) = done {
+                    tracing::warn!(%error, domain = %domain, "registers that cannot be set are left as they were");
+                }
+                Ok(())
+            }
+            Effect::NewSegment { segment, .. } => self.segment(segment).map(drop),
+            Effect::Resize { segment, pages } => {
+                self.segment(segment)?.discard(PageRange::between(pages, super::SEGMENT_PAGES))?;
+                self.remap_all(segment)
+            }
+            Effect::DropSegment { segment } => {
+                self.remap_all(segment)?;
+                // A segment that is not open would be forgotten, not removed.
+                let id = self.segment(segment)?.id();
+                self.kernel.pager.remove_segment(id);
+                Ok(())
+            }
+            Effect::CopySegment { from, to, pages } => {
+                Ok(self.segment(to)?.copy_from(&*self.segment(from)?, pages)?)
+            }
+            Effect::Zero { place, len } => self.zero(place, len),
+            Effect::Unmap { place } => self.remap_all(place.segment),
+            Effect::Write { place, text } => {
+                let bytes = self.text(&text, given)?;
+                self.segment(place.segment)?.write_at(place.offset, &bytes)?;
+                self.state.buffer = bytes;
+                Ok(())
+            }
+            Effect::ConsoleWrite { console, text } => {
+                let bytes = self.text(&text, given)?;
+                let done = self.console_write(console, &bytes);
+                self.state.buffer = bytes;
+                done
+            }
+            Effect::ConsoleRead { console, domain, serial, len } => {
+                self.console_read(console, domain, serial, len);
+                Ok(())
+            }
+            Effect::Log { domain, text } => {
+                let bytes = self.text(&text, given)?;
+                let line = String::from_utf8_lossy(&bytes).trim_end().escape_debug().to_string();
+                tracing::info!(domain = %domain, "{line}");
+                self.state.buffer = bytes;
+                Ok(())
+            }
+            Effect::Checkpoint => {
+                self.kernel.surroundings.hasten();
+                Ok(())
+            }
+            Effect::AwaitDurable { domain, serial } => {
+                self.state.durable[0].push((domain, serial));
+                self.kernel.surroundings.hasten();
+                Ok(())
+            }
+            Effect::Work => {
+                self.state.work = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn zero(&mut self, place: objects::Place, len: u64) -> Result<(), ExecutiveError> {
+        let segment = self.segment(place.segment)?;
+        let end = place.offset.saturating_add(len);
+        let whole = PageRange::between(place.offset.div_ceil(PAGE), (end / PAGE).max(place.offset.div_ceil(PAGE)));
+        let zeros = [0u8; PAGE_SIZE];
+        let edges = [(place.offset, end.min(whole.first.0 * PAGE)), ((whole.end() * PAGE).max(place.offset), end)];
+        for (from, to) in edges {
+            if from < to && to - from < PAGE {
+                segment.write_at(from, &zeros[..usize::try_from(to - from).unwrap_or(0)])?;
+            }
+        }
+        if whole.count > 0 {
+            segment.discard(whole)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a string into a domain's string page; its length.
+    pub fn give(&mut self, to: RecordId, text: &Text, given: &[u8]) -> Result<u32, ExecutiveError> {
+        if *text == Text::Empty {
+            return Ok(0);
+        }
+        let bytes = self.text(text, given)?;
+        self.native(to)?.write_string(&bytes);
+        let len = u32::try_from(bytes.len()).unwrap_or(0);
+        self.state.buffer = bytes;
+        Ok(len)
+    }
+
+    /// The bytes of a string, in the buffer; give it back.
+    pub fn text(&mut self, text: &Text, given: &[u8]) -> Result<Vec<u8>, ExecutiveError> {
+        let mut buffer = std::mem::take(&mut self.state.buffer);
+        buffer.clear();
+        let size = |len: u32| (len as usize).min(crate::guest::MAX_STRING);
+        match *text {
+            Text::Empty => {}
+            Text::Message { domain, len } => {
+                buffer.resize(size(len), 0);
+                self.native(domain)?.read_string(&mut buffer);
+            }
+            Text::Registers { domain } => {
+                buffer = self.native(domain)?.registers(crate::guest::MAX_STRING);
+            }
+            Text::Stored { place, len } => {
+                buffer.resize(size(len), 0);
+                self.segment(place.segment)?.read_at(place.offset, &mut buffer)?;
+            }
+            Text::Random { len } => {
+                buffer.resize(size(len), 0);
+                crate::kernel::random(&mut buffer);
+            }
+            Text::Given { len } => buffer.extend_from_slice(&given[..size(len).min(given.len())]),
+        }
+        Ok(buffer)
+    }
+
+    /// Whoever waited for a generation that is durable now has its answer.
+    pub fn durable(&mut self) -> Result<(), ExecutiveError> {
+        if !std::mem::take(&mut self.state.committed) {
+            return Ok(());
+        }
+        let generation = self.kernel.native.generation.load(SeqCst);
+        for (domain, serial) in std::mem::take(&mut self.state.durable[1]) {
+            let answer = Answer { words: [generation, 0, 0, 0], ..Answer::default() };
+            self.transact(|table, around, effects| {
+                objects::complete(table, around, domain, serial, answer, effects).map(drop)
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! The executive: runs native domains and performs what invoking keys has for effect outside the object table.
+//!
+//! **Promise.** A native domain can do nothing but invoke the keys that it holds. What an invocation does is one transaction of
+//! [`crate::objects`]; the effects that it tells are performed before the gate lets a capture through, so that a restart finds
+//! either all of it or nothing. Processes are a cache: a domain that waits has none, or one that may be dropped at any time.
+//!
+//! One thread serves all native domains ([`turn`]): it sleeps on the state words of those that run and on a bell of its own.
+//!
+//! * [`domain`]: a loaded domain: control pages, registers.
+//! * [`space`]: its process: what is mapped, put away, made anew.
+//! * [`turn`]: serving what domains posted, time, work.
+//! * [`effects`]: what the object layer asks for.
+//! * [`program`]: programs started from outside, with a console and an end.
+//! * [`capture`]: what a checkpoint needs.
+//! * [`image`], [`life`], [`records`], [`sleep`]: the parts.
+
+mod capture;
+mod domain;
+mod effects;
+mod image;
+mod life;
+mod program;
+mod records;
+mod sleep;
+mod space;
+mod turn;
+mod watch;
+
+pub use life::Life;
+pub use program::{NativeSpec, ProgramView};
+pub use records::NativeProgram;
+
+use crate::kernel::Kernel;
+use crate::linux::LoadError;
+use crate::objects;
+use crate::platform::PlatformError;
+use crate::platform::process::Process;
+use crate::table::{RecordId, TableError};
+use domain::Native;
+use program::Program;
+use watch::Watcher;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use thiserror::Error;
+
+/// Pages that a segment object can grow to without being made anew. What is not used does not exist.
+const SEGMENT_PAGES: u64 = objects::MAX_SEGMENT_PAGES;
+
+/// Live processes of native domains, if nothing else is asked for. One thread can sleep on 127 words at once.
+pub const DEFAULT_PROCESSES: usize = 100;
+
+/// Why a file cannot be run as a native program.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// It is no such program.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It does not fit its memory.
+    #[error("a memory of {bytes} bytes does not do: the program needs {least} at least, and can have {limit} at most", limit = crate::abi::WINDOW_END)]
+    Memory {
+        /// What was asked for.
+        bytes: u64,
+        /// Image, a stack and the boot block.
+        least: u64,
+    },
+    /// Too many arguments.
+    #[error("its arguments have {bytes} bytes; at most {limit} fit")]
+    Arguments {
+        /// Theirs.
+        bytes: u64,
+        /// The room.
+        limit: u64,
+    },
+}
+
+/// What goes wrong below the objects. None of it is a domain's doing.
+#[derive(Debug, Error)]
+pub(crate) enum ExecutiveError {
+    /// Segment 0 is damaged.
+    #[error("the object table: {0}")]
+    Table(#[from] TableError),
+    /// A process, or its memory.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// The pager refused.
+    #[error(transparent)]
+    Pager(#[from] semper_pager::Error),
+}
+
+/// The native side of the kernel.
+pub struct Executive {
+    state: Mutex<State>,
+    bell: AtomicU32,
+    started: AtomicBool,
+    life: Life,
+    generation: AtomicU64,
+    processes: AtomicU32,
+    watcher: Mutex<Option<Watcher>>,
+}
+
+/// All that its thread works on; the checkpointer and commands look at it while the gate is closed to the thread, or between turns.
+pub(crate) struct State {
+    /// Loaded domains, by the index of their record.
+    natives: BTreeMap<u32, Native>,
+    /// Programs that have not finished, by number.
+    programs: BTreeMap<u64, Program>,
+    /// Who waits for a commit: not captured yet, and captured.
+    durable: [Vec<(RecordId, u64)>; 2],
+    /// The captured ones are durable.
+    committed: bool,
+    /// The object layer has work left.
+    work: bool,
+    /// Counts turns.
+    turn: u64,
+    /// When CPU time is charged next.
+    tick: Instant,
+    /// The run list as it stands in the table.
+    run_list: Vec<(RecordId, records::RunList)>,
+    /// Bytes of a string on its way.
+    buffer: Vec<u8>,
+}
+
+impl Executive {
+    /// With nothing in it.
+    #[must_use]
+    pub fn new(life: Life) -> Self {
+        let state = State {
+            natives: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            durable: [Vec::new(), Vec::new()],
+            committed: false,
+            work: true,
+            turn: 0,
+            tick: Instant::now(),
+            run_list: Vec::new(),
+            buffer: Vec::with_capacity(crate::guest::MAX_STRING),
+        };
+        Self {
+            state: Mutex::new(state),
+            bell: AtomicU32::new(0),
+            started: AtomicBool::new(false),
+            life,
+            generation: AtomicU64::new(0),
+            processes: AtomicU32::new(u32::try_from(DEFAULT_PROCESSES).unwrap_or(u32::MAX)),
+            watcher: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something came for the thread to look at.
+    pub fn ring(&self) {
+        self.bell.fetch_add(1, SeqCst);
+        sleep::wake(&self.bell);
+    }
+
+    /// Learns of the death of a process.
+    fn watch(&self, kernel: &Kernel, process: &Arc<Process>) -> Result<(), PlatformError> {
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*watcher {
+            Some(watcher) => watcher.add(process),
+            None => watcher.insert(Watcher::start(kernel.myself())?).add(process),
+        }
+    }
+
+    /// The runtime ends: no process stays.
+    pub(crate) fn close(&self) {
+        self.ring();
+        let mut state = self.state();
+        for native in state.natives.values_mut() {
+            native.executing = false;
+            if let Some(process) = native.process.take() {
+                process.end();
+            }
+        }
+        for program in state.programs.values() {
+            program.close();
+        }
+    }
+
+    /// Whether program `id`, or any, has not finished.
+    #[must_use]
+    pub fn has(&self, id: Option<u64>) -> bool {
+        let state = self.state();
+        id.map_or(!state.programs.is_empty(), |id| state.programs.contains_key(&id))
+    }
+
+    /// How many processes native domains may have while they wait; what runs has one anyway.
+    pub fn set_processes(&self, limit: usize) {
+        self.processes.store(u32::try_from(limit).unwrap_or(u32::MAX), SeqCst);
+    }
+}
+
+/// What the object layer asks of the kernel.
+struct Around<'a>(&'a Kernel);
+
+impl objects::Surroundings for Around<'_> {
+    fn monotonic(&self) -> u64 {
+        self.0.clock.reading().0
+    }
+
+    fn wall(&self) -> u64 {
+        self.0.clock.reading().1
+    }
+
+    fn random(&self) -> u64 {
+        let mut bytes = [0u8; 8];
+        crate::kernel::random(&mut bytes);
+        u64::from_ne_bytes(bytes)
+    }
+
+    fn restarts(&self) -> u64 {
+        self.0.native.life.restarts
+    }
+
+    fn life(&self) -> [u64; 2] {
+        self.0.native.life.id
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.native.generation.load(SeqCst)
+    }
+}

@@ -1,0 +1,482 @@
+//! Programs started from outside: a first domain, a console, an end.
+
+use super::image::Memory;
+use super::records::{NAME_BYTES, NativeProgram, RunList};
+use super::turn::Turn;
+use super::{Around, ExecutiveError, ImageError};
+use crate::console::{ConsoleFds, HostConsole, OutputEvents, OutputStream, Releaser};
+use crate::kernel::bell::Bell;
+use crate::kernel::objects::{ALIVE, FINISHED, FileIdentity};
+use crate::kernel::{Kernel, KernelError, OutputPolicy};
+use crate::linux::{Console as _, ExitStatus, HELD_LIMIT, Input, Stream};
+use crate::objects::{self, Answer, Key, KeyType, Storage, Text};
+use crate::platform::PlatformError;
+use crate::table::{RecordId, Table, TableError};
+use semper_pager::Segment;
+use semper_store::SegmentId;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Pages of an output's segment: byte `n` of the stream lies at offset `n`.
+const STREAM_PAGES: u64 = 1 << 28;
+/// The quota of a program's bank: more pages than a store has, so that the store is the limit, and millions of objects.
+const QUOTA: Storage = Storage { pages: 1 << 40, records: 1 << 23 };
+
+/// A native program to be started.
+pub struct NativeSpec {
+    /// Its name; made unique if it is not.
+    pub name: String,
+    /// The ELF file.
+    pub image: Vec<u8>,
+    /// Arguments, its name first.
+    pub args: Vec<Vec<u8>>,
+    /// Bytes of its memory.
+    pub memory: u64,
+}
+
+impl NativeSpec {
+    /// Whether it could be run.
+    ///
+    /// # Errors
+    /// Why not, as a clause.
+    pub fn check(&self) -> Result<(), String> {
+        Memory::plan(&self.image, &self.args, self.memory).map(drop).map_err(|e| e.to_string())
+    }
+}
+
+/// A native program as it is told outside.
+#[derive(Debug, Clone)]
+pub struct ProgramView {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// The object of its first domain.
+    pub domain: RecordId,
+    /// How it ended.
+    pub exit: Option<ExitStatus>,
+}
+
+/// A program that has not finished.
+pub(crate) struct Program {
+    at: RecordId,
+    record: NativeProgram,
+    /// As it stands in the table.
+    noted: NativeProgram,
+    console: Arc<HostConsole>,
+    releaser: Option<Arc<Releaser>>,
+    outputs: [Arc<Segment>; 2],
+    reads: Vec<(RecordId, u64, u32)>,
+    /// Domains that go on when their output has left.
+    pub(super) waiting: Vec<RecordId>,
+    captured: [u64; 3],
+    captured_end: bool,
+    committed_end: bool,
+}
+
+impl Program {
+    fn ended(&self) -> bool {
+        self.record.exit().is_some()
+    }
+
+    /// Whether there is something that no capture contains.
+    pub(super) fn changed(&self) -> bool {
+        let [out, err, input] = self.captured;
+        [out, err] != self.record.written || input != self.record.input || self.ended() != self.captured_end
+    }
+
+    pub(super) fn note(&mut self, table: &mut Table) -> Result<(), TableError> {
+        if let Some(releaser) = &self.releaser {
+            self.record.released = releaser.released();
+        }
+        if self.record != self.noted {
+            let mut tx = table.begin();
+            tx.update(self.at, &self.record)?;
+            tx.commit();
+            self.noted = self.record;
+        }
+        Ok(())
+    }
+
+    pub(super) fn captured(&mut self) {
+        let [out, err] = self.record.written;
+        self.captured = [out, err, self.record.input];
+        self.captured_end = self.ended();
+    }
+
+    pub(super) fn committed(&mut self) {
+        let [out, err, input] = self.captured;
+        if let Some(releaser) = &self.releaser {
+            releaser.release([out, err]);
+        }
+        self.console.input_committed(input);
+        self.committed_end |= self.captured_end;
+    }
+
+    /// The last output leaves, for a while.
+    pub(super) fn close(&self) {
+        if let Some(releaser) = &self.releaser {
+            releaser.drain_for(crate::kernel::LAST_OUTPUT_PATIENCE);
+            releaser.close();
+        }
+    }
+
+    fn held(&self) -> u64 {
+        let released = self.releaser.as_ref().map_or(self.record.released, |r| r.released());
+        self.record.written[0].saturating_sub(released[0])
+    }
+
+    /// Whether its end is durable and its output has left, or cannot.
+    fn is_over(&self) -> bool {
+        let left = self.releaser.as_ref().is_none_or(|r| r.released() == self.record.written);
+        self.committed_end && (left || self.console.is_broken(Stream::Out))
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn console_write(&mut self, number: u64, bytes: &[u8]) -> Result<(), ExecutiveError> {
+        let Some(program) = self.state.programs.get_mut(&number) else { return Ok(()) };
+        program.outputs[0].write_at(program.record.written[0], bytes)?;
+        program.record.written[0] += bytes.len() as u64;
+        program.console.wrote(Stream::Out, program.record.written[0]);
+        if self.kernel.policy == OutputPolicy::Immediate
+            && let Some(releaser) = &program.releaser
+        {
+            releaser.release(program.record.written);
+        }
+        Ok(())
+    }
+
+    pub(super) fn console_read(&mut self, number: u64, domain: RecordId, serial: u64, len: u32) {
+        if let Some(program) = self.state.programs.get_mut(&number) {
+            program.reads.push((domain, serial, len));
+            self.kernel.native.ring();
+        }
+    }
+
+    /// Whether a domain that has its answer goes on only when output of its program's console has left.
+    pub(super) fn waits_for_output(&mut self, id: RecordId) -> bool {
+        let Some(program) = self.state.programs.values_mut().find(|p| p.held() > HELD_LIMIT) else { return false };
+        program.waiting.push(id);
+        true
+    }
+
+    /// Input that came, output that left.
+    pub(super) fn consoles(&mut self) -> Result<(), ExecutiveError> {
+        let numbers: Vec<u64> = self.state.programs.keys().copied().collect();
+        for number in numbers {
+            self.read_input(number)?;
+            let Some(program) = self.state.programs.get_mut(&number) else { continue };
+            if !program.waiting.is_empty() && program.held() <= HELD_LIMIT / 2 {
+                for id in std::mem::take(&mut program.waiting) {
+                    self.execute(id)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_input(&mut self, number: u64) -> Result<(), ExecutiveError> {
+        loop {
+            let Some(program) = self.state.programs.get_mut(&number) else { return Ok(()) };
+            let Some((domain, serial, len)) = program.reads.first().copied() else { return Ok(()) };
+            let mut bytes = vec![0; (len as usize).min(crate::guest::MAX_STRING)];
+            let count = match program.console.read(program.record.input, &mut bytes) {
+                Input::Bytes(count) => count,
+                Input::NotYet => return Ok(()),
+                Input::End => 0,
+            };
+            program.reads.remove(0);
+            let text = Text::Given { len: u32::try_from(count).unwrap_or(0) };
+            let answer = Answer { text, ..Answer::default() };
+            let mut effects = Vec::new();
+            let still_waits = {
+                let mut objects = self.kernel.objects();
+                let around = Around(self.kernel);
+                objects::complete(&mut objects.table, &around, domain, serial, answer, &mut effects)?
+            };
+            if still_waits && let Some(program) = self.state.programs.get_mut(&number) {
+                program.record.input += count as u64;
+            }
+            self.perform(&effects, &bytes[..count])?;
+        }
+    }
+
+    /// If a domain is the first of a program, that has ended.
+    pub(super) fn program_ended(&mut self, domain: RecordId, status: ExitStatus) -> Result<(), ExecutiveError> {
+        let found = self.state.programs.values_mut().find(|p| p.record.domain() == domain && !p.ended());
+        let Some(program) = found else { return Ok(()) };
+        program.record.set_exit(status);
+        let bank = Key::to(KeyType::Bank, RecordId::from_u64(program.record.bank));
+        self.kernel.surroundings.hasten();
+        self.transact(|table, around, effects| objects::end_program(table, around, &bank, effects))
+    }
+
+    /// Programs whose end is durable: their numbers.
+    pub(super) fn finished(&mut self) -> Vec<u64> {
+        let over: Vec<u64> = self.state.programs.iter().filter(|(_, p)| p.is_over()).map(|(id, _)| *id).collect();
+        for id in &over {
+            let Some(mut program) = self.state.programs.remove(id) else { continue };
+            if let Some(releaser) = program.releaser.take() {
+                program.record.released = releaser.released();
+                releaser.close();
+            }
+            program.record.state = FINISHED;
+            if let Err(error) = program.note(&mut self.kernel.objects().table) {
+                tracing::error!(%error, program = %program.record.name(), "the end cannot be noted");
+            }
+            for (segment, _) in self.kernel.segments_of(*id) {
+                self.kernel.remove_segment(*id, segment);
+            }
+        }
+        over
+    }
+}
+
+impl Kernel {
+    /// Adds a native program, commits that, and lets it begin.
+    ///
+    /// # Errors
+    /// When it cannot be loaded, or there is no room; nothing of it is left then.
+    pub fn add_native(self: &Arc<Self>, spec: NativeSpec, fds: ConsoleFds) -> Result<u64, KernelError> {
+        let memory = Memory::plan(&spec.image, &spec.args, spec.memory).map_err(|e: ImageError| match e {
+            ImageError::Load(reason) => KernelError::Program(reason),
+            other => KernelError::Refused(other.to_string()),
+        })?;
+        self.start_executive()?;
+        let (id, domain) = {
+            let _pass = self.gate.enter();
+            let id = self.new_domain_id()?;
+            let made = self.build_native(id, &spec, &memory, fds);
+            if made.is_err() {
+                for (segment, _) in self.segments_of(id) {
+                    self.remove_segment(id, segment);
+                }
+            }
+            (id, made?)
+        };
+        self.surroundings.commit_now().map_err(KernelError::Refused)?;
+        let _pass = self.gate.enter();
+        let mut state = self.native.state();
+        let mut turn = Turn { kernel: self, state: &mut state };
+        let begun = turn.transact(|table, around, effects| objects::begin(table, around, &domain, effects));
+        begun.and_then(|done| Ok(done?)).map_err(explain)?;
+        drop(state);
+        self.native.ring();
+        Ok(id)
+    }
+
+    fn build_native(
+        self: &Arc<Self>,
+        id: u64,
+        spec: &NativeSpec,
+        memory: &Memory<'_>,
+        fds: ConsoleFds,
+    ) -> Result<Key, KernelError> {
+        let name = self.unique_name(&spec.name)?;
+        let mut text = [0u8; NAME_BYTES];
+        if name.len() > NAME_BYTES {
+            return Err(KernelError::Refused(format!("the name of a native program has at most {NAME_BYTES} bytes")));
+        }
+        text[..name.len()].copy_from_slice(name.as_bytes());
+        let outputs = [self.create_segment(id, STREAM_PAGES)?, self.create_segment(id, STREAM_PAGES)?];
+        let genesis = self.genesis()?;
+        let mut state = self.native.state();
+        let mut turn = Turn { kernel: self, state: &mut state };
+        let new = objects::NewProgram {
+            bank: genesis.bank,
+            meter: genesis.meter,
+            limit: QUOTA,
+            pages: memory.pages,
+            base: memory.start >> 12,
+            console: [id, 0],
+            entry: memory.entry,
+        };
+        let made = turn.transact(|table, around, effects| objects::make_program(table, around, &new, effects));
+        let made = made.and_then(|done| Ok(done?)).map_err(explain)?;
+        for number in made.segments {
+            memory.write(&*turn.segment(number).map_err(explain)?)?;
+        }
+        let record = NativeProgram {
+            id,
+            state: ALIVE,
+            exit_kind: 0,
+            exit_value: 0,
+            name_len: u32::try_from(name.len()).unwrap_or(0),
+            domain: made.domain.id().as_u64(),
+            bank: made.bank.id().as_u64(),
+            outputs: [outputs[0].id().0, outputs[1].id().0],
+            written: [0; 2],
+            released: [0; 2],
+            input: 0,
+            console: [FileIdentity::default(); 3],
+            name: text,
+        };
+        let program = self.connect_native(RecordId::NONE, record, fds)?;
+        state.programs.insert(id, program);
+        Ok(made.domain)
+    }
+
+    /// Connects the console of a program; `at`: its record, or none yet.
+    fn connect_native(
+        self: &Arc<Self>,
+        at: RecordId,
+        mut record: NativeProgram,
+        fds: ConsoleFds,
+    ) -> Result<Program, KernelError> {
+        let id = record.id;
+        let file = |source| KernelError::File { path: self.console_dir.clone(), source };
+        let events: Arc<dyn OutputEvents> = Arc::clone(self) as Arc<dyn OutputEvents>;
+        let bell = Arc::new(Bell::default());
+        let weak = Arc::downgrade(self);
+        bell.also(move || {
+            if let Some(kernel) = weak.upgrade() {
+                kernel.native.ring();
+            }
+        });
+        let console = HostConsole::new(&self.console_dir, id, bell, events).map_err(file)?;
+        console.set_written(record.written);
+        let positions = [record.input, record.released[0], record.released[1]];
+        record.console = self.connect(&console, fds, record.console, positions)?;
+        let outputs = [
+            self.open_segment(id, SegmentId(record.outputs[0]), None)?,
+            self.open_segment(id, SegmentId(record.outputs[1]), None)?,
+        ];
+        let streams = [0, 1].map(|i: usize| OutputStream {
+            segment: Arc::clone(&outputs[i]),
+            released: record.released[i],
+        });
+        let weak = Arc::downgrade(self);
+        let left = move |_| {
+            if let Some(kernel) = weak.upgrade() {
+                kernel.native.ring();
+            }
+        };
+        let identity = [record.console[1], record.console[2]];
+        let releaser = Releaser::start(Arc::clone(&console), id, &self.console_dir, streams, identity, left).map_err(file)?;
+        releaser.release(record.written);
+        let mut objects = self.objects();
+        let mut tx = objects.table.begin();
+        let at = if at == RecordId::NONE {
+            tx.insert(&record)?
+        } else {
+            tx.update(at, &record)?;
+            at
+        };
+        tx.commit();
+        Ok(Program {
+            at,
+            record,
+            noted: record,
+            console,
+            releaser: Some(releaser),
+            outputs,
+            reads: Vec::new(),
+            waiting: Vec::new(),
+            captured: [record.written[0], record.written[1], record.input],
+            captured_end: record.exit().is_some(),
+            committed_end: record.exit().is_some(),
+        })
+    }
+
+    /// The first objects of the world, made when the first native program comes.
+    fn genesis(&self) -> Result<objects::Genesis, KernelError> {
+        let known = self.objects().table.first::<objects::Hub>().map(|(_, hub)| hub.pool);
+        let pool = match known {
+            Some(pool) => pool,
+            None => self.create_segment(0, super::SEGMENT_PAGES)?.id().0,
+        };
+        Ok(objects::create(&mut self.objects().table, &Around(self), pool, Storage { pages: 1 << 50, records: 1 << 30 })?)
+    }
+
+    /// Brings back the native programs, and the domains that ran.
+    pub(crate) fn bring_back_native(
+        self: &Arc<Self>,
+        mut console: impl FnMut(&str) -> std::io::Result<ConsoleFds>,
+    ) -> Result<usize, KernelError> {
+        let records: Vec<(RecordId, NativeProgram)> = self.objects().table.iter::<NativeProgram>().collect();
+        let runs: Vec<(RecordId, RunList)> = self.objects().table.iter::<RunList>().collect();
+        let mut count = 0;
+        for (at, record) in records.into_iter().filter(|(_, record)| record.state != FINISHED) {
+            let name = record.name();
+            let fds = console(&name)
+                .map_err(|source| KernelError::File { path: format!("a console for {name}").into(), source })?;
+            let program = self.connect_native(at, record, fds)?;
+            self.native.state().programs.insert(record.id, program);
+            count += 1;
+        }
+        if self.objects().table.first::<objects::Hub>().is_none() {
+            return Ok(count);
+        }
+        self.wait_outside_again()?;
+        let mut state = self.native.state();
+        let ran: Vec<u64> = runs.iter().flat_map(|(_, list)| list.domains).filter(|id| *id != 0).collect();
+        state.run_list = runs;
+        let mut turn = Turn { kernel: self, state: &mut state };
+        for id in ran.into_iter().map(RecordId::from_u64) {
+            turn.execute(id).map_err(explain)?;
+        }
+        drop(state);
+        self.start_executive()?;
+        Ok(count)
+    }
+
+    /// Names again who waits for input or for a generation; every wait for a generation is over.
+    fn wait_outside_again(&self) -> Result<(), KernelError> {
+        let mut after = None;
+        loop {
+            let mut effects = Vec::new();
+            after = objects::waits_outside(&self.objects().table, after, &mut effects)?;
+            let mut state = self.native.state();
+            for effect in effects {
+                match effect {
+                    objects::Effect::ConsoleRead { console, domain, serial, len } => {
+                        if let Some(program) = state.programs.get_mut(&console) {
+                            program.reads.push((domain, serial, len));
+                        }
+                    }
+                    objects::Effect::AwaitDurable { domain, serial } => {
+                        state.durable[1].push((domain, serial));
+                        state.committed = true;
+                    }
+                    _ => {}
+                }
+            }
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn start_executive(self: &Arc<Self>) -> Result<(), KernelError> {
+        if self.native.started.swap(true, SeqCst) {
+            return Ok(());
+        }
+        let kernel = Arc::clone(self);
+        std::thread::Builder::new()
+            .name("executive".into())
+            .spawn(move || kernel.native.run(&kernel))
+            .map_err(PlatformError::system("start a thread"))?;
+        Ok(())
+    }
+
+    /// All native programs.
+    #[must_use]
+    pub fn native_programs(&self) -> Vec<ProgramView> {
+        let view = |record: NativeProgram| ProgramView {
+            id: record.id,
+            name: record.name(),
+            domain: record.domain(),
+            exit: record.exit(),
+        };
+        self.objects().table.iter::<NativeProgram>().map(|(_, record)| view(record)).collect()
+    }
+}
+
+fn explain(error: ExecutiveError) -> KernelError {
+    match error {
+        ExecutiveError::Table(error) => error.into(),
+        ExecutiveError::Platform(error) => error.into(),
+        ExecutiveError::Pager(error) => error.into(),
+    }
+}

@@ -1,0 +1,99 @@
+//! What segment 0 says of native programs beside the objects, and who runs.
+
+use crate::kernel::objects::{ENDED, FINISHED, FileIdentity};
+use crate::linux::ExitStatus;
+use crate::table::{Record, RecordId};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Longest name of a native program, in bytes.
+pub const NAME_BYTES: usize = 40;
+
+/// A native program: the first domain, what it may use, and its console.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct NativeProgram {
+    /// Its number, of the same row as the numbers of Linux programs; also that of its console.
+    pub id: u64,
+    /// `ALIVE`, `ENDED` or `FINISHED`.
+    pub state: u32,
+    /// 0: a code, 1: a signal.
+    pub exit_kind: u32,
+    /// Code or signal.
+    pub exit_value: u32,
+    /// Bytes of the name.
+    pub name_len: u32,
+    /// The object of its first domain.
+    pub domain: u64,
+    /// Its bank.
+    pub bank: u64,
+    /// Segments of standard output and error.
+    pub outputs: [u64; 2],
+    /// Bytes ever written to them.
+    pub written: [u64; 2],
+    /// Bytes of them that the host has.
+    pub released: [u64; 2],
+    /// Bytes ever read from standard input.
+    pub input: u64,
+    /// Standard input, output and error outside.
+    pub console: [FileIdentity; 3],
+    /// Its name, UTF-8.
+    pub name: [u8; NAME_BYTES],
+}
+
+impl Record for NativeProgram {
+    const KIND: u16 = 4;
+    const NAME: &'static str = "native program";
+}
+
+const _: () = assert!(size_of::<NativeProgram>() <= 240 && size_of::<RunList>() <= 240);
+
+impl NativeProgram {
+    /// The name; damaged bytes show as replacement characters.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let len = usize::try_from(self.name_len).unwrap_or(NAME_BYTES).min(NAME_BYTES);
+        String::from_utf8_lossy(&self.name[..len]).into_owned()
+    }
+
+    /// Its first domain.
+    #[must_use]
+    pub const fn domain(&self) -> RecordId {
+        RecordId::from_u64(self.domain)
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn exit(&self) -> Option<ExitStatus> {
+        let value = u8::try_from(self.exit_value & 0xff).unwrap_or(0);
+        match (self.state, self.exit_kind) {
+            (ENDED | FINISHED, 0) => Some(ExitStatus::Code(value)),
+            (ENDED | FINISHED, _) => Some(ExitStatus::Signal(value)),
+            _ => None,
+        }
+    }
+
+    /// Notes how it ended.
+    pub fn set_exit(&mut self, status: ExitStatus) {
+        self.state = ENDED;
+        (self.exit_kind, self.exit_value) = match status {
+            ExitStatus::Code(code) => (0, u32::from(code)),
+            ExitStatus::Signal(signal) => (1, u32::from(signal)),
+        };
+    }
+}
+
+/// Domains in one record of the run list.
+pub const RUN_LIST: usize = 28;
+
+/// Some of the domains that run, as of the capture: a restart makes processes for them and no others.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct RunList {
+    /// Their objects; 0: none.
+    pub domains: [u64; RUN_LIST],
+}
+
+impl Record for RunList {
+    const KIND: u16 = 5;
+    const NAME: &'static str = "run list";
+}

@@ -1,0 +1,205 @@
+//! The process of a native domain: made from what it maps, put away, stopped.
+
+use super::domain::Native;
+use super::turn::Turn;
+use super::{ExecutiveError, SEGMENT_PAGES};
+use crate::abi::POSTED;
+use crate::kernel::fsgsbase;
+use crate::objects::{self, Hub, Key, KeyType, Rights};
+use crate::platform::PlatformError;
+use crate::platform::process::Process;
+use crate::platform::zygote::{MapRequest, SpawnPlan};
+use crate::table::RecordId;
+use nix::libc;
+use semper_pager::Segment;
+use semper_store::{PAGE_SIZE, PageRange, SegmentId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// One mapping, resolved.
+struct Area {
+    segment: Arc<Segment>,
+    address: u64,
+    length: u64,
+    offset: u64,
+    protection: u32,
+}
+
+impl Turn<'_> {
+    /// A segment object's pages, opened if they are not.
+    pub fn segment(&self, number: u64) -> Result<Arc<Segment>, ExecutiveError> {
+        let (id, pager) = (SegmentId(number), &self.kernel.pager);
+        match pager.segment(id) {
+            Some(segment) => Ok(segment),
+            None => Ok(pager.open_segment(id, SEGMENT_PAGES, &[PageRange::between(0, SEGMENT_PAGES)])?),
+        }
+    }
+
+    /// A domain, loaded if it is not.
+    pub fn native(&mut self, id: RecordId) -> Result<&mut Native, ExecutiveError> {
+        if !self.state.natives.contains_key(&id.index()) {
+            let number = self.kernel.objects().table.get::<objects::Domain>(id)?.control;
+            let native = Native::load(id, self.segment(number)?)?;
+            self.state.natives.insert(id.index(), native);
+        }
+        let turn = self.state.turn;
+        let native = self.state.natives.get_mut(&id.index()).expect("just loaded");
+        native.used = turn;
+        Ok(native)
+    }
+
+    /// A domain if it is loaded.
+    pub fn loaded(&mut self, id: RecordId) -> Option<&mut Native> {
+        self.state.natives.get_mut(&id.index()).filter(|native| native.id == id)
+    }
+
+    fn resolve(&self, key: &Key) -> Result<Option<(u64, u64, u64)>, ExecutiveError> {
+        let objects = self.kernel.objects();
+        Ok(match key.key_type() {
+            KeyType::Page => {
+                let pool = objects.table.first::<Hub>().map_or(0, |(_, hub)| hub.pool);
+                Some((pool, u64::from(key.id().index()), 1))
+            }
+            KeyType::Segment => {
+                let segment: objects::Segment = objects.table.get(key.id())?;
+                Some((segment.number, 0, segment.pages))
+            }
+            _ => None,
+        })
+    }
+
+    /// What a domain maps and its objects have: a mapping beyond the end of a segment faults there.
+    fn areas(&self, id: RecordId) -> Result<(Vec<Area>, Vec<u64>), ExecutiveError> {
+        let mappings = objects::mappings(&self.kernel.objects().table, id)?;
+        let (mut areas, mut numbers) = (Vec::new(), Vec::new());
+        for mapping in mappings {
+            let Some((number, first, pages)) = self.resolve(&mapping.object)? else { continue };
+            numbers.push(number);
+            let count = mapping.pages.min(pages.saturating_sub(mapping.offset));
+            if count == 0 {
+                continue;
+            }
+            let write = mapping.object.rights().contains(Rights::WRITE);
+            let protection = libc::PROT_READ | libc::PROT_EXEC | if write { libc::PROT_WRITE } else { 0 };
+            areas.push(Area {
+                segment: self.segment(number)?,
+                address: mapping.at * PAGE,
+                length: count * PAGE,
+                offset: (first + mapping.offset) * PAGE,
+                protection: protection.cast_unsigned(),
+            });
+        }
+        Ok((areas, numbers))
+    }
+
+    /// Makes a process for a domain that stands in its pages.
+    pub fn spawn(&mut self, id: RecordId) -> Result<Arc<Process>, ExecutiveError> {
+        let (areas, numbers) = self.areas(id)?;
+        let (spins, kernel) = (self.kernel.spins(), self.kernel);
+        let native = self.native(id)?;
+        native.frame()?;
+        let control = &native.control;
+        control.state().store(POSTED, SeqCst);
+        control.kernel_sleeps().store(0, SeqCst);
+        control.set_order_count(0);
+        control.set_spins(spins);
+        control.set_features(u32::from(fsgsbase()));
+        control.set_quick(0);
+        let maps: Vec<MapRequest<'_>> = areas
+            .iter()
+            .map(|area| MapRequest {
+                memory: area.segment.memfd(),
+                address: area.address,
+                length: area.length,
+                offset: area.offset,
+                protection: area.protection,
+            })
+            .collect();
+        let plan = SpawnPlan { control: native.segment.memfd(), mappings: &maps, native: true };
+        let spawned = kernel.zygote.spawn(&plan)?;
+        let uffds = spawned.uffds.map_err(PlatformError::errno("userfaultfd"))?;
+        let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));
+        for ((area, map), uffd) in areas.iter().zip(&maps).zip(uffds) {
+            process.serve(&area.segment, uffd, map)?;
+        }
+        native.mapped = numbers;
+        native.charged = 0;
+        native.process = Some(Arc::clone(&process));
+        kernel.native.watch(kernel, &process)?;
+        Ok(process)
+    }
+
+    /// Stops a domain that runs: it stands in its pages when this returns, and is not executing. False: its process died first.
+    pub fn halt(&mut self, id: RecordId) -> Result<bool, ExecutiveError> {
+        let Some(native) = self.loaded(id).filter(|native| native.executing) else { return Ok(true) };
+        native.executing = false;
+        let Some(process) = native.process.clone() else { return Ok(true) };
+        if let Some(seen) = process.freeze() {
+            match process.wait_frozen(seen) {
+                Ok(()) => {}
+                Err(PlatformError::Died { .. }) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Drops a domain's process; it stands in its pages, and what it wrote is known.
+    pub fn put_away(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
+        self.charge(id)?;
+        let Some(native) = self.loaded(id) else { return Ok(()) };
+        if let Some(process) = native.process.take() {
+            process.put_away();
+            native.mapped.clear();
+            native.charged = 0;
+        }
+        Ok(())
+    }
+
+    /// Something of a domain's memory map changed: its process is made anew.
+    pub fn remap(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
+        let Some(native) = self.loaded(id).filter(|native| native.process.is_some()) else { return Ok(()) };
+        let ran = native.executing;
+        if !self.halt(id)? {
+            return self.lost(id);
+        }
+        self.put_away(id)?;
+        if ran { self.execute(id) } else { Ok(()) }
+    }
+
+    /// As [`Self::remap`] for every domain that maps a segment.
+    pub fn remap_all(&mut self, number: u64) -> Result<(), ExecutiveError> {
+        let natives = self.state.natives.values();
+        let all: Vec<RecordId> = natives.filter(|n| n.mapped.contains(&number)).map(|n| n.id).collect();
+        all.into_iter().try_for_each(|id| self.remap(id))
+    }
+
+    /// Puts processes away that have waited longest, while there are more than may be; then unloads who has none.
+    pub fn trim(&mut self) -> Result<(), ExecutiveError> {
+        let limit = self.kernel.native.processes.load(SeqCst) as usize;
+        let idle = |n: &&Native| n.process.is_some() && !n.executing;
+        let live = self.state.natives.values().filter(|n| n.process.is_some()).count();
+        if live > limit {
+            let mut idle: Vec<(u64, RecordId)> = self.state.natives.values().filter(idle).map(|n| (n.used, n.id)).collect();
+            idle.sort_unstable();
+            for (_, id) in idle.into_iter().take(live - limit) {
+                self.put_away(id)?;
+            }
+        }
+        let most = limit.saturating_mul(4).max(16);
+        if self.state.natives.len() > most {
+            // A domain whose pages changed since the last capture is marked then: only clean ones may be forgotten.
+            let idle = |n: &&Native| n.process.is_none() && !n.executing && !n.touched;
+            let mut cold: Vec<(u64, u32)> =
+                self.state.natives.values().filter(idle).map(|n| (n.used, n.id.index())).collect();
+            cold.sort_unstable();
+            let over = self.state.natives.len() - most;
+            for (_, index) in cold.into_iter().take(over) {
+                self.state.natives.remove(&index);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,307 @@
+//! One turn of the executive: what domains posted is served, what is due happens. Then it sleeps.
+
+use super::sleep::{self, Watched};
+use super::{Around, Executive, ExecutiveError, State};
+use crate::abi::{CAUSE_INVOKE, CAUSE_READY, POSTED};
+use crate::guest::{CALL, Message, REPLY_AND_WAIT, SEND};
+use crate::kernel::Kernel;
+use crate::linux::ExitStatus;
+use crate::objects::{self, Answer, Effect, Fault, How, InvokeError, Invocation, Outcome, Phase};
+use crate::platform::PlatformError;
+use crate::platform::process::Process;
+use crate::table::{RecordId, Table, TableError};
+use nix::time::{ClockId, clock_gettime};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+/// How often the CPU time of domains that ran is charged: a budget is overdrawn by so much at most.
+const TICK: Duration = Duration::from_millis(10);
+/// How long the thread looks for posts before it sleeps, where a core is free for that.
+const SPIN: Duration = Duration::from_micros(50);
+/// Looks before the time is asked again.
+const LOOKS: u32 = 32;
+const SIGKILL: u32 = 9;
+const SIGSYS: u32 = 31;
+
+/// A turn: the kernel, and the state under its lock. The gate has been passed.
+pub struct Turn<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) state: &'a mut State,
+}
+
+impl Executive {
+    /// Serves until the runtime ends.
+    pub(crate) fn run(&self, kernel: &Arc<Kernel>) {
+        semper_pager::run_soon();
+        while !kernel.is_closing() {
+            let rung = sleep::look(&self.bell);
+            let finished = {
+                let _pass = kernel.gate.enter();
+                if kernel.is_closing() {
+                    return;
+                }
+                let mut state = self.state();
+                let mut turn = Turn { kernel, state: &mut state };
+                if let Err(error) = turn.run() {
+                    tracing::error!(%error, "a turn of the native domains failed");
+                }
+                turn.finished()
+            };
+            if !finished.is_empty() {
+                kernel.programs_finished(&finished);
+            }
+            self.sleep(kernel, rung);
+        }
+    }
+
+    /// Sleeps until something is to be done.
+    fn sleep(&self, kernel: &Kernel, rung: u32) {
+        let running: Vec<Arc<Process>> = {
+            let state = self.state();
+            let running = state.natives.values().filter(|n| n.executing);
+            running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect()
+        };
+        let posted = || running.iter().any(|p| p.is_stopped() || p.is_dead()) || sleep::look(&self.bell) != rung;
+        if kernel.spins() > 0 && !running.is_empty() {
+            let begun = Instant::now();
+            while begun.elapsed() < SPIN {
+                for _ in 0..LOOKS {
+                    if posted() {
+                        return;
+                    }
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        running.iter().for_each(|p| p.set_kernel_sleeps(true));
+        let mut words = vec![Watched { word: &self.bell, seen: rung, shared: false }];
+        words.extend(running.iter().map(|p| Watched { word: p.state(), seen: sleep::look(p.state()), shared: true }));
+        if !words.iter().skip(1).any(|w| w.seen == POSTED) {
+            sleep::wait(&words, self.due(kernel, !running.is_empty()));
+        }
+        running.iter().for_each(|p| p.set_kernel_sleeps(false));
+    }
+
+    /// How long it may sleep.
+    fn due(&self, kernel: &Kernel, running: bool) -> Option<Duration> {
+        let mut due = running.then_some(TICK);
+        let alarm = objects::next_alarm(&kernel.objects().table);
+        if let Ok(Some(at)) = alarm {
+            let left = Duration::from_nanos(at.saturating_sub(kernel.clock.reading().0)) + Duration::from_micros(1);
+            due = Some(due.map_or(left, |tick| tick.min(left)));
+        }
+        if self.state().work {
+            due = Some(Duration::ZERO);
+        }
+        due
+    }
+}
+
+impl Turn<'_> {
+    fn run(&mut self) -> Result<(), ExecutiveError> {
+        self.state.turn += 1;
+        let posted: Vec<RecordId> = self.state.natives.values().filter(|n| n.has_posted()).map(|n| n.id).collect();
+        for id in posted {
+            self.serve(id)?;
+        }
+        let dead = |n: &&super::Native| n.executing && n.process.as_ref().is_some_and(|p| p.is_dead());
+        let lost: Vec<RecordId> = self.state.natives.values().filter(dead).map(|n| n.id).collect();
+        for id in lost {
+            self.lost(id)?;
+        }
+        self.consoles()?;
+        self.durable()?;
+        while self.transact(|table, around, effects| {
+            let due = objects::next_alarm(table)?.is_some_and(|at| at <= around.monotonic());
+            if due { objects::expire(table, around, effects) } else { Ok(false) }
+        })? {}
+        if self.state.work {
+            self.state.work = self.transact(objects::work)?;
+        }
+        if self.state.tick.elapsed() >= TICK {
+            self.state.tick = Instant::now();
+            let ran: Vec<RecordId> = self.state.natives.values().filter(|n| n.ran).map(|n| n.id).collect();
+            for id in ran {
+                self.charge(id)?;
+            }
+            self.trim()?;
+        }
+        Ok(())
+    }
+
+    /// One transaction of the object layer, and its effects.
+    pub fn transact<T>(
+        &mut self,
+        act: impl FnOnce(&mut Table, &dyn objects::Surroundings, &mut Vec<Effect>) -> Result<T, TableError>,
+    ) -> Result<T, ExecutiveError> {
+        let mut effects = Vec::new();
+        let result = {
+            let mut objects = self.kernel.objects();
+            act(&mut objects.table, &Around(self.kernel), &mut effects)?
+        };
+        self.perform(&effects, &[])?;
+        Ok(result)
+    }
+
+    /// What a domain posted.
+    fn serve(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
+        // What was served just before may have ended it, or have served it.
+        let Some(native) = self.loaded(id).filter(|native| native.has_posted()) else { return Ok(()) };
+        native.executing = false;
+        native.touched = true;
+        let cause = native.control.cause();
+        if native.unserved().is_none() {
+            return self.execute(id);
+        }
+        // From here on it is served, whatever happens.
+        native.control.set_cause(CAUSE_READY);
+        match cause {
+            CAUSE_INVOKE => {
+                let message = native.message();
+                self.invoke(id, &message)
+            }
+            4 | 5 | 7 | 8 | 11 | SIGSYS => {
+                let (code, address) = (native.control.code(), native.control.address());
+                let registers = native.general();
+                match registers {
+                    Ok(registers) => {
+                        let in_memory = matches!(cause, 7 | 11);
+                        let detail = if cause == SIGSYS { registers.rax } else { code.into() };
+                        let instruction = registers.rip;
+                        self.fault(id, &Fault { cause, in_memory, address, detail, instruction })
+                    }
+                    Err(_) => self.fault(id, &Fault { cause, ..Fault::default() }),
+                }
+            }
+            _ => self.fault(id, &Fault { cause: 11, ..Fault::default() }),
+        }
+    }
+
+    fn invoke(&mut self, id: RecordId, message: &Message) -> Result<(), ExecutiveError> {
+        let how = match message.how {
+            SEND => How::Send,
+            REPLY_AND_WAIT => How::ReplyAndWait,
+            // Any other value would be an error of the caller's; there is none for it, so it waits for its answer.
+            CALL.. => How::Call,
+        };
+        let invocation = Invocation {
+            invoker: id,
+            slot: message.slot,
+            how,
+            order: message.order,
+            words: message.words,
+            string_len: message.string_len,
+            keys: message.keys,
+            accept: message.accept,
+            deadline: message.deadline,
+        };
+        match self.transact(|table, around, effects| objects::invoke(table, around, &invocation, effects))? {
+            Outcome::Answered(answer) => self.answer(id, &answer, &[]),
+            Outcome::Waits => Ok(()),
+        }
+    }
+
+    /// A domain gets an answer and goes on.
+    pub fn answer(&mut self, id: RecordId, answer: &Answer, given: &[u8]) -> Result<(), ExecutiveError> {
+        let len = self.give(id, &answer.text, given)?;
+        self.native(id)?.put_answer(answer, len);
+        if self.waits_for_output(id) { Ok(()) } else { self.execute(id) }
+    }
+
+    /// A domain cannot go on; its keeper is asked.
+    pub fn fault(&mut self, id: RecordId, fault: &Fault) -> Result<(), ExecutiveError> {
+        self.transact(|table, around, effects| objects::fault(table, around, id, fault, effects))?;
+        let phase = self.kernel.objects().table.get::<objects::Domain>(id)?.phase();
+        if phase == Phase::Faulted {
+            let Fault { cause, address, instruction, detail, .. } = *fault;
+            let what = if cause == SIGKILL { "its process was killed while it ran" } else { "it faulted" };
+            tracing::warn!(
+                domain = %id, cause, detail, address = format!("{address:#x}"), instruction = format!("{instruction:#x}"),
+                "{what} and has no keeper; it stands"
+            );
+            let status = ExitStatus::Signal(u8::try_from(cause).unwrap_or(11));
+            self.program_ended(id, status)?;
+        }
+        Ok(())
+    }
+
+    /// A process died while its domain ran: its memory is ahead of its registers, and only a keeper can know what to make of it.
+    pub fn lost(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
+        let Some(native) = self.loaded(id) else { return Ok(()) };
+        if native.control.state().load(SeqCst) == POSTED {
+            // It had posted before it died.
+            if let Some(process) = native.process.take() {
+                process.end();
+            }
+            native.mapped.clear();
+            return Ok(());
+        }
+        native.executing = false;
+        if let Some(process) = native.process.take() {
+            process.end();
+        }
+        native.mapped.clear();
+        native.stands(CAUSE_READY);
+        self.fault(id, &Fault { cause: SIGKILL, ..Fault::default() })
+    }
+
+    /// Lets a domain go on, if the table says that it may.
+    pub fn execute(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
+        let runnable = self.kernel.objects().table.get::<objects::Domain>(id).is_ok_and(|domain| domain.is_runnable());
+        if !runnable {
+            return Ok(());
+        }
+        let native = self.native(id)?;
+        (native.executing, native.touched, native.ran) = (true, true, true);
+        if native.unserved().is_some() {
+            // What it posted before it was stopped is served first.
+            native.control.state().store(POSTED, SeqCst);
+            self.kernel.native.ring();
+            return Ok(());
+        }
+        let process = native.process.clone().filter(|p| !p.is_dead());
+        let process = match process {
+            Some(process) => process,
+            None => match self.spawn(id) {
+                Ok(process) => process,
+                Err(ExecutiveError::Table(error)) => return Err(error.into()),
+                Err(error) => {
+                    tracing::error!(%error, domain = %id, "no process can be made for a native domain");
+                    self.native(id)?.executing = false;
+                    // A frame that it spoilt is its own fault, pages that cannot be read are a bus error.
+                    let spoilt = matches!(error, ExecutiveError::Platform(PlatformError::BadFrame(_)));
+                    return self.fault(id, &Fault { cause: if spoilt { 11 } else { 7 }, ..Fault::default() });
+                }
+            },
+        };
+        process.go(&[]);
+        Ok(())
+    }
+
+    /// Charges the CPU time that a domain's process used since the last time.
+    pub fn charge(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
+        let Some(native) = self.loaded(id) else { return Ok(()) };
+        native.ran = native.executing;
+        let Some(process) = native.process.clone() else { return Ok(()) };
+        let used = cpu_time(process.pid).unwrap_or(native.charged);
+        let more = used.saturating_sub(native.charged);
+        native.charged = used;
+        // Effects come after the transaction: the domain may be gone from the table already.
+        if more == 0 || !self.kernel.objects().table.contains(id) {
+            return Ok(());
+        }
+        self.transact(|table, around, effects| objects::charge(table, around, id, more, effects))
+    }
+}
+
+fn cpu_time(pid: i32) -> Option<u64> {
+    let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(pid)).ok()?;
+    u64::try_from(Duration::from(clock_gettime(clock).ok()?).as_nanos()).ok()
+}
+
+impl From<InvokeError> for ExecutiveError {
+    fn from(error: InvokeError) -> Self {
+        PlatformError::System { what: "an order of the kernel's own", source: std::io::Error::other(error.to_string()) }.into()
+    }
+}

@@ -72,8 +72,12 @@ impl Segment {
         let (start, end) = (space.window.start, space.window.end);
         let aligned = [start, end, space.base].iter().all(|address| address % PAGE == 0);
         let first = start.wrapping_sub(space.base) / PAGE;
-        let window = (aligned && start < end).then(|| PageRange { first: PageIndex(first), count: (end - start) / PAGE });
-        window.filter(|window| window.count <= self.pages).filter(|window| window.end() <= self.pages).ok_or(Error::BadWindow { segment: self.id, start, end })
+        let window =
+            (aligned && start < end).then(|| PageRange { first: PageIndex(first), count: (end - start) / PAGE });
+        window
+            .filter(|window| window.count <= self.pages)
+            .filter(|window| window.end() <= self.pages)
+            .ok_or(Error::BadWindow { segment: self.id, start, end })
     }
 
     fn register(&self, mapping: &Mapping, missing: &[PageRange]) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use super::world::StoreBacking;
 use super::{Runtime, RuntimeError};
 use semper_domains::kernel::objects::{self, DomainRecord};
 use semper_domains::linux::ExitStatus;
+use semper_domains::native::ProgramView;
 use semper_pager::{Pager, PagerConfig, TrackingChoice};
 use semper_store::Store;
 use serde::Serialize;
@@ -54,6 +55,8 @@ pub struct DomainStatus {
     pub id: u64,
     /// Its name.
     pub name: String,
+    /// `linux` or `native`: a program of the personality, or one written for keys.
+    pub kind: &'static str,
     /// `running`, `stopped` (at rest), `ended`.
     pub state: &'static str,
     /// The exit code, if it ended by exit.
@@ -88,6 +91,7 @@ fn domain_status(record: &DomainRecord, live: bool) -> DomainStatus {
     DomainStatus {
         id: record.id,
         name: record.name(),
+        kind: "linux",
         state: match (record.state, live) {
             (objects::ALIVE, true) => "running",
             (objects::ALIVE, false) => "stopped",
@@ -98,6 +102,24 @@ fn domain_status(record: &DomainRecord, live: bool) -> DomainStatus {
         pid: None,
         cpu_ms: record.cpu / 1_000_000,
         held_output: 0,
+    }
+}
+
+fn program_status(program: &ProgramView, live: bool) -> DomainStatus {
+    DomainStatus {
+        id: program.id,
+        name: program.name.clone(),
+        kind: "native",
+        state: match (program.exit, live) {
+            (Some(_), _) => "ended",
+            (None, true) => "running",
+            (None, false) => "stopped",
+        },
+        exit_code: program.exit.and_then(|e| if let ExitStatus::Code(code) = e { Some(code) } else { None }),
+        exit_signal: program.exit.and_then(|e| if let ExitStatus::Signal(signal) = e { Some(signal) } else { None }),
+        pid: None,
+        cpu_ms: program.cpu / 1_000_000,
+        held_output: program.held,
     }
 }
 
@@ -134,6 +156,10 @@ impl Runtime {
                 status.held_output = (0..2).map(|i: usize| written[i].saturating_sub(released[i])).sum();
             }
         }
+        for program in self.kernel.native_programs() {
+            let pid = self.kernel.native.pid(program.domain);
+            domains.push(DomainStatus { pid, ..program_status(&program, true) });
+        }
         Status {
             live: true,
             stalled: self.stall.told(),
@@ -160,8 +186,8 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
         return Err(RuntimeError::NoStore(dir.to_path_buf()));
     }
     let store = Arc::new(Store::open_read_only(dir)?);
-    let records = if store.generation().0 == 0 {
-        Vec::new()
+    let (records, programs) = if store.generation().0 == 0 {
+        (Vec::new(), Vec::new())
     } else {
         let config = PagerConfig { memory_limit: None, tracking: TrackingChoice::Auto };
         let pager =
@@ -172,7 +198,11 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
         live: false,
         stalled: None,
         store: store_status(dir, &store),
-        domains: records.iter().map(|r| domain_status(r, false)).collect(),
+        domains: records
+            .iter()
+            .map(|r| domain_status(r, false))
+            .chain(programs.iter().map(|p| program_status(p, false)))
+            .collect(),
         memory: None,
         checkpoints: None,
     })

@@ -28,7 +28,7 @@ pub(crate) use life::{fsgsbase, random};
 
 use crate::console::OutputEvents;
 use crate::linux::{ExitStatus, LoadError, SegmentError};
-use crate::native::{Executive, Life};
+use crate::native::{Executive, Life, ProgramView};
 use crate::platform::PlatformError;
 use crate::platform::zygote::Zygote;
 use crate::table::{RecordId, Table, TableError};
@@ -270,13 +270,14 @@ impl Kernel {
     }
 }
 
-/// The domain records of a world at rest.
+/// The domain records and native programs of a world at rest.
 ///
 /// # Errors
 /// When segment 0 is damaged.
-pub fn read_records(pager: &Arc<Pager>) -> Result<Vec<DomainRecord>, KernelError> {
+pub fn read_records(pager: &Arc<Pager>) -> Result<(Vec<DomainRecord>, Vec<ProgramView>), KernelError> {
     let objects = Objects::open(pager, &WorldClock::default())?;
-    Ok(objects.table.iter::<DomainRecord>().map(|(_, r)| r).collect())
+    let records = objects.table.iter::<DomainRecord>().map(|(_, r)| r).collect();
+    Ok((records, crate::native::programs(&objects.table)))
 }
 
 impl OutputEvents for Kernel {

@@ -31,9 +31,8 @@ impl Executive {
     pub(crate) fn freeze(&self) -> Result<(), FreezeError> {
         let state = self.state();
         let running = state.natives.values().filter(|n| n.executing);
-        let asked: Vec<_> = running
-            .filter_map(|n| n.process.as_ref().and_then(|p| Some((n.id, p, p.freeze()?))))
-            .collect();
+        let asked: Vec<_> =
+            running.filter_map(|n| n.process.as_ref().and_then(|p| Some((n.id, p, p.freeze()?)))).collect();
         for (id, process, seen) in asked {
             match process.wait_frozen(seen) {
                 Ok(()) => {}

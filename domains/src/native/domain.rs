@@ -1,8 +1,6 @@
 //! A native domain that is loaded: its control pages are mapped, and it may have a process.
 
-use crate::abi::{
-    CAUSE_READY, CONTROL_PAGES, FREEZE_SIGNAL, MESSAGE_OFFSET, POSTED,
-};
+use crate::abi::{CAUSE_READY, CONTROL_PAGES, FREEZE_SIGNAL, MESSAGE_OFFSET, POSTED};
 use crate::cpu::{ExtendedState, Registers};
 use crate::guest::Message;
 use crate::objects::{Answer, Delivery};

@@ -31,7 +31,11 @@ impl Turn<'_> {
                 self.execute(domain)
             }
             Effect::Halt { domain } => {
-                if self.halt(domain)? { Ok(()) } else { self.lost(domain) }
+                if self.halt(domain)? {
+                    Ok(())
+                } else {
+                    self.lost(domain)
+                }
             }
             Effect::Ended { domain, code } => {
                 let code = u8::try_from(code & 0xff).unwrap_or(0);
@@ -68,9 +72,7 @@ impl Turn<'_> {
                 self.kernel.pager.remove_segment(id);
                 Ok(())
             }
-            Effect::CopySegment { from, to, pages } => {
-                Ok(self.segment(to)?.copy_from(&*self.segment(from)?, pages)?)
-            }
+            Effect::CopySegment { from, to, pages } => Ok(self.segment(to)?.copy_from(&*self.segment(from)?, pages)?),
             Effect::Zero { place, len } => self.zero(place, len),
             Effect::Unmap { place } => self.remap_all(place.segment),
             Effect::Write { place, text } => {

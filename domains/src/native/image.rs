@@ -50,8 +50,7 @@ impl<'a> Memory<'a> {
         if args_len > room {
             return Err(ImageError::Arguments { bytes: args_len, limit: room });
         }
-        let words =
-            [BOOT_MAGIC, start, memory_end, heap_start, boot - STACK_BYTES, entry, 0, 0, args_len];
+        let words = [BOOT_MAGIC, start, memory_end, heap_start, boot - STACK_BYTES, entry, 0, 0, args_len];
         let mut top: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         debug_assert_eq!(top.len(), size_of::<Boot>());
         top.extend_from_slice(&text);

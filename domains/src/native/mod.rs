@@ -27,7 +27,7 @@ mod turn;
 mod watch;
 
 pub use life::Life;
-pub use program::{NativeSpec, ProgramView};
+pub use program::{NativeSpec, ProgramView, programs};
 pub use records::NativeProgram;
 
 use crate::kernel::Kernel;
@@ -38,12 +38,12 @@ use crate::platform::process::Process;
 use crate::table::{RecordId, TableError};
 use domain::Native;
 use program::Program;
-use watch::Watcher;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use thiserror::Error;
+use watch::Watcher;
 
 /// Pages that a segment object can grow to without being made anew. What is not used does not exist.
 const SEGMENT_PAGES: u64 = objects::MAX_SEGMENT_PAGES;
@@ -187,6 +187,13 @@ impl Executive {
     pub fn has(&self, id: Option<u64>) -> bool {
         let state = self.state();
         id.map_or(!state.programs.is_empty(), |id| state.programs.contains_key(&id))
+    }
+
+    /// The process that caches a domain now.
+    #[must_use]
+    pub fn pid(&self, domain: RecordId) -> Option<i32> {
+        let state = self.state();
+        state.natives.get(&domain.index()).filter(|n| n.id == domain)?.process.as_ref().map(|p| p.pid)
     }
 
     /// How many processes native domains may have while they wait; what runs has one anyway.

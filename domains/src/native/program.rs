@@ -55,6 +55,24 @@ pub struct ProgramView {
     pub domain: RecordId,
     /// How it ended.
     pub exit: Option<ExitStatus>,
+    /// CPU time of its first domain, nanoseconds; 0 once it is gone.
+    pub cpu: u64,
+    /// Bytes of output that the host does not have yet, as of the last capture.
+    pub held: u64,
+}
+
+/// The native programs in a table.
+#[must_use]
+pub fn programs(table: &Table) -> Vec<ProgramView> {
+    let view = |record: NativeProgram| ProgramView {
+        id: record.id,
+        name: record.name(),
+        domain: record.domain(),
+        exit: record.exit(),
+        cpu: table.get::<objects::Domain>(record.domain()).map_or(0, |domain| domain.cpu),
+        held: (0..2).map(|i: usize| record.written[i].saturating_sub(record.released[i])).sum(),
+    };
+    table.iter::<NativeProgram>().map(|(_, record)| view(record)).collect()
 }
 
 /// A program that has not finished.
@@ -342,10 +360,8 @@ impl Kernel {
             self.open_segment(id, SegmentId(record.outputs[0]), None)?,
             self.open_segment(id, SegmentId(record.outputs[1]), None)?,
         ];
-        let streams = [0, 1].map(|i: usize| OutputStream {
-            segment: Arc::clone(&outputs[i]),
-            released: record.released[i],
-        });
+        let streams =
+            [0, 1].map(|i: usize| OutputStream { segment: Arc::clone(&outputs[i]), released: record.released[i] });
         let weak = Arc::downgrade(self);
         let left = move |_| {
             if let Some(kernel) = weak.upgrade() {
@@ -353,7 +369,8 @@ impl Kernel {
             }
         };
         let identity = [record.console[1], record.console[2]];
-        let releaser = Releaser::start(Arc::clone(&console), id, &self.console_dir, streams, identity, left).map_err(file)?;
+        let releaser =
+            Releaser::start(Arc::clone(&console), id, &self.console_dir, streams, identity, left).map_err(file)?;
         releaser.release(record.written);
         let mut objects = self.objects();
         let mut tx = objects.table.begin();
@@ -386,7 +403,12 @@ impl Kernel {
             Some(pool) => pool,
             None => self.create_segment(0, super::SEGMENT_PAGES)?.id().0,
         };
-        Ok(objects::create(&mut self.objects().table, &Around(self), pool, Storage { pages: 1 << 50, records: 1 << 30 })?)
+        Ok(objects::create(
+            &mut self.objects().table,
+            &Around(self),
+            pool,
+            Storage { pages: 1 << 50, records: 1 << 30 },
+        )?)
     }
 
     /// Brings back the native programs, and the domains that ran.
@@ -463,13 +485,7 @@ impl Kernel {
     /// All native programs.
     #[must_use]
     pub fn native_programs(&self) -> Vec<ProgramView> {
-        let view = |record: NativeProgram| ProgramView {
-            id: record.id,
-            name: record.name(),
-            domain: record.domain(),
-            exit: record.exit(),
-        };
-        self.objects().table.iter::<NativeProgram>().map(|(_, record)| view(record)).collect()
+        programs(&self.objects().table)
     }
 }
 

@@ -49,7 +49,8 @@ pub fn wait(words: &[Watched<'_>], timeout: Option<Duration>) {
         unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
         let nanos = now.tv_nsec + i64::from(timeout.subsec_nanos());
         libc::timespec {
-            tv_sec: now.tv_sec.saturating_add(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX)) + nanos / 1_000_000_000,
+            tv_sec: now.tv_sec.saturating_add(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX))
+                + nanos / 1_000_000_000,
             tv_nsec: nanos % 1_000_000_000,
         }
     });

@@ -182,7 +182,8 @@ impl Turn<'_> {
         let idle = |n: &&Native| n.process.is_some() && !n.executing;
         let live = self.state.natives.values().filter(|n| n.process.is_some()).count();
         if live > limit {
-            let mut idle: Vec<(u64, RecordId)> = self.state.natives.values().filter(idle).map(|n| (n.used, n.id)).collect();
+            let mut idle: Vec<(u64, RecordId)> =
+                self.state.natives.values().filter(idle).map(|n| (n.used, n.id)).collect();
             idle.sort_unstable();
             for (_, id) in idle.into_iter().take(live - limit) {
                 self.put_away(id)?;

@@ -6,7 +6,7 @@ use crate::abi::{CAUSE_INVOKE, CAUSE_READY, POSTED};
 use crate::guest::{CALL, Message, REPLY_AND_WAIT, SEND};
 use crate::kernel::Kernel;
 use crate::linux::ExitStatus;
-use crate::objects::{self, Answer, Effect, Fault, How, InvokeError, Invocation, Outcome, Phase};
+use crate::objects::{self, Answer, Effect, Fault, How, Invocation, InvokeError, Outcome, Phase};
 use crate::platform::PlatformError;
 use crate::platform::process::Process;
 use crate::table::{RecordId, Table, TableError};
@@ -302,6 +302,7 @@ fn cpu_time(pid: i32) -> Option<u64> {
 
 impl From<InvokeError> for ExecutiveError {
     fn from(error: InvokeError) -> Self {
-        PlatformError::System { what: "an order of the kernel's own", source: std::io::Error::other(error.to_string()) }.into()
+        PlatformError::System { what: "an order of the kernel's own", source: std::io::Error::other(error.to_string()) }
+            .into()
     }
 }

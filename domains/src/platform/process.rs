@@ -2,9 +2,9 @@
 
 use super::PlatformError;
 use super::control::Control;
+use super::zygote::MapRequest;
 use crate::abi::{CAUSE_ORDER_FAILED, FREEZE_SIGNAL, GO, MAX_ORDERS, ORDER, ORDER_ZAP, Order, POSTED};
 use nix::libc;
-use super::zygote::MapRequest;
 use semper_pager::{Attachment, Segment, Space, Zap};
 use semper_store::{PAGE_SIZE, PageRange};
 use std::fs::File;

@@ -38,7 +38,7 @@ use crate::platform::process::Process;
 use crate::table::{RecordId, TableError};
 use domain::Native;
 use program::Program;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -98,6 +98,9 @@ pub struct Executive {
     generation: AtomicU64,
     processes: AtomicU32,
     watcher: Mutex<Option<Watcher>>,
+    /// So often the thread sleeps at once, since others want the cores.
+    crowded: AtomicU32,
+    live: Mutex<BTreeSet<u64>>,
 }
 
 /// All that its thread works on; the checkpointer and commands look at it while the gate is closed to the thread, or between turns.
@@ -145,6 +148,8 @@ impl Executive {
             generation: AtomicU64::new(0),
             processes: AtomicU32::new(u32::try_from(DEFAULT_PROCESSES).unwrap_or(u32::MAX)),
             watcher: Mutex::new(None),
+            crowded: AtomicU32::new(0),
+            live: Mutex::default(),
         }
     }
 
@@ -185,8 +190,14 @@ impl Executive {
     /// Whether program `id`, or any, has not finished.
     #[must_use]
     pub fn has(&self, id: Option<u64>) -> bool {
-        let state = self.state();
-        id.map_or(!state.programs.is_empty(), |id| state.programs.contains_key(&id))
+        let live = self.live();
+        id.map_or(!live.is_empty(), |id| live.contains(&id))
+    }
+
+    /// The programs that have not finished; a lock that is held over nothing else, since those who wait for an end look while they
+    /// hold locks that the thread takes.
+    fn live(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The process that caches a domain now.

@@ -235,6 +235,7 @@ impl Turn<'_> {
         let over: Vec<u64> = self.state.programs.iter().filter(|(_, p)| p.is_over()).map(|(id, _)| *id).collect();
         for id in &over {
             let Some(mut program) = self.state.programs.remove(id) else { continue };
+            self.kernel.native.live().remove(id);
             if let Some(releaser) = program.releaser.take() {
                 program.record.released = releaser.released();
                 releaser.close();
@@ -332,6 +333,7 @@ impl Kernel {
         };
         let program = self.connect_native(RecordId::NONE, record, fds)?;
         state.programs.insert(id, program);
+        self.native.live().insert(id);
         Ok(made.domain)
     }
 
@@ -425,6 +427,7 @@ impl Kernel {
                 .map_err(|source| KernelError::File { path: format!("a console for {name}").into(), source })?;
             let program = self.connect_native(at, record, fds)?;
             self.native.state().programs.insert(record.id, program);
+            self.native.live().insert(record.id);
             count += 1;
         }
         if self.objects().table.first::<objects::Hub>().is_none() {

@@ -12,15 +12,19 @@ use crate::platform::process::Process;
 use crate::table::{RecordId, Table, TableError};
 use nix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 /// How often the CPU time of domains that ran is charged: a budget is overdrawn by so much at most.
 const TICK: Duration = Duration::from_millis(10);
 /// How long the thread looks for posts before it sleeps, where a core is free for that.
 const SPIN: Duration = Duration::from_micros(50);
-/// Looks before the time is asked again.
-const LOOKS: u32 = 32;
+/// Looks before the core is offered to others.
+const LOOKS: u32 = 64;
+/// An offered core that comes back after longer than this, with nothing posted, is wanted by others.
+const CROWDED: Duration = Duration::from_micros(200);
+/// Sleeps at once after that.
+const SLEEPS_CROWDED: u32 = 512;
 const SIGKILL: u32 = 9;
 const SIGSYS: u32 = 31;
 
@@ -63,15 +67,24 @@ impl Executive {
             running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect()
         };
         let posted = || running.iter().any(|p| p.is_stopped() || p.is_dead()) || sleep::look(&self.bell) != rung;
-        if kernel.spins() > 0 && !running.is_empty() {
+        if kernel.spins() > 0 && !running.is_empty() && !self.is_crowded() {
             let begun = Instant::now();
-            while begun.elapsed() < SPIN {
+            let mut now = begun;
+            while now.duration_since(begun) < SPIN {
                 for _ in 0..LOOKS {
                     if posted() {
                         return;
                     }
                     std::hint::spin_loop();
                 }
+                // Who is waited for may need this very core.
+                std::thread::yield_now();
+                let back = Instant::now();
+                if back.duration_since(now) > CROWDED && !posted() {
+                    self.crowded.store(SLEEPS_CROWDED, Relaxed);
+                    break;
+                }
+                now = back;
             }
         }
         running.iter().for_each(|p| p.set_kernel_sleeps(true));
@@ -81,6 +94,15 @@ impl Executive {
             sleep::wait(&words, self.due(kernel, !running.is_empty()));
         }
         running.iter().for_each(|p| p.set_kernel_sleeps(false));
+    }
+
+    /// Whether others want the cores, so that looking for posts takes them from who would post.
+    fn is_crowded(&self) -> bool {
+        let left = self.crowded.load(Relaxed);
+        if left > 0 {
+            self.crowded.store(left - 1, Relaxed);
+        }
+        left > 0
     }
 
     /// How long it may sleep.

@@ -191,6 +191,22 @@ impl Pager {
         self.shared.budget.kick_waiters();
     }
 
+    /// Lets go of a segment if nothing of it is lost by that: nobody maps it, and no page of it waits for a commit. Says whether
+    /// it did.
+    pub fn close_clean(&self, id: SegmentId) -> bool {
+        let capture = lock(&self.shared.capture);
+        if capture.open {
+            return false;
+        }
+        let mut segments = lock(&self.shared.segments);
+        let Some(segment) = segments.get(&id).filter(|segment| segment.is_clean()).cloned() else { return false };
+        segments.remove(&id);
+        segment.retire();
+        drop(segments);
+        self.shared.budget.kick_waiters();
+        true
+    }
+
     /// Rolls a segment back to what the backing says: frames, dirty marks and pending removals are dropped. `stored` is as
     /// for [`open_segment`](Self::open_segment). Views stay valid and show what the store holds.
     ///

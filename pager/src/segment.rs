@@ -436,6 +436,16 @@ impl Segment {
     }
 
     /// The segment is gone from the world: its frames are of no use.
+    /// Whether memory holds nothing of it that the store does not, and nobody maps it.
+    pub(crate) fn is_clean(&self) -> bool {
+        let state = self.lock();
+        let changed = state.frames.dirty_pages() > 0 || state.discards.iter().next().is_some();
+        !changed
+            && state.inflight_discards.iter().next().is_none()
+            && state.mappings.is_empty()
+            && state.views.is_empty()
+    }
+
     pub(crate) fn retire(&self) {
         let mut state = self.lock();
         if state.mappings.is_empty() && state.views.is_empty() {

@@ -31,12 +31,11 @@ use crate::linux::{ExitStatus, LoadError, SegmentError};
 use crate::native::{Executive, Life, ProgramView};
 use crate::platform::PlatformError;
 use crate::platform::zygote::Zygote;
-use crate::table::{RecordId, Table, TableError};
+use crate::table::{LazyMemory, RecordId, Table, TableError};
 use capture::CaptureState;
 use clock::WorldClock;
 use domain::Domain;
 use gate::Gate;
-use memory::ViewMemory;
 use objects::{DomainRecord, OBJECT_PAGES, RECORD_BYTES, SegmentRecord, WorldRecord};
 use semper_pager::Pager;
 use semper_store::{PageRange, SegmentId};
@@ -300,8 +299,7 @@ impl OutputEvents for Kernel {
 impl Objects {
     fn create(pager: &Arc<Pager>) -> Result<Self, KernelError> {
         let segment = pager.create_segment(SegmentId::OBJECTS, OBJECT_PAGES)?;
-        let view = segment.view(PageRange::between(0, OBJECT_PAGES))?;
-        let mut table = Table::format(ViewMemory(view), RECORD_BYTES)?;
+        let mut table = Table::format(LazyMemory::new(segment), RECORD_BYTES)?;
         let world = WorldRecord { next_segment: 1, next_domain: 1, ..WorldRecord::default() };
         let mut tx = table.begin();
         let id = tx.insert(&world)?;
@@ -312,7 +310,7 @@ impl Objects {
     fn open(pager: &Arc<Pager>, clock: &WorldClock) -> Result<Self, KernelError> {
         let all = PageRange::between(0, OBJECT_PAGES);
         let segment = pager.open_segment(SegmentId::OBJECTS, OBJECT_PAGES, &[all])?;
-        let (table, opened) = Table::open(ViewMemory(segment.view(all)?))?;
+        let (table, opened) = Table::open(LazyMemory::new(segment))?;
         if opened.undone > 0 {
             tracing::warn!(writes = opened.undone, "an unfinished kernel transaction was undone");
         }

@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a record slot in segment 0.
 pub const RECORD_BYTES: u32 = 256;
-/// Pages of segment 0: room for about 60,000 records.
-pub const OBJECT_PAGES: u64 = 4096;
+/// Pages of segment 0: room for 33 million records. Those that are not used do not exist.
+pub const OBJECT_PAGES: u64 = 1 << 21;
 /// Longest name of a domain, in bytes.
 pub const NAME_BYTES: usize = 64;
 

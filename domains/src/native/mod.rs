@@ -121,6 +121,8 @@ pub(crate) struct State {
     tick: Instant,
     /// The run list as it stands in the table.
     run_list: Vec<(RecordId, records::RunList)>,
+    /// Segments that a domain which was put away used: closed when nothing is lost by it.
+    cold: BTreeSet<u64>,
     /// Bytes of a string on its way.
     buffer: Vec<u8>,
 }
@@ -138,6 +140,7 @@ impl Executive {
             turn: 0,
             tick: Instant::now(),
             run_list: Vec::new(),
+            cold: BTreeSet::new(),
             buffer: Vec::with_capacity(crate::guest::MAX_STRING),
         };
         Self {

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 const PAGE: u64 = PAGE_SIZE as u64;
+/// Segments that one tick closes at most.
+const CLOSED_AT_ONCE: usize = 64;
 
 /// One mapping, resolved.
 struct Area {
@@ -152,8 +154,9 @@ impl Turn<'_> {
         let Some(native) = self.loaded(id) else { return Ok(()) };
         if let Some(process) = native.process.take() {
             process.put_away();
-            native.mapped.clear();
             native.charged = 0;
+            let mapped = std::mem::take(&mut native.mapped);
+            self.state.cold.extend(mapped);
         }
         Ok(())
     }
@@ -198,7 +201,20 @@ impl Turn<'_> {
             cold.sort_unstable();
             let over = self.state.natives.len() - most;
             for (_, index) in cold.into_iter().take(over) {
-                self.state.natives.remove(&index);
+                if let Some(native) = self.state.natives.remove(&index) {
+                    self.state.cold.insert(native.segment.id().0);
+                }
+            }
+        }
+        // A segment that is open costs a descriptor and what is known of its pages.
+        let some: Vec<u64> = self.state.cold.iter().copied().take(CLOSED_AT_ONCE).collect();
+        for number in some {
+            let used = self.state.natives.values().any(|n| n.segment.id().0 == number || n.mapped.contains(&number));
+            if used
+                || self.kernel.pager.close_clean(SegmentId(number))
+                || self.kernel.pager.segment(SegmentId(number)).is_none()
+            {
+                self.state.cold.remove(&number);
             }
         }
         Ok(())

@@ -17,8 +17,15 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The exit codes, as the long help shows them.
+/// The keys and exit codes, as the long help shows them.
 const EXIT_CODES: &str = "\
+Keys at the terminal of a program:
+  its terminal modes hold for yours while it runs, and yours come back at the end
+  Ctrl-C   goes to the program if it handles, ignores or reads it; if not, it stops the runtime cleanly
+  Ctrl-\\  stops the runtime cleanly, whatever the program; resume goes on
+  Where run added the program to a runtime that was running already, they end the command instead, and
+  the program goes on there. From elsewhere: `semper stop`, or SIGTERM or SIGINT to the runtime.
+
 Exit codes of run and resume:
   the program's own exit status, or 128 + n when signal n ended it
     2  the command line is wrong
@@ -31,7 +38,7 @@ Exit codes of run and resume:
   126  the program cannot be run: it is not a static x86-64 Linux program
   127  the program was not found
   130  SIGINT stopped the runtime cleanly before the program had ended: resume goes on
-  143  SIGTERM did
+  131, 143  Ctrl-\\ or SIGTERM did
 The other commands end with 0 when they did what was asked, with 1 when check, doctor or demo found
 something wrong, and else with one of the codes above.";
 

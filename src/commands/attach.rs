@@ -8,22 +8,24 @@ use std::thread;
 
 use semper::control::{Connection, Ending, Reply, Request};
 use semper::runtime::NewProgram;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
 
-use super::Failure;
 use super::failure::code;
 use super::served::to_message;
+use super::{Failure, terminal};
 
 pub fn run(connection: &Connection, store: &Path, program: &NewProgram) -> Result<ExitCode, Failure> {
     let failed = |error| Failure::control(store, error);
     let console: [&dyn AsFd; 3] = [&io::stdin(), &io::stdout(), &io::stderr()];
     connection.send(&Request::Run(to_message(program)), &console).map_err(failed)?;
     match connection.receive().map_err(failed)? {
-        Reply::Started { .. } => {}
+        Reply::Started { domain } => {
+            heed_signals(store, domain).map_err(|error| Failure::io("signals cannot be heeded", &error))?;
+        }
         other => return Err(Failure::control(store, semper::control::ControlError::Unexpected(Box::new(other)))),
     }
-    detach_on_signals(store).map_err(|error| Failure::io("signals cannot be heeded", &error))?;
     match connection.receive() {
         Ok(Reply::Ended(Ending::Exited(code))) => Ok(ExitCode::from(code)),
         Ok(Reply::Ended(Ending::Signaled(signal))) => Ok(ExitCode::from(code::SIGNAL.saturating_add(signal))),
@@ -39,14 +41,31 @@ pub fn run(connection: &Connection, store: &Path, program: &NewProgram) -> Resul
     }
 }
 
-/// Ctrl-C ends this command, not the program, which belongs to the runtime.
-fn detach_on_signals(store: &Path) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let shown = store.display().to_string();
+/// What is typed at the terminal is for the program, if it has a wish about it. Else Ctrl-C, and Ctrl-\ always, end this command and
+/// not the program, which belongs to the runtime.
+fn heed_signals(store: &Path, domain: u64) -> io::Result<()> {
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP])?;
+    let store = store.to_path_buf();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            eprintln!("semper: detached; the program goes on in {shown}: semper status {shown}");
-            std::process::exit(i32::from(code::SIGNAL) + signal);
+        let ask = |request| Connection::open(&store).and_then(|connection| connection.ask(&request));
+        for origin in signals.forever() {
+            let signal = u8::try_from(origin.signal).unwrap_or_default();
+            let for_program = || matches!(ask(Request::Signal { domain, signal }), Ok(Reply::Signal { taken: true }));
+            match origin.signal {
+                SIGWINCH => {
+                    for_program();
+                }
+                // The program could not be stopped with this command, and would go on reading what is typed.
+                SIGTSTP => {}
+                SIGINT if terminal::is_typed(&origin) && for_program() => {}
+                _ => {
+                    let _ = ask(Request::Detach { domain });
+                    terminal::restore();
+                    let shown = store.display();
+                    eprintln!("semper: detached; the program goes on in {shown}: semper status {shown}");
+                    std::process::exit(i32::from(code::SIGNAL + signal));
+                }
+            }
         }
     })?;
     Ok(())

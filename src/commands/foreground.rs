@@ -11,13 +11,16 @@ use std::thread;
 use std::time::Duration;
 
 use semper::control::{Refusal, Server};
-use semper::runtime::{ConsoleFds, DomainId, End, ExitStatus, Options, OutputPolicy, Runtime, RuntimeError};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use semper::runtime::{
+    ConsoleFds, DomainId, End, ExitStatus, Options, OutputPolicy, Runtime, RuntimeError, TerminalOf,
+};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
 
-use super::Failure;
 use super::failure::code;
 use super::served::Stoppable;
+use super::{Failure, terminal};
 use crate::cli::{Output, RuntimeFlags};
 
 /// How long answers that are under way may keep the process from ending.
@@ -63,6 +66,7 @@ pub fn tell(runtime: &Runtime) {
 /// noted in the store sees to it that the next life takes an older generation. Returns only if it cannot be done.
 pub fn start_again(end: &End) -> Failure {
     eprintln!("semper: {}", end.what);
+    terminal::restore();
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_else(|| "semper".into());
     let error = Command::new("/proc/self/exe").arg0(name).args(args).exec();
@@ -72,7 +76,7 @@ pub fn start_again(end: &End) -> Failure {
 /// Serves until everything has ended; the exit code is that of the program `own`, or that of the last to end.
 pub fn serve(runtime: Arc<Runtime>, store: &Path, own: Option<DomainId>) -> Result<ExitCode, Failure> {
     let stoppable = Arc::new(Stoppable::new(runtime));
-    stop_on_signals(Arc::clone(&stoppable)).map_err(|error| Failure::io("signals cannot be heeded", &error))?;
+    heed_signals(Arc::clone(&stoppable)).map_err(|error| Failure::io("signals cannot be heeded", &error))?;
     let server = Server::start(store, Arc::clone(&stoppable) as Arc<_>).map_err(|error| {
         Failure::io(format_args!("the control socket in {} cannot be made", store.display()), &error)
     })?;
@@ -110,13 +114,32 @@ pub fn exit_code(status: ExitStatus) -> u8 {
     }
 }
 
-fn stop_on_signals(stoppable: Arc<Stoppable>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+/// Heeds signals. What is typed at the terminal is for the programs there, if they have a wish about it; else, and if another
+/// process sent it, SIGINT stops the runtime. Ctrl-\ (SIGQUIT), SIGTERM and SIGHUP always do.
+fn heed_signals(stoppable: Arc<Stoppable>) -> io::Result<()> {
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP, SIGCONT])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            let code = u8::try_from(signal).map_or(code::STOPPED, |signal| code::SIGNAL + signal);
-            // The outcome is told by the foreground thread, whose wait ends with the stop.
-            let _ = stoppable.stop_with(code);
+        for origin in signals.forever() {
+            let runtime = stoppable.runtime();
+            let for_programs = |signal| {
+                terminal::device().is_some_and(|of| runtime.signal_from_terminal(TerminalOf::Device(of), signal))
+            };
+            let number = u8::try_from(origin.signal).unwrap_or_default();
+            match origin.signal {
+                SIGWINCH => {
+                    for_programs(number);
+                }
+                SIGTSTP => {
+                    terminal::restore();
+                    let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
+                }
+                SIGCONT => runtime.apply_terminal_modes(),
+                SIGINT if terminal::is_typed(&origin) && for_programs(number) => {}
+                _ => {
+                    // The outcome is told by the foreground thread, whose wait ends with the stop.
+                    let _ = stoppable.stop_with(code::SIGNAL + number);
+                }
+            }
         }
     })?;
     Ok(())

@@ -13,6 +13,7 @@ mod run;
 mod served;
 mod status;
 mod stop;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@ use semper::control::Connection;
 use semper::runtime::{Runtime, Start};
 
 use super::failure::code;
-use super::{Failure, foreground};
+use super::{Failure, foreground, terminal};
 use crate::cli::Resume;
 
 pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
@@ -16,6 +16,7 @@ pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
         let message = format!("a runtime is running on {shown} already; see: semper status {shown}");
         return Err(Failure::new(code::IN_USE, message));
     }
+    let _restore = terminal::Restore::at_the_end();
     let options = foreground::options(&resume.runtime);
     let mut unused: Vec<&str> = resume.stdout.iter().map(|(name, _)| &**name).collect();
     let how = Start::Resume { size_bytes: resume.runtime.size, generation: resume.generation };

@@ -11,7 +11,7 @@ use semper::control::{Connection, ControlError};
 use semper::runtime::{DEFAULT_NATIVE_MEMORY, Import, NewProgram, Runtime, RuntimeError, Start};
 
 use super::failure::code;
-use super::{Failure, attach, foreground};
+use super::{Failure, attach, foreground, terminal};
 use crate::cli::Run;
 
 /// How long a runtime that holds the store may take to open its control socket.
@@ -19,6 +19,7 @@ const STARTING: Duration = Duration::from_secs(5);
 
 pub fn run(run: Run) -> Result<ExitCode, Failure> {
     let program = new_program(&run)?;
+    let _restore = terminal::Restore::at_the_end();
     let deadline = Instant::now() + STARTING;
     loop {
         match Connection::open(&run.store) {

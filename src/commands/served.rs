@@ -1,13 +1,14 @@
 //! The runtime as the control socket serves it.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use semper::control::{Ending, Program, Refusal, Served};
-use semper::runtime::{ConsoleFds, ExitStatus, Import, NewProgram, Runtime, RuntimeError};
+use semper::runtime::{ConsoleFds, ExitStatus, Import, NewProgram, Runtime, RuntimeError, TerminalOf};
+use semper_domains::console::share_controlling_terminal;
 
 use super::Failure;
 use super::failure::code;
@@ -110,6 +111,7 @@ impl Served for Stoppable {
     }
 
     fn run(&self, program: Program, [input, output, error]: [OwnedFd; 3]) -> Result<u64, Refusal> {
+        share_controlling_terminal(input.as_fd());
         self.runtime.add(from_message(program), ConsoleFds { input, output, error }).map_err(refusal)
     }
 
@@ -119,5 +121,13 @@ impl Served for Stoppable {
             Some(ExitStatus::Signal(signal)) => Ending::Signaled(signal),
             None => Ending::Stopped,
         }
+    }
+
+    fn signal(&self, domain: u64, signal: u8) -> bool {
+        self.runtime.signal_from_terminal(TerminalOf::Domain(domain), signal)
+    }
+
+    fn detach(&self, domain: u64) {
+        self.runtime.detach(domain);
     }
 }

@@ -19,6 +19,18 @@ pub enum Request {
         /// Which domain.
         domain: u64,
     },
+    /// A signal of the terminal that a domain is connected to. Answered by [`Reply::Signal`].
+    Signal {
+        /// Which domain.
+        domain: u64,
+        /// The number of the signal.
+        signal: u8,
+    },
+    /// Whoever sits at a domain's terminal goes away. Answered by [`Reply::Detached`], and from then on nothing is read from there.
+    Detach {
+        /// Which domain.
+        domain: u64,
+    },
 }
 
 /// A program to start. Paths are absolute; names that need not be UTF-8 are bytes.
@@ -60,6 +72,13 @@ pub enum Reply {
     },
     /// The domain has ended, or the runtime has stopped under it.
     Ended(Ending),
+    /// What became of a signal.
+    Signal {
+        /// Whether the program handles, ignores or blocks it; if not, nothing was done.
+        taken: bool,
+    },
+    /// The terminal is left alone now.
+    Detached,
     /// The request was not carried out.
     Refused(Refusal),
 }

@@ -47,6 +47,10 @@ pub trait Served: Send + Sync + 'static {
     fn run(&self, program: Program, console: [OwnedFd; 3]) -> Result<u64, Refusal>;
     /// Waits until a domain has ended, or the runtime has stopped.
     fn wait(&self, domain: u64) -> Ending;
+    /// Gives a domain a signal of its terminal; false, and nothing done, if its program has no wish about that signal.
+    fn signal(&self, domain: u64, signal: u8) -> bool;
+    /// Leaves a domain's terminal alone from now on.
+    fn detach(&self, domain: u64);
 }
 
 /// The running server.
@@ -161,6 +165,11 @@ impl Shared {
             Request::Status => served.status().map(|json| Reply::Status { json }),
             Request::Checkpoint => served.checkpoint().map(|generation| Reply::Committed { generation }),
             Request::Stop => served.stop().map(|()| Reply::Stopped),
+            Request::Signal { domain, signal } => Ok(Reply::Signal { taken: served.signal(domain, signal) }),
+            Request::Detach { domain } => {
+                served.detach(domain);
+                Ok(Reply::Detached)
+            }
             Request::Wait { domain } => return self.answer_end_later(stream, domain),
             Request::Run(program) => match <[OwnedFd; 3]>::try_from(descriptors) {
                 Err(_) => Ok(refused(BAD_REQUEST, "a program needs three descriptors as its console".to_owned())),

@@ -28,6 +28,10 @@ impl Served for Stub {
     fn wait(&self, domain: u64) -> Ending {
         if domain == 7 { Ending::Exited(3) } else { Ending::Stopped }
     }
+    fn signal(&self, domain: u64, signal: u8) -> bool {
+        (domain, signal) == (7, 2)
+    }
+    fn detach(&self, _: u64) {}
 }
 
 fn start() -> (tempfile::TempDir, Server) {
@@ -47,6 +51,9 @@ fn requests_are_answered() {
     assert_eq!(ask(Request::Status), Reply::Status { json: "{}".to_owned() });
     assert_eq!(ask(Request::Checkpoint), Reply::Committed { generation: 42 });
     assert_eq!(ask(Request::Wait { domain: 8 }), Reply::Ended(Ending::Stopped));
+    assert_eq!(ask(Request::Signal { domain: 7, signal: 2 }), Reply::Signal { taken: true });
+    assert_eq!(ask(Request::Signal { domain: 7, signal: 28 }), Reply::Signal { taken: false });
+    assert_eq!(ask(Request::Detach { domain: 7 }), Reply::Detached);
     assert_eq!(ask(Request::Stop), Reply::Stopped);
     server.finish(Duration::from_secs(5));
     assert_eq!(server.shared.load().connections, 0);

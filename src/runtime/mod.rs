@@ -15,7 +15,7 @@ pub use error::RuntimeError;
 pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
 pub use rot::End;
 pub use semper_domains::console::ConsoleFds;
-pub use semper_domains::kernel::OutputPolicy;
+pub use semper_domains::kernel::{OutputPolicy, TerminalOf};
 pub use semper_domains::linux::ExitStatus;
 pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status};
 
@@ -256,6 +256,21 @@ impl Runtime {
         let status = self.kernel.wait(domain);
         // What damage made of a program is not its end.
         if self.ending().is_some() { None } else { status }
+    }
+
+    /// A signal comes from a terminal. False: the programs it is for have no wish about it; nothing is done then.
+    pub fn signal_from_terminal(&self, whose: TerminalOf, signal: u8) -> bool {
+        self.kernel.signal_from_terminal(whose, signal)
+    }
+
+    /// Terminals get the modes that programs set again, after others had them.
+    pub fn apply_terminal_modes(&self) {
+        self.kernel.apply_terminal_modes();
+    }
+
+    /// Whoever sits at a domain's terminal goes away: no input comes from there any more, the domain goes on.
+    pub fn detach(&self, domain: DomainId) {
+        self.kernel.detach(domain);
     }
 
     /// Takes a checkpoint now; returns its generation when it is durable.

@@ -18,3 +18,4 @@ mod lifecycle;
 mod packages;
 mod rot;
 mod run;
+mod terminal;

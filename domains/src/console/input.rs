@@ -43,6 +43,8 @@ struct LogState {
     reader: u64,
     hungry: bool,
     ended: bool,
+    /// The end was typed at a terminal (Ctrl-D): it is told once, and then input may go on.
+    ended_once: bool,
 }
 
 impl InputSide {
@@ -72,7 +74,7 @@ impl InputSide {
     /// Input is a stream; a thread takes from it what the program wants, into the log.
     pub fn connect_stream(&mut self, fds: Arc<ConsoleFds>, position: u64, bell: Arc<Bell>) {
         let mut state = self.log.lock();
-        state.ended = false;
+        (state.ended, state.ended_once) = (false, false);
         if position < state.base || position > state.end {
             // The log does not reach the program's position (it was lost with the power): input goes on from here.
             state.base = position;
@@ -87,6 +89,16 @@ impl InputSide {
             self.log.lock().ended = true;
         }
         self.source = Source::Stream { _pump: pump };
+    }
+
+    /// Nothing is read from where input came from any more; what was read stays.
+    pub fn disconnect(&mut self) {
+        self.source = Source::Nothing;
+    }
+
+    /// The program was told that input ends here; at a terminal it may go on.
+    pub fn end_was_told(&self) {
+        self.log.lock().ended_once = false;
     }
 
     /// See [`crate::linux::Console::read`].
@@ -123,7 +135,7 @@ impl Log {
         let mut state = self.lock();
         state.reader = position;
         if position >= state.end {
-            if state.ended {
+            if state.ended || state.ended_once {
                 return Input::End;
             }
             state.hungry = true;
@@ -171,12 +183,18 @@ impl Log {
                 Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
                 Ok(_) | Err(_) => {}
             }
+            let hung_up =
+                ready[0].revents().is_none_or(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
             if alive.strong_count() == 0 {
                 return;
             }
             match nix::unistd::read(&fds.input, &mut buffer) {
                 Ok(n) if n > 0 => self.append(&buffer[..n]),
                 Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
+                Ok(_) if !hung_up && nix::unistd::isatty(&fds.input).unwrap_or(false) => {
+                    let mut state = self.lock();
+                    (state.ended_once, state.hungry) = (true, false);
+                }
                 Ok(_) | Err(_) => {
                     self.lock().ended = true;
                     bell.ring();

@@ -7,12 +7,15 @@
 //! * `input`: regular files by position; pipes and terminals through a log beside the store.
 //! * `output`: releases the streams; a mark per stream says how far, beside the store.
 //! * `mark`: those files' bytes (`docs/format-console.md`).
+//! * `terminal`: the host's terminal has the modes that the program set.
 
 mod input;
 mod mark;
 mod output;
+mod terminal;
 
 pub use output::{OutputStream, Releaser};
+pub use terminal::share_controlling_terminal;
 
 use crate::kernel::bell::Bell;
 use crate::kernel::objects::FileIdentity;
@@ -23,6 +26,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
+use terminal::{Modes, Terminal};
 
 /// The descriptors that a program's streams are connected to.
 #[derive(Debug)]
@@ -51,6 +55,7 @@ pub struct HostConsole {
     broken: [AtomicBool; 2],
     /// Standard error goes where standard output goes.
     joined: AtomicBool,
+    terminal: Terminal,
     bell: Arc<Bell>,
     events: Arc<dyn OutputEvents>,
 }
@@ -69,6 +74,7 @@ impl HostConsole {
             written: [AtomicU64::new(0), AtomicU64::new(0)],
             broken: [AtomicBool::new(false), AtomicBool::new(false)],
             joined: AtomicBool::new(false),
+            terminal: Terminal::default(),
             bell,
             events,
         }))
@@ -88,6 +94,7 @@ impl HostConsole {
         let input = identify(fds.input.as_fd(), known[0], positions[0], false)?;
         let [output, error] = identify_outputs(&fds, joined, [known[1], known[2]], [positions[1], positions[2]])?;
         let identities = [input, output, error];
+        self.terminal.connect(terminal_of(&fds).map(|fd| fd.try_clone_to_owned()).transpose()?);
         let fds = Arc::new(fds);
         *self.fds.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&fds));
         self.joined.store(joined, SeqCst);
@@ -131,6 +138,34 @@ impl HostConsole {
         self.bell.ring();
     }
 
+    /// Standard output up to `upto` has left.
+    fn output_left(&self, upto: u64) {
+        self.terminal.output_left(upto);
+    }
+
+    /// The device number of its terminal, if it has one.
+    #[must_use]
+    pub fn terminal_device(&self) -> Option<u64> {
+        let fds = self.fds()?;
+        fstat(terminal_of(&fds)?).ok().map(|stat| stat.st_rdev)
+    }
+
+    /// Its terminal gets the program's modes again, should others have changed them.
+    pub fn apply_terminal_modes(&self) {
+        self.terminal.apply_again();
+    }
+
+    /// The program has ended, or the runtime does: its terminal becomes what it was before.
+    pub fn leave_terminal(&self) {
+        self.terminal.leave();
+    }
+
+    /// Whoever sits at its terminal goes away: nothing is read from there any more, and it becomes what it was before.
+    pub fn detach(&self) {
+        self.input().disconnect();
+        self.terminal.leave();
+    }
+
     /// A commit covers input up to `position`: what is kept before it may go.
     pub fn input_committed(&self, position: u64) {
         self.input().forget_before(position);
@@ -159,11 +194,34 @@ impl Console for HostConsole {
         self.broken[usize::from(stream == Stream::Err)].load(SeqCst)
     }
 
+    fn end_was_told(&self) {
+        self.input().end_was_told();
+    }
+
+    fn terminal_modes(&self) -> Option<Modes> {
+        self.terminal.modes()
+    }
+
+    fn set_terminal_modes(&self, modes: &Modes, written: u64) {
+        self.terminal.set(*modes, written);
+    }
+
+    fn flush_input(&self) {
+        self.terminal.flush_input();
+    }
+
     fn wrote(&self, stream: Stream, written: u64) {
         let at = usize::from(stream == Stream::Err);
         self.written[at].store(written, SeqCst);
         self.events.wrote(self.domain);
     }
+}
+
+/// The stream that is a terminal, if one is.
+fn terminal_of(fds: &ConsoleFds) -> Option<BorrowedFd<'_>> {
+    [fds.input.as_fd(), fds.output.as_fd(), fds.error.as_fd()]
+        .into_iter()
+        .find(|fd| nix::unistd::isatty(fd).unwrap_or(false))
 }
 
 fn kind(fd: BorrowedFd<'_>) -> ConsoleKind {

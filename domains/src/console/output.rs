@@ -70,6 +70,7 @@ impl Releaser {
                 released[i] = marked[i];
             }
         }
+        console.output_left(released[0]);
         let [out, err] = streams;
         let releaser = Arc::new(Self {
             console,
@@ -165,6 +166,7 @@ impl Releaser {
                 }
             }
             let now = progress.released;
+            self.console.output_left(now[0]);
             let settled = now == progress.target || progress.failed;
             drop(progress);
             if settled {

@@ -137,6 +137,7 @@ impl Kernel {
         program
             .set_program(&new.path, &new.image, start)
             .map_err(|e| KernelError::Refused(format!("the program's own file: {e}")))?;
+        program.show_terminal_modes();
         Frame::initial(&control, start.rip, start.rsp)?;
         control.set_cause(crate::abi::CAUSE_READY);
         control.state().store(POSTED, SeqCst);
@@ -259,6 +260,7 @@ impl Kernel {
         let positions = [program.input_position(), out.released, err.released];
         console.set_written([out.written, err.written]);
         record.console = self.connect(&console, fds, record.console, positions)?;
+        program.show_terminal_modes();
         let mut objects = self.objects();
         let mut tx = objects.table.begin();
         tx.update(at, &record)?;
@@ -425,6 +427,7 @@ impl Kernel {
             releaser.drain();
             releaser.close();
         }
+        domain.console.leave_terminal();
         {
             let _pass = self.gate.enter();
             let drained = domain.releaser().is_none_or(|r| r.released() == domain.console.written());

@@ -94,6 +94,15 @@ pub trait Surroundings: Send + Sync {
 /// How long the end waits for a console that does not take its output.
 pub(crate) const LAST_OUTPUT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// Whose terminal a signal comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TerminalOf {
+    /// This domain's.
+    Domain(u64),
+    /// The one with this device number, for all domains that are connected to it.
+    Device(u64),
+}
+
 /// How output leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputPolicy {
@@ -227,6 +236,44 @@ impl Kernel {
         all.iter().find(|s| **s != ExitStatus::Code(0)).or(all.last()).copied()
     }
 
+    /// A signal of the terminal with this device number, or of domain `id`'s own terminal: whoever it is for gets it. False: nobody
+    /// has a wish about it, so that it would end them; nothing is done then.
+    pub fn signal_from_terminal(&self, whose: TerminalOf, signal: u8) -> bool {
+        let mut taken = false;
+        for domain in self.domains() {
+            let meant = match whose {
+                TerminalOf::Domain(id) => domain.id == id,
+                TerminalOf::Device(device) => domain.console.terminal_device() == Some(device),
+            };
+            if !meant || domain.ended().is_some() {
+                continue;
+            }
+            let _pass = self.gate.enter();
+            if self.is_closing() || !domain.program().signal_from_terminal(signal) {
+                continue;
+            }
+            taken = true;
+            domain.touched.store(true, SeqCst);
+            domain.bell.ring();
+            if let Some(process) = domain.process() {
+                process.nudge();
+            }
+        }
+        taken
+    }
+
+    /// Every domain's terminal gets the modes that its program set, should others have changed them.
+    pub fn apply_terminal_modes(&self) {
+        self.domains().iter().for_each(|domain| domain.console.apply_terminal_modes());
+    }
+
+    /// Whoever sits at domain `id`'s terminal goes away; the domain goes on.
+    pub fn detach(&self, id: u64) {
+        if let Some(domain) = self.domain(id) {
+            domain.console.detach();
+        }
+    }
+
     /// The runtime ends: every process is dropped, nothing is served any more, waiters return.
     pub fn close(&self) {
         self.closing.store(true, SeqCst);
@@ -239,6 +286,7 @@ impl Kernel {
                 releaser.drain_for(LAST_OUTPUT_PATIENCE);
                 releaser.close();
             }
+            domain.console.leave_terminal();
             if let Some(process) = domain.process() {
                 process.end();
             }

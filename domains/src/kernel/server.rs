@@ -269,6 +269,7 @@ impl Kernel {
         }
         let state = self.open_segment(domain.id, semper_store::SegmentId(record.program), None)?;
         *program = self.load_program(&record, &domain.memory, &state, &domain.console, &domain.clock)?;
+        program.show_terminal_modes();
         let outputs = program.outputs();
         domain.console.set_written([outputs[0].written, outputs[1].written]);
         Ok(())

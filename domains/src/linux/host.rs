@@ -82,6 +82,16 @@ pub trait Console: Send + Sync {
     /// Reads input from `position` on. The host keeps what was given since the last commit, so that asking again for
     /// the same position, also after a restart, gives the same bytes.
     fn read(&self, position: u64, out: &mut [u8]) -> Input;
+    /// The program was told that input ends. At a terminal the end is told once: who reads on waits for more.
+    fn end_was_told(&self) {}
+    /// The modes that the terminal has now (the kernel's `struct termios`), if there is one.
+    fn terminal_modes(&self) -> Option<[u8; 36]> {
+        None
+    }
+    /// The terminal is to have these modes; of output those bytes keep the old ones that were written before, `written` in number.
+    fn set_terminal_modes(&self, _modes: &[u8; 36], _written: u64) {}
+    /// What was typed and not read is thrown away.
+    fn flush_input(&self) {}
     /// What is connected.
     fn kind(&self, stream: Stream) -> ConsoleKind;
     /// Whether standard error goes where standard output goes (`2>&1`): one order of bytes then holds for both.

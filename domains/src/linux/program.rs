@@ -5,7 +5,7 @@ use super::files::Files;
 use super::loader::{self, LoadError};
 use super::mm::Mm;
 use super::process::Process;
-use super::signals::{Delivered, Signals};
+use super::signals::{Delivered, Info, Signals};
 use super::state::State;
 use super::user::UserMemory;
 use super::{Answer, Errno, ExitStatus, Fault, Host, Outcome, Wait, names, signals, time};
@@ -179,6 +179,22 @@ impl Program {
         self.finish(cpu, None)
     }
 
+    /// A signal comes from the terminal. False: the program has no wish about it and would be ended; nothing is done then.
+    pub fn signal_from_terminal(&mut self, signal: u8) -> bool {
+        if !self.signals.wishes(signal) {
+            return false;
+        }
+        self.state.begin();
+        match self.signals.send(&mut self.state, Info::from_kernel(signal)) {
+            Ok(()) => self.state.commit(),
+            Err(errno) => {
+                tracing::warn!(program = %self.host.name, errno = errno.0, signal, "a signal of the terminal is lost");
+                self.undo();
+            }
+        }
+        true
+    }
+
     /// What has to be done in the domain's process before it goes on.
     #[must_use]
     pub fn take_orders(&mut self) -> Vec<Order> {
@@ -197,10 +213,10 @@ impl Program {
         self.user.vmas.iter().map(|v| PageRange::between(v.start >> 12, v.end >> 12)).collect()
     }
 
-    /// Domain monotonic time of the next timer.
+    /// Domain monotonic time at which the program has to be stopped: its next timer's, or at once for a signal that waits.
     #[must_use]
     pub fn timer_deadline(&self) -> Option<Duration> {
-        self.process.timer_deadline()
+        if self.signals.interrupts() { Some(Duration::ZERO) } else { self.process.timer_deadline() }
     }
 
     /// The segments that its files and streams occupy.

@@ -226,6 +226,11 @@ impl Signals {
         }
     }
 
+    /// Whether the program has made up its mind about a signal: it handles, ignores or blocks it, or it does nothing by itself.
+    pub fn wishes(&self, signal: u8) -> bool {
+        self.record.mask & bit(signal) != 0 || self.action(signal).handler != SIG_DFL || self.ignores(signal)
+    }
+
     /// The signals that wait.
     pub fn pending_set(&self) -> u64 {
         self.pending.iter().fold(0, |set, (_, info)| set | bit(info.number()))

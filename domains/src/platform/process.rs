@@ -82,6 +82,8 @@ pub struct Process {
     pidfd: OwnedFd,
     control: Arc<Control>,
     dead: AtomicBool,
+    /// Whoever waits for it is to look at something else first.
+    nudged: AtomicBool,
     /// So many waits are still to be slept through, since others want the cores.
     crowded: AtomicU32,
     attachments: Mutex<Vec<Attachment>>,
@@ -97,6 +99,7 @@ impl Process {
             pidfd,
             control,
             dead: AtomicBool::new(false),
+            nudged: AtomicBool::new(false),
             crowded: AtomicU32::new(0),
             attachments: Mutex::default(),
         };
@@ -146,6 +149,12 @@ impl Process {
         futex_wake(self.control.frozen());
     }
 
+    /// Ends the wait for a post, or the next one, as if its time were up.
+    pub fn nudge(&self) {
+        self.nudged.store(true, SeqCst);
+        futex_wake(self.control.state());
+    }
+
     /// Whether the kernel says that it is alive at all; slower than [`Self::is_dead`], never late.
     #[must_use]
     pub fn is_gone(&self) -> bool {
@@ -174,6 +183,10 @@ impl Process {
     /// Waits for a post until `deadline`; spins `spins` times first. `freezes`: also wake for an acknowledged freeze.
     #[must_use]
     pub fn wait(&self, deadline: Option<Instant>, spins: u32, freezes: bool) -> Posted {
+        self.wait_or_nudge(deadline, spins, freezes, true)
+    }
+
+    fn wait_or_nudge(&self, deadline: Option<Instant>, spins: u32, freezes: bool, nudges: bool) -> Posted {
         let state = self.control.state();
         if spins > 0 && !self.is_crowded(spins) {
             for spin in 0..spins {
@@ -193,6 +206,8 @@ impl Process {
                 Some(Posted::Cause)
             } else if self.is_dead() {
                 Some(Posted::Dead)
+            } else if nudges && self.nudged.swap(false, SeqCst) {
+                Some(Posted::TimedOut)
             } else {
                 let left = deadline.map_or(ANSWER_TIMEOUT, |d| d.saturating_duration_since(Instant::now()));
                 if left.is_zero() {
@@ -264,7 +279,7 @@ impl Process {
             let cause = self.control.cause();
             self.control.set_orders(batch);
             self.answer(ORDER);
-            match self.wait(Some(Instant::now() + ANSWER_TIMEOUT), 2000, false) {
+            match self.wait_or_nudge(Some(Instant::now() + ANSWER_TIMEOUT), 2000, false, false) {
                 Posted::Cause => {}
                 Posted::Dead => return Err(PlatformError::Died { pid: self.pid }),
                 Posted::TimedOut => return Err(PlatformError::Silent { pid: self.pid, what: "orders" }),

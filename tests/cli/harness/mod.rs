@@ -7,7 +7,7 @@ mod session;
 
 pub use killing::{Case, Outcome, Rng, seed};
 pub use programs::{Libc, c_program, rust_program, tool};
-pub use session::{Session, semper, wait_for};
+pub use session::{Background, Session, semper, wait_for};
 
 /// Says by name that a test is skipped because `what` is missing; with `SEMPER_TEST_ALL=1` that is a failure.
 pub fn skip(what: &str) {

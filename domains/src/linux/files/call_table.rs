@@ -22,7 +22,7 @@ calls! {
     6 "lstat" calls_meta::lstat "st_blocks counts holes";
     7 "poll" calls_poll::poll "";
     8 "lseek" calls_fd::lseek "the whole file counts as data";
-    16 "ioctl" calls_ioctl::ioctl "terminal settings are kept for the program, not passed to the host's terminal";
+    16 "ioctl" calls_ioctl::ioctl "the host's terminal follows the program's terminal modes; a read there always waits for a byte (VMIN and VTIME are taken as 1 and 0), and speeds are not set";
     17 "pread64" calls_io::pread "";
     18 "pwrite64" calls_io::pwrite "";
     19 "readv" calls_io::readv "";

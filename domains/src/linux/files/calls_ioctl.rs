@@ -87,13 +87,23 @@ fn terminal(p: &mut Program, open: &OpenFile, request: u64, argument: u64) -> Re
         0x5402..=0x5404 | 0x402c_542b..=0x402c_542d => {
             let termios: [u8; TERMIOS] = p.user.read_value(argument)?;
             p.files.settings.update(&mut p.state, |s| s.termios = termios)?;
+            if matches!(request, 0x5404 | 0x402c_542d) {
+                p.host.console.flush_input();
+            }
+            p.show_terminal_modes();
+        }
+        // TCFLSH: input, or both.
+        0x540b => {
+            if matches!(argument & 0xffff_ffff, 0 | 2) {
+                p.host.console.flush_input();
+            }
         }
         // TIOCGWINSZ.
         0x5413 => p.user.write_value(argument, &[rows, columns, 0, 0])?,
         // TIOCGPGRP, TIOCGSID: the program is in the foreground.
         0x540f | 0x5429 => p.user.write_value(argument, &PID)?,
-        // TIOCSPGRP, TIOCSCTTY, TIOCNOTTY, TIOCEXCL, TIOCNXCL, TCSBRK, TCSBRKP, TCXONC, TCFLSH, TIOCSWINSZ: nothing to do.
-        0x5410 | 0x540e | 0x5422 | 0x540c | 0x540d | 0x5409 | 0x5425 | 0x540a | 0x540b | 0x5414 => {}
+        // TIOCSPGRP, TIOCSCTTY, TIOCNOTTY, TIOCEXCL, TIOCNXCL, TCSBRK, TCSBRKP, TCXONC, TIOCSWINSZ: nothing to do.
+        0x5410 | 0x540e | 0x5422 | 0x540c | 0x540d | 0x5409 | 0x5425 | 0x540a | 0x5414 => {}
         // TIOCOUTQ.
         0x5411 => p.user.write_value(argument, &0_u32)?,
         _ => return Err(Errno::ENOTTY),

@@ -164,7 +164,10 @@ impl Program {
                 }
                 Ok(Flow::Done(count))
             }
-            Input::End => Ok(Flow::Done(0)),
+            Input::End => {
+                self.host.console.end_was_told();
+                Ok(Flow::Done(0))
+            }
             Input::NotYet if nonblocking => Err(Errno::EAGAIN),
             Input::NotYet => Ok(Flow::Wait(Wait { input: true, ..Wait::default() })),
         }

@@ -85,7 +85,7 @@ impl Files {
         settings.next_open = 1;
         settings.cwd = Node::Inode(ROOT).word();
         settings.umask = 0o022;
-        settings.termios = console::cooked_termios();
+        settings.termios = host.console.terminal_modes().unwrap_or_else(console::cooked_termios);
         let mut files = Self {
             inodes: Mirror::new(),
             names: Names::new(),
@@ -207,6 +207,12 @@ impl Program {
     #[must_use]
     pub fn input_position(&self) -> u64 {
         self.files.input_position()
+    }
+
+    /// The console's terminal gets the modes that the program last set, as when it is connected anew.
+    pub fn show_terminal_modes(&self) {
+        let written = self.files.stream(Stream::Out).written;
+        self.host.console.set_terminal_modes(&self.files.settings.get().termios, written);
     }
 
     /// The host has an output stream's bytes below `upto`: they are let go. Should that fail, they are kept until the

@@ -4,7 +4,7 @@
 
 use super::mm::page_up;
 use super::stack::{self, Image};
-use super::vma::{Attributes, EXEC, Kind, PAGE, READ, WRITE, window_range};
+use super::vma::{Attributes, EXEC, Kind, PAGE, READ, Source, WRITE, window_range};
 use super::{Errno, Program, ProgramSpec, Start};
 use crate::abi::{WINDOW_END, WINDOW_START};
 use crate::table::TableError;
@@ -139,7 +139,7 @@ pub(super) fn load(p: &mut Program, spec: &ProgramSpec<'_>) -> Result<Start, Loa
     if brk >= stack_start - STACK_GUARD {
         return Err(LoadError::OutsideWindow { start: segments[0].start, length: end - segments[0].start });
     }
-    p.user.vmas.map(stack_start, stack_end, Attributes { protection: READ | WRITE, kind: Kind::Stack });
+    p.user.vmas.map(stack_start, stack_end, Attributes::new(READ | WRITE, Kind::Stack));
     let m = &mut p.mm.record;
     (m.brk_start, m.brk, m.granted) = (brk, brk, brk);
     (m.stack_start, m.stack_end) = (stack_start, stack_end);
@@ -302,7 +302,16 @@ fn place(p: &mut Program, data: &[u8], segments: &[Segment]) -> Result<u64, Load
     for s in segments {
         let (from, to) = (s.start & !(PAGE - 1), page_up(s.start + s.memory));
         // Two segments that meet within a page: the later one's protection holds for it, as in Linux.
-        p.user.vmas.map(from, to, Attributes { protection: s.protection, kind: Kind::Image });
+        // What the file has, by whole pages; the rest is anonymous.
+        let filled = if s.file_len > 0 { page_up(s.start + s.file_len as u64) } else { from };
+        if filled > from {
+            let offset = s.file_at as u64 - (s.start - from);
+            let source = Source::at(0, offset, from);
+            p.user.vmas.map(from, filled, Attributes { source, ..Attributes::new(s.protection, Kind::Image) });
+        }
+        if to > filled {
+            p.user.vmas.map(filled, to, Attributes::new(s.protection, Kind::Private));
+        }
         p.user.put(s.start, &data[s.file_at..s.file_at + s.file_len])?;
         // Linux maps whole pages of the file, so what the file has before the segment's first byte shows as well.
         let lead = usize::try_from(s.start - from).unwrap_or(0).min(s.file_at);

@@ -2,7 +2,7 @@
 
 use super::mm::page_up;
 use super::user::{CHUNK, page_of};
-use super::vma::{Attributes, Kind, PAGE, Vma, WRITE, window_range};
+use super::vma::{Attributes, Kind, PAGE, Source, Vma, WRITE, window_range};
 use super::{Answer, Call, Errno, Program};
 use crate::abi::{QUICK_BYTES, WINDOW_END};
 use crate::cpu::Cpu;
@@ -123,8 +123,9 @@ fn mmap(p: &mut Program, _: &mut Cpu<'_>, [hint, length, prot, flags, fd, offset
         None if shared => Kind::Shared,
         None => Kind::Private,
     };
-    p.map_fresh(start, end, Attributes { protection, kind });
-    if let Some((segment, size)) = source {
+    let from = source.as_ref().map_or(Source::default(), |&(_, _, inode)| Source::at(inode, offset, start));
+    p.map_fresh(start, end, Attributes { source: from, ..Attributes::new(protection, kind) });
+    if let Some((segment, size, _)) = source {
         p.settle_memory()?;
         copy_file(p, &segment, size, offset, start, length)?;
     }
@@ -251,7 +252,8 @@ const fn moved(kind: Kind) -> Kind {
 fn relocate(p: &mut Program, area: Vma, (start, end): (u64, u64), to: u64, new_length: u64) -> Result<Answer, Errno> {
     let kept = (end - start).min(new_length);
     p.may_map(new_length.saturating_sub(end - start))?;
-    p.map_fresh(to, to + new_length, Attributes { kind: moved(area.attributes.kind), ..area.attributes });
+    let source = area.attributes.source.moved(start, to);
+    p.map_fresh(to, to + new_length, Attributes { kind: moved(area.attributes.kind), source, ..area.attributes });
     // What is moved leaves zeros behind; only the rest has to be discarded.
     p.unmap(start + kept, end);
     p.leave(start, start + kept);

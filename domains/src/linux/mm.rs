@@ -2,7 +2,7 @@
 
 use super::pool::Pool;
 use super::state::State;
-use super::vma::{Attributes, EXEC, Kind, PAGE, READ, Vma, Vmas, WRITE, window_range};
+use super::vma::{Attributes, EXEC, Kind, PAGE, READ, Source, Vma, Vmas, WRITE, window_range};
 use super::{Errno, LoadError, Program};
 use crate::abi::{ORDER_PROTECT, Order, WINDOW_START};
 use crate::table::{Record, RecordId};
@@ -24,6 +24,8 @@ struct AreaRecord {
     end: u64,
     protection: u32,
     kind: u32,
+    inode: u64,
+    delta: u64,
 }
 
 impl Record for AreaRecord {
@@ -85,7 +87,8 @@ impl Mm {
             if end != area.end || areas.overlapping(start, end).next().is_some() {
                 return Err(LoadError::Damaged(format!("its memory area at {start:#x} overlaps another")));
             }
-            areas.map(start, end, Attributes { protection: area.protection, kind });
+            let source = Source { inode: area.inode, delta: area.delta };
+            areas.map(start, end, Attributes { source, ..Attributes::new(area.protection, kind) });
             ids.insert(start, id);
         }
         areas.take_touched();
@@ -159,6 +162,8 @@ impl Program {
                 end: v.end,
                 protection: v.attributes.protection,
                 kind: v.attributes.kind.code(),
+                inode: v.attributes.source.inode,
+                delta: v.attributes.source.delta,
             });
             match (area, self.mm.ids.get(&start).copied()) {
                 (Some(area), Some(id)) => self.state.update(id, &area)?,
@@ -283,7 +288,7 @@ impl Program {
         let m = self.mm.record;
         let step = GRANT.max(((needed - m.brk_start) / 8) & !(PAGE - 1));
         let generous = page_up(needed.saturating_add(step)).min(m.map_top);
-        let attributes = Attributes { protection: READ | WRITE, kind: Kind::Heap };
+        let attributes = Attributes::new(READ | WRITE, Kind::Heap);
         for end in [generous, needed] {
             let fits = self.user.vmas.overlapping(m.granted, end).next().is_none();
             if fits && self.may_map(end - m.granted).is_ok() {

@@ -112,7 +112,7 @@ impl Program {
         if self.may_map(POOL).is_err() {
             return Ok(None);
         }
-        self.map_fresh(start, start + POOL, Attributes { protection: READ | WRITE, kind: Kind::Private });
+        self.map_fresh(start, start + POOL, Attributes::new(READ | WRITE, Kind::Private));
         let next = start + POOL - length;
         self.mm.pool.save(&mut self.state, PoolRecord { start, next })?;
         Ok(Some(next))

@@ -31,7 +31,7 @@ pub enum Kind {
     Shared,
     /// A private copy of a part of a file that the program could never write.
     File,
-    /// A private copy of a part of a file that the program may have changed.
+    /// A private copy of a part of a file, or of its own, that the program may have changed.
     Copy,
 }
 
@@ -66,6 +66,35 @@ impl Kind {
     }
 }
 
+/// The file that an area came from, if it came from one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The inode; 0: none, or (for [`Kind::Image`]) the program's own file.
+    pub inode: u64,
+    /// What is added to an address to have its offset in the file, the same all over the area; it may wrap.
+    pub delta: u64,
+}
+
+impl Source {
+    /// The byte `offset` of a file lies at `address`.
+    #[must_use]
+    pub const fn at(inode: u64, offset: u64, address: u64) -> Self {
+        Self { inode, delta: offset.wrapping_sub(address) }
+    }
+
+    /// The same bytes of the file after a move from one address to another.
+    #[must_use]
+    pub const fn moved(self, from: u64, to: u64) -> Self {
+        if self.inode == 0 && self.delta == 0 { self } else { Self::at(self.inode, self.offset(from), to) }
+    }
+
+    /// The offset in the file of what lies at `address`.
+    #[must_use]
+    pub const fn offset(self, address: u64) -> u64 {
+        address.wrapping_add(self.delta)
+    }
+}
+
 /// How an area may be used and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
@@ -73,9 +102,17 @@ pub struct Attributes {
     pub protection: u32,
     /// What it is.
     pub kind: Kind,
+    /// Where its content came from.
+    pub source: Source,
 }
 
 impl Attributes {
+    /// Of memory that came from no file.
+    #[must_use]
+    pub const fn new(protection: u32, kind: Kind) -> Self {
+        Self { protection, kind, source: Source { inode: 0, delta: 0 } }
+    }
+
     /// Whether all of `need` may be done; on this processor what may be written may be read.
     #[must_use]
     pub const fn allows(self, need: u32) -> bool {
@@ -87,9 +124,10 @@ impl Attributes {
     const fn reprotected(self, protection: u32) -> Self {
         let kind = match self.kind {
             Kind::File if protection & WRITE != 0 => Kind::Copy,
+            Kind::Image if (self.protection | protection) & WRITE != 0 => Kind::Copy,
             kind => kind,
         };
-        Self { protection, kind }
+        Self { protection, kind, ..self }
     }
 }
 
@@ -344,7 +382,9 @@ mod tests {
                 match step {
                     Step::Map(_, _, protection, kind) => {
                         let kind = Kind::from_code(kind).unwrap();
-                        let attributes = Attributes { protection, kind }.reprotected(protection);
+                        let file = matches!(kind, Kind::File | Kind::Copy);
+                        let source = if file { Source::at(u64::from(protection / 2), 0, start) } else { Source::default() };
+                        let attributes = Attributes { source, ..Attributes::new(protection, kind) }.reprotected(protection);
                         map.map(start, end, attributes);
                         model[pages].fill(Some(attributes));
                     }

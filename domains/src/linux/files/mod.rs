@@ -133,18 +133,23 @@ impl Files {
         files.chain(streams).map(SegmentId).collect()
     }
 
-    /// The content of the regular file behind `fd`, open for reading, and its size: what a private mapping copies.
+    /// The content of the regular file behind `fd`, open for reading, its size and its inode: what a private mapping copies.
     ///
     /// # Errors
     /// `EBADF`, `EACCES` unless open for reading, `ENODEV` for what is not a regular file, `ENOSPC`.
-    pub fn mapping_source(&mut self, state: &mut State, host: &Host, fd: u64) -> Result<(Arc<Segment>, u64), Errno> {
+    pub fn mapping_source(
+        &mut self,
+        state: &mut State,
+        host: &Host,
+        fd: u64,
+    ) -> Result<(Arc<Segment>, u64, u64), Errno> {
         let open = self.open_at(fd)?;
         let node::NodeKind::Regular(number) = self.kind_of(open.node()?)? else { return Err(Errno::ENODEV) };
         if !open.readable() {
             return Err(Errno::EACCES);
         }
         let size = self.inode(number)?.size;
-        Ok((self.segment_made(state, host, number)?, size))
+        Ok((self.segment_made(state, host, number)?, size, number))
     }
 
     /// Puts the program's own file among its files, at the path under which it sees itself (one that is there already

@@ -106,7 +106,7 @@ impl Program {
 
 impl Files {
     /// A path of any node, for `/proc/self/fd`: made up if it has no name.
-    fn describe(&self, host: &Host, node: Node) -> Vec<u8> {
+    pub(super) fn describe(&self, host: &Host, node: Node) -> Vec<u8> {
         let number = match node {
             Node::Inode(number) => number,
             Node::Proc(_) => return self.path_of(node).unwrap_or_default(),

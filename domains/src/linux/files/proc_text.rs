@@ -1,7 +1,8 @@
 //! The texts of `/proc`, made up from what is true at the moment.
 
-use super::node::Proc;
+use super::node::{Node, Proc};
 use crate::abi::WINDOW_END;
+use crate::linux::mm::page_up;
 use crate::linux::process::{PARENT, PID, UID};
 use crate::linux::signals::{MAX_SIGNAL, bit};
 use crate::linux::vma::{EXEC, Kind, PAGE, READ, Vma, WRITE};
@@ -63,24 +64,41 @@ impl Program {
 
     fn maps(&self) -> Vec<u8> {
         let exe = self.proc_target(Proc::Exe).unwrap_or_default();
+        let image = self.files.settings.get().image;
         let mut out = Vec::new();
-        for area in self.user.vmas().iter() {
+        for area in self.user.vmas().iter().flat_map(|area| self.in_use(area)) {
             let start = out.len();
-            out.extend_from_slice(area_line(&area, self.files.settings.get().image).as_bytes());
-            let name: &[u8] = match area.attributes.kind {
-                Kind::Image => &exe,
-                Kind::Heap => b"[heap]",
-                Kind::Stack => b"[stack]",
-                Kind::Private | Kind::Shared | Kind::File | Kind::Copy => b"",
+            let source = area.attributes.source;
+            let (inode, name) = match area.attributes.kind {
+                Kind::Image => (image, exe.clone()),
+                Kind::Heap => (0, b"[heap]".to_vec()),
+                Kind::Stack => (0, b"[stack]".to_vec()),
+                Kind::File | Kind::Copy if source.inode == 0 => (image, exe.clone()),
+                Kind::File | Kind::Copy => (source.inode, self.files.describe(&self.host, Node::Inode(source.inode))),
+                Kind::Private | Kind::Shared => (0, Vec::new()),
             };
+            out.extend_from_slice(area_line(&area, inode).as_bytes());
             if !name.is_empty() {
                 // Names stand in the 74th column.
                 out.resize(out.len().max(start + 73), b' ');
-                out.extend_from_slice(name);
+                out.extend_from_slice(&name);
             }
             out.push(b'\n');
         }
         out
+    }
+
+    /// The parts of an area that the program asked for: not what is granted ahead of the break and of its mappings.
+    fn in_use(&self, area: Vma) -> impl Iterator<Item = Vma> {
+        let (granted, unused) = match area.attributes.kind {
+            Kind::Heap => (page_up(self.mm.record.brk), area.end),
+            _ => self.pool_state(),
+        };
+        let first = Vma { end: area.end.min(granted), ..area };
+        let second = Vma { start: area.start.max(unused), ..area };
+        let whole = granted >= unused || granted >= area.end || unused <= area.start;
+        let parts = if whole { [Some(area), None] } else { [Some(first), Some(second)] };
+        parts.into_iter().flatten().filter(|part| part.start < part.end)
     }
 
     /// Words from the first stack pointer on: argc, arguments, 0, environment, 0, auxiliary vector.
@@ -188,12 +206,15 @@ impl Program {
     }
 }
 
-fn area_line(area: &Vma, image: u64) -> String {
+fn area_line(area: &Vma, inode: u64) -> String {
     let p = area.attributes.protection;
     let letter = |bit: u32, letter: char| if p & bit == 0 { '-' } else { letter };
-    let (device, inode) = if area.attributes.kind == Kind::Image { ("00:1d", image) } else { ("00:00", 0) };
+    let (device, offset) = match inode {
+        0 => ("00:00", 0),
+        _ => ("00:1d", area.attributes.source.offset(area.start)),
+    };
     format!(
-        "{:08x}-{:08x} {}{}{}{} 00000000 {device} {inode} ",
+        "{:08x}-{:08x} {}{}{}{} {offset:08x} {device} {inode} ",
         area.start,
         area.end,
         letter(READ, 'r'),

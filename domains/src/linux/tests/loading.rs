@@ -72,10 +72,18 @@ fn an_image_lies_where_it_says_with_its_protections_and_zeros_behind() {
     assert_eq!(m.peek(0x40_2010), 0x1716_1514_1312_1110);
     assert_eq!(m.peek(0x40_2110), 0);
     let maps = m.maps();
-    let seen: Vec<_> = maps[..2].iter().map(|v| (v.start, v.end, v.attributes.protection)).collect();
-    assert_eq!(seen, [(0x40_0000, 0x40_1000, READ | EXEC), (0x40_2000, 0x40_6000, READ | WRITE)]);
-    assert_eq!(maps[2].attributes.kind, Kind::Stack);
-    assert_eq!(maps[2].len(), 8 << 20);
+    let seen: Vec<_> = maps[..3].iter().map(|v| (v.start, v.end, v.attributes.protection, v.attributes.kind)).collect();
+    let (code, data) = (READ | EXEC, READ | WRITE);
+    assert_eq!(
+        seen,
+        [
+            (0x40_0000, 0x40_1000, code, Kind::Image),
+            (0x40_2000, 0x40_3000, data, Kind::Image),
+            (0x40_3000, 0x40_6000, data, Kind::Private)
+        ]
+    );
+    assert_eq!(maps[3].attributes.kind, Kind::Stack);
+    assert_eq!(maps[3].len(), 8 << 20);
     assert_eq!(m.program.check(), None);
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Case, Libc, Session, c_program, rust_program, wait_for};
 
@@ -81,4 +82,47 @@ fn a_hostile_program_alone_does_not_end_the_runtime_badly() {
         assert!(code == 0 || code > 128, "{attack} ended with {code}: {output:?}");
         session.assert_sound();
     }
+}
+
+/// How long programs with random calls run beside the victim.
+const SWEEP: Duration = Duration::from_secs(8);
+
+#[test]
+fn calls_with_random_arguments_harm_nobody_else() {
+    let Some(fuzz) = c_program("fuzz", Libc::Musl) else { return };
+    let victim = Case::new(rust_program("numeric"), &["100000000"]);
+    let native = victim.native();
+    let session = Session::new();
+    let out = session.place().join("victim");
+    let mut command = session.run(&["--checkpoint-interval", "50ms"], &victim.program, &["100000000"]);
+    let mut runtime = command.stdout(File::create(&out).unwrap()).stderr(Stdio::null()).spawn().unwrap();
+    session.wait_until("the victim runs", |_| true);
+    let first = crate::harness::seed();
+    let (begun, mut tried, mut waits) = (Instant::now(), 0, 0);
+    while begun.elapsed() < SWEEP && runtime.try_wait().unwrap().is_none() {
+        let seed = first.wrapping_add(tried).to_string();
+        let mut command =
+            session.run(&["--env", "CONFINED=1", "--name", &format!("fuzz-{seed}")], &fuzz, &[&seed, "3000"]);
+        let mut attack = session.background(&mut command);
+        let asked = Instant::now();
+        let status = loop {
+            match attack.0.try_wait().unwrap() {
+                None if asked.elapsed() < Duration::from_secs(2) => std::thread::sleep(Duration::from_millis(2)),
+                status => break status,
+            }
+        };
+        // Who is still there waits for what never comes; it stays, and harms nobody either.
+        waits += u64::from(status.is_none());
+        let code = status.map_or(Some(0), |status| status.code());
+        assert!(code.is_some_and(|code| code == 0 || code > 128), "fuzz {seed} 3000 ended with {code:?}");
+        tried += 1;
+    }
+    eprintln!("seeds {first}..{}, {waits} of them wait for ever", first.wrapping_add(tried));
+    assert!(tried > waits, "all of them only waited");
+    session.wait_until("the victim has ended", |status| status["domains"][0]["state"] == "ended");
+    assert!(session.output(&mut session.on_store("stop")).status.success() || waits == 0);
+    let code = wait_for(&mut runtime).code();
+    assert!(code == Some(native.code) || waits > 0 && code == Some(124), "{code:?}");
+    assert_eq!(fs::read_to_string(&out).unwrap(), native.stdout);
+    session.assert_sound();
 }

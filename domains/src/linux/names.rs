@@ -65,7 +65,8 @@ const LATER_NAMES: &[&str] = &[
     "process_madvise", "epoll_pwait2", "mount_setattr", "quotactl_fd", "landlock_create_ruleset", "landlock_add_rule",
     "landlock_restrict_self", "memfd_secret", "process_mrelease", "futex_waitv", "set_mempolicy_home_node",
     "cachestat", "fchmodat2", "map_shadow_stack", "futex_wake", "futex_wait", "futex_requeue", "statmount",
-    "listmount", "lsm_get_self_attr", "lsm_set_self_attr", "lsm_list_modules", "mseal",
+    "listmount", "lsm_get_self_attr", "lsm_set_self_attr", "lsm_list_modules", "mseal", "setxattrat", "getxattrat",
+    "listxattrat", "removexattrat", "open_tree_attr", "file_getattr", "file_setattr",
 ];
 
 #[cfg(test)]
@@ -74,9 +75,15 @@ mod tests {
 
     #[test]
     fn numbers_have_their_names() {
-        for (number, name) in
-            [(0, "read"), (15, "rt_sigreturn"), (56, "clone"), (231, "exit_group"), (334, "rseq"), (435, "clone3")]
-        {
+        for (number, name) in [
+            (0, "read"),
+            (15, "rt_sigreturn"),
+            (56, "clone"),
+            (231, "exit_group"),
+            (334, "rseq"),
+            (435, "clone3"),
+            (469, "file_setattr"),
+        ] {
             assert_eq!(of(number), Some(name));
         }
         for number in [335, 400, 5000, u64::MAX] {

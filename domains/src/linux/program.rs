@@ -337,7 +337,7 @@ impl Program {
 
     fn tell_unserved(&mut self, number: u64) {
         if self.told.len() < calls::NUMBERS && self.told.insert(number) {
-            let name = names::of(number).unwrap_or("unknown");
+            let name = names::of(number).map_or_else(|| format!("number {number}"), str::to_owned);
             if calls::is_probe(number) {
                 // Every libc tries these and does without.
                 tracing::debug!(program = %self.host.name, number, "the call {name} is not served; it answers ENOSYS");

@@ -3,6 +3,7 @@
 use crate::engine::Outcome;
 use crate::error::CheckpointError;
 use crate::figures::{Figures, Percentiles, Totals};
+use crate::world::FreezeError;
 use serde::Serialize;
 
 /// The state of the checkpointer.
@@ -44,7 +45,11 @@ impl Summary {
                     self.inconsistencies += 1;
                     self.inconsistent.get_or_insert_with(|| text.clone());
                 }
-                if self.failing.as_ref() != Some(&text) {
+                if self.failing.as_ref() == Some(&text) {
+                    // Said already.
+                } else if matches!(error, CheckpointError::Freeze(FreezeError::Passing(_))) {
+                    tracing::info!(stands = self.generation, "this checkpoint is left out: {text}");
+                } else {
                     tracing::error!(stands = self.generation, "checkpoint failed: {text}");
                 }
                 self.failing = Some(text);

@@ -5,8 +5,14 @@ use semper_store::Committed;
 
 /// The world could not be stopped. Whoever returns this has let go everything it had stopped already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the domains could not be stopped: {0}")]
-pub struct FreezeError(pub String);
+pub enum FreezeError {
+    /// Something does not stop, or must not be captured.
+    #[error("the domains could not be stopped: {0}")]
+    Refused(String),
+    /// What stood in the way is being put right already; the next attempt is expected to succeed.
+    #[error("{0}")]
+    Passing(String),
+}
 
 /// The object table breaks one of its invariants.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -62,6 +62,9 @@ impl Failure {
             ControlError::NotRunning if !store.is_dir() => {
                 Failure::new(code::NO_STORE, format!("there is no store {shown}; semper run makes one"))
             }
+            ControlError::NotRunning if store.join("pages").symlink_metadata().is_err() => {
+                RuntimeError::no_store(store).into()
+            }
             ControlError::NotRunning => Failure::new(
                 code::NOT_RUNNING,
                 format!("no runtime is running on {shown}; start one: semper resume {shown}"),
@@ -88,7 +91,7 @@ impl fmt::Display for Failure {
 impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Failure {
         let code = match &error {
-            RuntimeError::NoStore(_) => code::NO_STORE,
+            RuntimeError::NoStore(_) | RuntimeError::NotAStore { .. } => code::NO_STORE,
             RuntimeError::NoProgram(_) => code::NOT_FOUND,
             RuntimeError::NotRunnable { .. } | RuntimeError::Kernel(KernelError::Program(_)) => code::NOT_RUNNABLE,
             RuntimeError::MemoryTooSmall { .. } => code::TOO_SMALL,

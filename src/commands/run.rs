@@ -65,10 +65,52 @@ fn start(run: &Run, program: &NewProgram) -> Result<(std::sync::Arc<Runtime>, u6
     let how = Start::CreateOrOpen { size_bytes: run.runtime.size };
     let console = foreground::own_console()
         .map_err(|source| RuntimeError::File { path: "standard input, output or error".into(), source })?;
+    let made = Made::when_started(&run.store);
     let runtime = Runtime::start(&run.store, how, &options, |_| foreground::own_console())?;
     foreground::tell(&runtime);
-    let domain = runtime.add(program.clone(), console)?;
-    Ok((runtime, domain))
+    match runtime.add(program.clone(), console) {
+        Ok(domain) => Ok((runtime, domain)),
+        Err(error) => {
+            if let Some(made) = made {
+                // There is nothing in it, so nothing can be lost.
+                let _ = runtime.stop();
+                drop(runtime);
+                made.undo();
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A store that is made for a program: it goes again if the program is refused.
+struct Made {
+    /// Its directory.
+    dir: PathBuf,
+    /// The directories on the way to it that are made for it, itself first.
+    directories: Vec<PathBuf>,
+}
+
+impl Made {
+    /// None if there is a store, or if it is to lie on what the user laid there.
+    fn when_started(dir: &Path) -> Option<Made> {
+        let new = dir.join("pages").symlink_metadata().is_err();
+        let ways = dir.ancestors().filter(|way| !way.as_os_str().is_empty());
+        let directories = ways.take_while(|way| way.symlink_metadata().is_err()).map(Path::to_path_buf).collect();
+        new.then(|| Made { dir: dir.to_path_buf(), directories })
+    }
+
+    fn undo(&self) {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for entry in entries {
+            let _ = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(entry.path()),
+                _ => std::fs::remove_file(entry.path()),
+            };
+        }
+        for directory in &self.directories {
+            let _ = std::fs::remove_dir(directory);
+        }
+    }
 }
 
 fn new_program(run: &Run) -> Result<NewProgram, Failure> {
@@ -97,14 +139,23 @@ fn new_program(run: &Run) -> Result<NewProgram, Failure> {
 
 /// Finds the program as a shell does: by its path if there is a slash in it, else along PATH.
 fn find(called: &OsString) -> Result<PathBuf, Failure> {
-    let not_found = || Failure::new(code::NOT_FOUND, format!("there is no program {}", called.display()));
-    if called.as_bytes().contains(&b'/') {
-        let path = PathBuf::from(called);
-        return if path.exists() { Ok(path) } else { Err(not_found()) };
+    let shown = called.display();
+    let not_found = |hint: &str| Failure::new(code::NOT_FOUND, format!("there is no program {shown}{hint}"));
+    let path = PathBuf::from(called);
+    if called.is_empty() {
+        return Err(Failure::new(code::NOT_FOUND, "the name of the program is empty"));
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
+    if called.as_bytes().contains(&b'/') || called == "." || called == ".." {
+        return match path.is_dir() {
+            true => Err(Failure::new(code::NOT_RUNNABLE, format!("{shown} is a directory, not a program"))),
+            false if path.exists() => Ok(path),
+            false => Err(not_found("")),
+        };
+    }
+    let here = path.is_file();
+    let places = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&places)
         .map(|directory| directory.join(called))
         .find(|path| path.is_file())
-        .ok_or_else(not_found)
+        .ok_or_else(|| not_found(&if here { format!(" on PATH; the file here is ./{shown}") } else { String::new() }))
 }

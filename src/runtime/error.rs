@@ -1,6 +1,6 @@
 //! Why a runtime cannot do something, by who can help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// An error of the assembled runtime.
@@ -9,6 +9,14 @@ pub enum RuntimeError {
     /// There is no store there.
     #[error("{0} holds no store; `semper run` makes one")]
     NoStore(PathBuf),
+    /// There is something else.
+    #[error("{dir} is no store: it holds `{found}` and no `pages`; name the directory of a store")]
+    NotAStore {
+        /// The directory.
+        dir: PathBuf,
+        /// A name in it.
+        found: String,
+    },
     /// The program file is not there.
     #[error("there is no program {0}")]
     NoProgram(PathBuf),
@@ -52,4 +60,17 @@ pub enum RuntimeError {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] semper_domains::kernel::KernelError),
+}
+
+impl RuntimeError {
+    /// That `dir`, which has no pages, is not a store: something else, or nothing yet.
+    #[must_use]
+    pub fn no_store(dir: &Path) -> Self {
+        let entry = std::fs::read_dir(dir).ok().and_then(|mut entries| entries.next()?.ok());
+        let dir = dir.to_path_buf();
+        match entry {
+            Some(entry) => Self::NotAStore { dir, found: entry.file_name().to_string_lossy().into_owned() },
+            None => Self::NoStore(dir),
+        }
+    }
 }

@@ -26,6 +26,7 @@ use semper_domains::kernel::{Kernel, KernelError};
 use semper_pager::{Pager, PagerConfig, TrackingChoice};
 use semper_store::{CreateOptions, Generation, OpenOptions, Store};
 use stall::Stall;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -305,12 +306,19 @@ fn open_store(dir: &Path, how: Start) -> Result<(Store, Option<String>), Runtime
     match how {
         Start::CreateOrOpen { size_bytes } if Store::is_to_be_made(dir)? => {
             let default = CreateOptions::default();
-            let size_bytes = size_bytes.unwrap_or(default.size_bytes);
-            Ok((Store::create(dir, &CreateOptions { size_bytes, ..default })?, None))
+            let asked = size_bytes.unwrap_or(default.size_bytes);
+            let store = Store::create(dir, &CreateOptions { size_bytes: asked, ..default })?;
+            let ignored = size_bytes.filter(|_| is_on_device(dir)).map(|size| {
+                format!(
+                    "the size {} is ignored: the device of {} is used whole, {}",
+                    BinaryBytes(size),
+                    dir.display(),
+                    BinaryBytes(store.space().total * PAGE_BYTES)
+                )
+            });
+            Ok((store, ignored))
         }
-        Start::Resume { .. } if dir.join("pages").symlink_metadata().is_err() => {
-            Err(RuntimeError::NoStore(dir.to_path_buf()))
-        }
+        Start::Resume { .. } if dir.join("pages").symlink_metadata().is_err() => Err(RuntimeError::no_store(dir)),
         Start::CreateOrOpen { size_bytes } | Start::Resume { size_bytes, .. } => {
             let newest = if let Start::Resume { generation, .. } = how { generation.map(Generation) } else { None };
             let store = Store::open(dir, &OpenOptions { newest, ..OpenOptions::default() })?;
@@ -337,6 +345,11 @@ fn open_store(dir: &Path, how: Start) -> Result<(Store, Option<String>), Runtime
             Ok((store, ignored))
         }
     }
+}
+
+/// Whether the pages of the store in `dir` lie on a block device.
+fn is_on_device(dir: &Path) -> bool {
+    std::fs::metadata(dir.join("pages")).is_ok_and(|pages| pages.file_type().is_block_device())
 }
 
 /// One memfd a segment, a few descriptors a domain: ask for all that the system allows.

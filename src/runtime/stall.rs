@@ -10,6 +10,8 @@ const LONG: Duration = Duration::from_millis(500);
 /// Looks after each commit whether somebody who waits was given memory since the one before.
 pub struct Stall {
     dir: PathBuf,
+    /// The pages lie on a block device, which grows by its own tools.
+    on_device: bool,
     state: Mutex<State>,
 }
 
@@ -35,7 +37,8 @@ pub enum Short {
 impl Stall {
     /// Of the store in `dir`.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, state: Mutex::default() }
+        let on_device = super::is_on_device(&dir);
+        Self { dir, on_device, state: Mutex::default() }
     }
 
     /// After a commit at `now`. `starving` is what [`semper_pager::Pager::starving`] says. Gives the sentence when a stall begins.
@@ -64,6 +67,9 @@ impl Stall {
         let dir = self.dir.display();
         let larger = format!("semper stop {dir}, then semper resume --size SIZE {dir}");
         match short {
+            Short::Store if self.on_device => {
+                format!("the store fills its device, and a program waits: make the device larger, then {larger}")
+            }
             Short::Disk => format!("the disk that {dir} lies on is full, and a program waits: free space on it"),
             Short::Store | Short::Memory => format!("the store is full, and a program waits: {larger}"),
         }

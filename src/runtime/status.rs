@@ -183,7 +183,7 @@ impl Runtime {
 /// When there is no store, or it is damaged.
 pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
     if dir.join("pages").symlink_metadata().is_err() {
-        return Err(RuntimeError::NoStore(dir.to_path_buf()));
+        return Err(RuntimeError::no_store(dir));
     }
     let store = Arc::new(Store::open_read_only(dir)?);
     let (records, programs) = if store.generation().0 == 0 {

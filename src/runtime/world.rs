@@ -4,7 +4,7 @@ use super::room;
 use super::rot::Watch;
 use super::stall::{Short, Stall};
 use semper_checkpoint::{CheckpointError, Checkpointer, Inconsistency};
-use semper_domains::kernel::{Kernel, Surroundings};
+use semper_domains::kernel::{FreezeError, Kernel, Surroundings};
 use semper_pager::{Backing, BackingError, Pager};
 use semper_store::{Committed, PageIndex, SegmentId, Store};
 use std::sync::{Arc, OnceLock, Weak};
@@ -90,7 +90,8 @@ impl World {
             Short::Store
         };
         if let Some(told) = self.stall.look(Instant::now(), self.pager.starving(), short) {
-            tracing::warn!("{told}");
+            // Not a line of the log, which may be off: the program stands still until somebody acts.
+            eprintln!("semper: {told}");
         }
     }
 }
@@ -105,8 +106,11 @@ impl semper_checkpoint::World for World {
     }
 
     fn freeze(&self) -> Result<(), semper_checkpoint::FreezeError> {
-        self.watch.may_commit().map_err(semper_checkpoint::FreezeError)?;
-        self.kernel.freeze().map_err(|e| semper_checkpoint::FreezeError(e.to_string()))
+        self.watch.may_commit().map_err(semper_checkpoint::FreezeError::Refused)?;
+        self.kernel.freeze().map_err(|e| match e {
+            FreezeError::Died(_) => semper_checkpoint::FreezeError::Passing(e.to_string()),
+            FreezeError::Domain { .. } => semper_checkpoint::FreezeError::Refused(e.to_string()),
+        })
     }
 
     fn check(&self) -> Result<(), Inconsistency> {
@@ -130,7 +134,7 @@ impl semper_checkpoint::World for World {
     }
 
     fn failed(&self, error: &CheckpointError) {
-        tracing::warn!(%error, "no checkpoint was committed; the last one stands");
+        tracing::debug!(%error, "no checkpoint was committed; the last one stands");
         self.kernel.failed();
         self.watch.look();
     }

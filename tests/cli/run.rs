@@ -53,6 +53,68 @@ fn the_environment_is_what_was_given_and_nothing_else() {
 }
 
 #[test]
+fn the_memory_map_is_told_as_natively() {
+    for program in [Libc::Musl, Libc::Glibc].into_iter().filter_map(|libc| c_program("maps", libc)) {
+        let case = Case::new(program, &[]);
+        assert_eq!(case.undisturbed(), case.native());
+    }
+}
+
+#[test]
+fn a_call_that_is_not_served_is_named_once() {
+    let Some(program) = c_program("unserved", Libc::Musl) else { return };
+    let session = Session::new();
+    let output = session.output(&mut session.run(&[], &program, &[]));
+    assert!(output.status.success());
+    let (numbers, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(numbers.lines().count() > 100, "{numbers}");
+    for number in numbers.lines() {
+        let said: Vec<&str> = log.lines().filter(|line| line.ends_with(&format!("number={number}"))).collect();
+        assert_eq!(said.len(), 1, "{number} is said so often: {log}");
+        let name = said[0].split("the call ").nth(1).unwrap().split(" is not served").next().unwrap();
+        let named = matches!(number, "56" | "101") || (424..=469).contains(&number.parse::<u64>().unwrap());
+        assert_eq!(name.starts_with("number "), !named, "{}", said[0]);
+    }
+    assert!(log.contains("the call number 999 is not served") && log.contains("the call file_setattr is"), "{log}");
+}
+
+#[test]
+fn what_is_no_name_of_a_program_is_told_plainly() {
+    let session = Session::new();
+    session.file("tool", "");
+    for (called, code, sentence) in [
+        ("", 127, "the name of the program is empty"),
+        (".", 126, ". is a directory, not a program"),
+        ("/tmp", 126, "/tmp is a directory, not a program"),
+        ("tool", 127, "there is no program tool on PATH; the file here is ./tool"),
+    ] {
+        let output = session.output(&mut session.run(&[], Path::new(called), &[]));
+        assert_refused(&output, code, sentence);
+        assert!(!session.store().exists(), "a store was made for nothing");
+    }
+}
+
+#[test]
+fn a_run_that_is_refused_leaves_nothing_that_it_made() {
+    let program = rust_program("std_mix");
+    let refused: [(&[&str], &str); 3] = [
+        (&["--name", "a\nb"], "control characters"),
+        (&["--name", ""], "a domain's name has"),
+        (&["--file", "plain:/proc/x"], "/proc/x"),
+    ];
+    for (flags, sentence) in refused {
+        let session = Session::new();
+        session.file("plain", "text");
+        let output = session.output(&mut session.run(flags, &program, &["1"]));
+        assert_refused(&output, 2, sentence);
+        assert!(!session.store().exists(), "a store was made for nothing");
+        fs::create_dir(session.store()).unwrap();
+        assert_refused(&session.output(&mut session.run(flags, &program, &["1"])), 2, sentence);
+        assert_eq!(fs::read_dir(session.store()).unwrap().count(), 0, "something is left in the directory");
+    }
+}
+
+#[test]
 fn a_program_that_is_not_there_is_127() {
     let session = Session::new();
     let output = session.output(&mut session.run(&[], Path::new("/nowhere/program"), &[]));
@@ -162,6 +224,11 @@ fn a_place_where_no_store_can_be_is_told() {
     fs::write(session.store().join("diary"), "not a store").unwrap();
     let output = session.output(&mut session.run(&[], &rust_program("std_mix"), &["1"]));
     assert_refused(&output, 121, "diary");
+    for command in ["status", "check", "resume", "stop", "checkpoint"] {
+        let output = session.output(&mut session.on_store(command));
+        assert_refused(&output, 121, "store");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("semper run"), "{command} advises a run: {output:?}");
+    }
     assert_eq!(fs::read_dir(session.store()).unwrap().count(), 1, "something was changed");
 }
 

@@ -310,7 +310,7 @@ impl World for Machine {
     fn freeze(&self) -> Result<(), FreezeError> {
         let mut state = self.step(100);
         if state.fails(Fault::Freeze) {
-            return Err(FreezeError("a domain does not answer".into()));
+            return Err(FreezeError::Refused("a domain does not answer".into()));
         }
         assert!(!std::mem::replace(&mut state.frozen, true), "frozen twice");
         state.events.push("freeze".into());

@@ -35,7 +35,7 @@ pub const CALLS: &[Call] = &[
         number: 9,
         name: "mmap",
         handler: mmap,
-        note: "files are mapped as private copies; a writable shared mapping of a file is ENODEV, huge pages are ENOMEM, growing downwards is ignored; a program that often maps up to 64 KiB is granted 1 MiB ahead, where memory does not fault",
+        note: "files are mapped as private copies; a writable shared mapping of a file is ENODEV, and one to read is such a copy too, which does not follow later writes; huge pages are ENOMEM, growing downwards is ignored; a program that often maps up to 64 KiB is granted 1 MiB ahead, where memory does not fault",
     },
     Call {
         number: 10,

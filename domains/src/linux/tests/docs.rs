@@ -54,7 +54,8 @@ fn text() -> String {
         "# System calls of the `linux` personality\n\n\
          Generated from the table in `domains/src/linux`; `SEMPER_BLESS=1 cargo test -p semper-domains docs` writes it anew.\n\n\
          A call that is not served answers `ENOSYS` and is named once in the log. A call that fails has changed nothing,\n\
-         unless a note says otherwise.\n\n\
+         unless a note says otherwise. The vsyscall page of old programs works where the host has it: its calls are served as\n\
+         `gettimeofday`, `time` and `getcpu`. There is no vDSO.\n\n\
          ## Served\n\n| call | number | limits |\n| --- | --- | --- |\n",
     );
     let mut served: Vec<_> = calls::all().collect();

@@ -80,7 +80,8 @@ pub const MAX_BANK_DEPTH: u32 = 16;
 /// Meters above each other.
 pub const MAX_METER_DEPTH: u32 = 16;
 /// Mappings of one domain. Each new one is compared with all.
-pub const MAX_MAPPINGS: u32 = crate::abi::MAX_MAPPINGS as u32;
+pub const MAX_MAPPINGS: u32 = 64;
+const _: () = assert!(MAX_MAPPINGS as usize == crate::abi::MAX_MAPPINGS);
 /// Pages of a segment.
 pub const MAX_SEGMENT_PAGES: u64 = 1 << 28;
 /// Objects taken apart, callers told or alarms gone off in one transaction.

@@ -41,7 +41,7 @@ fn start() -> (tempfile::TempDir, Server) {
 }
 
 fn program(path: &str) -> Request {
-    Request::Run(Program { name: None, path: path.into(), args: vec![], env: vec![], files: vec![] })
+    Request::Run(Program { name: None, path: path.into(), args: vec![], env: vec![], files: vec![], native: None })
 }
 
 #[test]
@@ -121,6 +121,7 @@ fn a_flipped_bit_in_a_request_never_harms() {
         args: vec![b"x".to_vec(), b"a much longer argument".to_vec()],
         env: vec![(b"K".to_vec(), b"V".to_vec())],
         files: vec![(b"/host".to_vec(), "/guest".to_owned())],
+        native: None,
     });
     let body = rkyv::to_bytes::<rkyv::rancor::Error>(&request).unwrap();
     for bit in (0..body.len() * 8).step_by(7) {

@@ -160,8 +160,7 @@ impl Kernel {
         let objects = if fresh { Objects::create(&pager)? } else { Objects::open(&pager, &clock)? };
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let around = Arc::clone(&surroundings);
-        let life = Life::begin(&console_dir, random)
-            .map_err(|source| KernelError::File { path: console_dir.join("life"), source })?;
+        let life = Life::begin(&console_dir, random);
         Ok(Arc::new_cyclic(|myself| Self {
             pager,
             zygote: Zygote::default(),

@@ -136,7 +136,7 @@ impl Executive {
             programs: BTreeMap::new(),
             durable: [Vec::new(), Vec::new()],
             committed: false,
-            work: true,
+            work: false,
             turn: 0,
             tick: Instant::now(),
             run_list: Vec::new(),

@@ -436,7 +436,7 @@ impl Kernel {
         self.wait_outside_again()?;
         let mut state = self.native.state();
         let ran: Vec<u64> = runs.iter().flat_map(|(_, list)| list.domains).filter(|id| *id != 0).collect();
-        state.run_list = runs;
+        (state.run_list, state.work) = (runs, true);
         let mut turn = Turn { kernel: self, state: &mut state };
         for id in ran.into_iter().map(RecordId::from_u64) {
             turn.execute(id).map_err(explain)?;

@@ -15,6 +15,7 @@ mod doctor;
 mod hostile;
 mod killing;
 mod lifecycle;
+mod native;
 mod packages;
 mod rot;
 mod run;

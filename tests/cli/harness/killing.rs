@@ -31,6 +31,8 @@ pub struct Case {
     pub program: PathBuf,
     pub args: Vec<String>,
     pub flags: Vec<String>,
+    /// Flags of `run` that `resume` does not have.
+    pub run_flags: Vec<String>,
     pub env: Vec<(String, String)>,
     /// Files that it reads, by their name in the directory of the test: content.
     pub files: Vec<(String, Vec<u8>)>,
@@ -54,6 +56,7 @@ impl Case {
             program: program.into(),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             flags: ["--checkpoint-interval", "50ms"].map(str::to_owned).to_vec(),
+            run_flags: vec![],
             env: vec![],
             files: vec![],
             input: None,
@@ -94,7 +97,7 @@ impl Case {
     pub fn start(&self, session: &Session) -> Command {
         self.prepare(session.place());
         let mut command = session.on_store("run");
-        command.args(["--size", "2G"]).args(&self.flags);
+        command.args(["--size", "2G"]).args(&self.flags).args(&self.run_flags);
         for (name, value) in &self.env {
             command.arg("--env").arg(format!("{name}={value}"));
         }

@@ -67,6 +67,36 @@ pub fn rust_program(name: &str) -> PathBuf {
     .expect("rustc built this test")
 }
 
+/// A domain program of `examples/native`, built as `docs/native.md` says.
+pub fn native_program(name: &str) -> PathBuf {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("native");
+        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/native");
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["build", "--release", "--locked", "--target-dir"]).arg(&target).current_dir(package);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "the examples do not build:\n{}", String::from_utf8_lossy(&output.stderr));
+        target.join("release")
+    });
+    BUILT.join(name)
+}
+
+/// A domain program of `examples/native` in C, built as `docs/native.md` says; `None`, said by name, without a compiler.
+pub fn native_c_program(name: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = build(format!("{name}-native"), "cc", |to| {
+        let mut command = Command::new("cc");
+        command.args(["-O2", "-static", "-nostdlib", "-nostartfiles", "-ffreestanding", "-no-pie"]);
+        command.arg("-fno-stack-protector").arg("-I").arg(root.join("domains/guest/include"));
+        command.arg(root.join("examples/native").join(format!("{name}.c"))).arg("-o").arg(to);
+        command
+    });
+    if program.is_none() {
+        super::skip("cc");
+    }
+    program
+}
+
 /// A program of the system, static, from one of `places`; `None`, said by name, if it is not there.
 pub fn tool(name: &str, places: &[&str]) -> Option<PathBuf> {
     let found = places.iter().map(PathBuf::from).find(|path| path.exists() && is_static(path));

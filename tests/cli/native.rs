@@ -1,0 +1,84 @@
+//! Native domain programs: the examples of `examples/native`, undisturbed and under a runtime that dies again and again.
+
+use std::time::Duration;
+
+use crate::harness::{Case, Rng, native_c_program, native_program, seed};
+
+/// The time from one start to the kill that follows it, at most.
+const GAP: Duration = Duration::from_millis(200);
+const KILLS: u32 = 5;
+
+fn case(name: &str, args: &[&str]) -> Case {
+    Case { run_flags: vec!["--native".into()], ..Case::new(native_program(name), args) }
+}
+
+/// Undisturbed and killed, it prints `last` as its last line; returns all that it prints.
+fn assert_prints(name: &str, args: &[&str], last: &str) -> String {
+    let case = case(name, args);
+    let undisturbed = case.undisturbed();
+    assert_eq!((undisturbed.stdout.lines().last(), undisturbed.code), (Some(last), 0));
+    let mut random = Rng::with_seed(seed());
+    assert_eq!(case.killed(KILLS, GAP, &mut random), undisturbed);
+    undisturbed.stdout
+}
+
+#[test]
+fn arguments_arrive() {
+    let outcome = case("hello", &["one", "two words"]).undisturbed();
+    let name = native_program("hello");
+    assert_eq!(outcome.stdout, format!("hello from {}, which has 2 arguments\n", name.display()));
+    assert_eq!(outcome.code, 0);
+}
+
+#[test]
+fn a_c_program_is_a_domain() {
+    let Some(program) = native_c_program("hello") else { return };
+    let outcome = Case { run_flags: vec!["--native".into()], ..Case::new(program, &["a", "b"]) }.undisturbed();
+    assert_eq!(outcome.stdout, "hello from C with 2 arguments\nthe page holds what was written\n");
+    assert_eq!(outcome.code, 0);
+}
+
+#[test]
+fn accounts_are_badged_keys_and_their_sum_is_the_same_at_every_moment() {
+    assert_prints("bank", &["600"], "bank: 1800 payments by 3 tellers, the accounts hold 8000, 0 audits disagree");
+}
+
+#[test]
+fn a_server_keeps_its_map_without_persistence_code() {
+    let line = "kv: 4 clients, 600 entries each, 1920 are left with sum 6157120, 0 wrong";
+    assert_prints("kv", &["600"], line);
+}
+
+#[test]
+fn a_domain_supplies_the_pages_of_a_segment() {
+    assert_prints("pager", &["20"], "pager: 64 pages read 20 times, 200 faults, contents right: true");
+}
+
+#[test]
+fn a_factory_certifies_a_calculator_that_can_tell_nobody() {
+    let line = "calculator: 0 holes, certified true, 0 keys to tell by, 6 * 7 = 42";
+    let printed = assert_prints("calculator", &["60"], line);
+    assert!(printed.contains("has 0 holes, sealed: true; one with a console has 1\n"));
+    assert!(printed.contains("it made the calculator: true; it made the imitation: false\n"));
+    assert!(printed.contains("(2 + 3) * -4 = -20\n7 / (3 - 3): there is no such number\n1 +: that is no expression\n"));
+}
+
+#[test]
+fn a_supervisor_begins_a_faulty_worker_anew() {
+    let line = "supervisor: 75 answers, 45 questions lost, 45 restarts; the last panic: attempt to divide by zero";
+    let printed = assert_prints("supervisor", &["15"], line);
+    assert!(printed.starts_with("100 / 5 = 20, answer 1 of this life\n100 / 4 = 25, answer 2 of this life\n"));
+    assert!(printed.contains("100 / 0: the worker was begun anew\n100 / 3 = 33, answer 1 of this life\n"));
+}
+
+#[test]
+fn calls_between_two_domains_survive() {
+    for bytes in ["0", "4096"] {
+        let case = case("pingpong", &["3000", bytes]);
+        let begins = format!("pingpong: 3000 calls with {bytes} bytes, ");
+        let mut random = Rng::with_seed(seed());
+        let outcome = case.killed(KILLS, GAP, &mut random);
+        assert!(outcome.stdout.starts_with(&begins) && outcome.stdout.lines().count() == 1, "{}", outcome.stdout);
+        assert_eq!(outcome.code, 0);
+    }
+}

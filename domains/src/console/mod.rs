@@ -55,6 +55,8 @@ pub struct HostConsole {
     broken: [AtomicBool; 2],
     /// Standard error goes where standard output goes.
     joined: AtomicBool,
+    /// What the outputs are, where a regular file is the program's alone; else nothing: then what is written is added to its end.
+    outputs: Mutex<[FileIdentity; 2]>,
     terminal: Terminal,
     bell: Arc<Bell>,
     events: Arc<dyn OutputEvents>,
@@ -74,6 +76,7 @@ impl HostConsole {
             written: [AtomicU64::new(0), AtomicU64::new(0)],
             broken: [AtomicBool::new(false), AtomicBool::new(false)],
             joined: AtomicBool::new(false),
+            outputs: Mutex::default(),
             terminal: Terminal::default(),
             bell,
             events,
@@ -94,6 +97,7 @@ impl HostConsole {
         let input = identify(fds.input.as_fd(), known[0], positions[0], false)?;
         let [output, error] = identify_outputs(&fds, joined, [known[1], known[2]], [positions[1], positions[2]])?;
         let identities = [input, output, error];
+        *self.outputs() = [output, error];
         self.terminal.connect(terminal_of(&fds).map(|fd| fd.try_clone_to_owned()).transpose()?);
         let fds = Arc::new(fds);
         *self.fds.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&fds));
@@ -108,6 +112,33 @@ impl HostConsole {
         drop(input);
         self.bell.ring();
         Ok(identities)
+    }
+
+    /// What the outputs are: regular files of the program's alone.
+    fn outputs(&self) -> std::sync::MutexGuard<'_, [FileIdentity; 2]> {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an output goes to the regular file that one of another console's does.
+    #[must_use]
+    pub fn shares_a_file_with(&self, other: &Self) -> bool {
+        let files = |console: &Self| {
+            let fds = console.fds();
+            let of = |fd: BorrowedFd<'_>| {
+                fstat(fd).ok().filter(|s| s.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
+            };
+            fds.map_or_else(Vec::new, |fds| {
+                let stats = [of(fds.output.as_fd()), of(fds.error.as_fd())];
+                stats.into_iter().flatten().map(|stat| (stat.st_dev, stat.st_ino)).collect()
+            })
+        };
+        let mine = files(self);
+        files(other).iter().any(|file| mine.contains(file))
+    }
+
+    /// Another program writes to the same regular file: what either writes is added to its end from now on, as to a pipe.
+    pub fn share_files(&self) {
+        *self.outputs() = [FileIdentity::default(); 2];
     }
 
     fn input(&self) -> std::sync::MutexGuard<'_, InputSide> {

@@ -3,12 +3,11 @@
 
 use super::HostConsole;
 use super::mark::{Header, Kind};
-use crate::kernel::objects::FileIdentity;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use semper_pager::Segment;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -39,7 +38,6 @@ struct Progress {
 pub struct Releaser {
     console: Arc<HostConsole>,
     segments: [Arc<Segment>; 2],
-    identity: Mutex<[FileIdentity; 2]>,
     mark: File,
     domain: u64,
     progress: Mutex<Progress>,
@@ -56,12 +54,12 @@ impl Releaser {
         domain: u64,
         dir: &Path,
         streams: [OutputStream; 2],
-        identity: [FileIdentity; 2],
         done: impl Fn([u64; 2]) + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let path = dir.join(format!("{domain}.mark"));
         let mark = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         let written = console.written();
+        let identity = *console.outputs();
         let marked = Header::read(&mark, Kind::Mark, domain).map_or([0, 0], |h| [h.a, h.b]);
         let mut released = [streams[0].released, streams[1].released];
         for i in 0..2 {
@@ -75,7 +73,6 @@ impl Releaser {
         let releaser = Arc::new(Self {
             console,
             segments: [out.segment, err.segment],
-            identity: Mutex::new(identity),
             mark,
             domain,
             progress: Mutex::new(Progress { target: released, released, ..Progress::default() }),
@@ -100,8 +97,7 @@ impl Releaser {
     }
 
     /// Other descriptors are connected now.
-    pub fn reconnected(&self, identity: [FileIdentity; 2]) {
-        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+    pub fn reconnected(&self) {
         self.lock().failed = false;
         self.changed.notify_all();
     }
@@ -182,12 +178,15 @@ impl Releaser {
         let from = released[stream];
         let fds = self.console.fds().ok_or_else(|| io::Error::other("no console is connected"))?;
         let fd = if stream == 0 { fds.output.as_fd() } else { fds.error.as_fd() };
-        let identity = *self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held while a place in a regular file is written, so that nobody else begins to share the file meanwhile.
+        let placing = self.console.outputs();
+        let identity = *placing;
         let n = usize::try_from(target - from).unwrap_or(CHUNK).min(CHUNK);
         let mut bytes = vec![0u8; n];
         self.segments[stream].read_at(from, &mut bytes).map_err(io::Error::other)?;
         let written = if identity[stream].inode == 0 {
-            write_some(fd, &bytes)?
+            drop(placing);
+            if is_regular(fd) { append(fd, &bytes)? } else { write_some(fd, &bytes)? }
         } else {
             // Standard output and error in one file: each piece goes behind what both have released.
             let at = if identity[0].is_same_file(&identity[1]) { released[0] + released[1] } else { from };
@@ -202,7 +201,7 @@ impl Releaser {
 
     /// What is released into regular files must be durable before a later commit says so.
     fn sync_files(&self) {
-        let identity = *self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = *self.console.outputs();
         let Some(fds) = self.console.fds() else { return };
         for (i, fd) in [fds.output.as_fd(), fds.error.as_fd()].into_iter().enumerate() {
             if identity[i].inode != 0 {
@@ -225,6 +224,18 @@ fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn is_regular(fd: BorrowedFd<'_>) -> bool {
+    nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG)
+}
+
+/// Adds to a regular file that others write too, and leaves the file offset behind it.
+fn append(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    File::options().append(true).open(path)?.write_all(bytes)?;
+    nix::unistd::lseek(fd, 0, nix::unistd::Whence::SeekEnd)?;
+    Ok(bytes.len())
 }
 
 /// Writes at an absolute place, also where the descriptor was opened for appending, and leaves the file offset behind

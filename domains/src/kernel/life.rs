@@ -21,7 +21,7 @@ use semper_store::{PageRange, SegmentId};
 use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 /// Pages of a program's state segment: room for some 60,000 records.
 const STATE_PAGES: u64 = 8192;
@@ -202,9 +202,20 @@ impl Kernel {
         known: [FileIdentity; 3],
         positions: [u64; 3],
     ) -> Result<[FileIdentity; 3], KernelError> {
-        console
+        let mut identities = console
             .connect(fds, known, positions)
-            .map_err(|source| KernelError::File { path: "the console's descriptors".into(), source })
+            .map_err(|source| KernelError::File { path: "the console's descriptors".into(), source })?;
+        let mut consoles = self.consoles.lock().unwrap_or_else(PoisonError::into_inner);
+        consoles.retain(|other| other.strong_count() > 0);
+        for other in consoles.iter().filter_map(Weak::upgrade) {
+            if !Arc::ptr_eq(&other, console) && console.shares_a_file_with(&other) {
+                other.share_files();
+                console.share_files();
+                identities[1..].fill(FileIdentity::default());
+            }
+        }
+        consoles.push(Arc::downgrade(console));
+        Ok(identities)
     }
 
     /// Brings back every domain that has not finished, with a console for each.
@@ -322,17 +333,14 @@ impl Kernel {
             streams.push(crate::console::OutputStream { segment, released: stream.released });
         }
         let Ok(streams) = <[_; 2]>::try_from(streams) else { return Ok(()) };
-        let record = self.records().into_iter().find(|r| r.id == domain.id);
-        let identity = record.map_or([FileIdentity::default(); 2], |r| [r.console[1], r.console[2]]);
         let (weak, id) = (Arc::downgrade(self), domain.id);
         let done = move |released| {
             if let Some(kernel) = weak.upgrade() {
                 kernel.released(id, released);
             }
         };
-        let releaser =
-            Releaser::start(Arc::clone(&domain.console), domain.id, &self.console_dir, streams, identity, done)
-                .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
+        let releaser = Releaser::start(Arc::clone(&domain.console), domain.id, &self.console_dir, streams, done)
+            .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
         // All that is in the store at this moment was committed with it.
         releaser.release([outputs[0].written, outputs[1].written]);
         *domain.releaser.lock().unwrap_or_else(PoisonError::into_inner) = Some(releaser);

@@ -26,7 +26,7 @@ pub use capture::FreezeError;
 pub use life::{ImportFile, NewProgram};
 pub(crate) use life::{fsgsbase, random};
 
-use crate::console::OutputEvents;
+use crate::console::{HostConsole, OutputEvents};
 use crate::linux::{ExitStatus, LoadError, SegmentError};
 use crate::native::{Executive, Life, ProgramView};
 use crate::platform::PlatformError;
@@ -134,6 +134,8 @@ pub struct Kernel {
     domains: Mutex<BTreeMap<u64, Arc<Domain>>>,
     changed: Condvar,
     capture: CaptureState,
+    /// Consoles that are connected: no two may believe that a regular file is theirs alone.
+    consoles: Mutex<Vec<Weak<HostConsole>>>,
     closing: AtomicBool,
     live: AtomicU32,
     cores: u32,
@@ -174,6 +176,7 @@ impl Kernel {
             domains: Mutex::new(BTreeMap::new()),
             changed: Condvar::new(),
             capture: CaptureState::default(),
+            consoles: Mutex::default(),
             closing: AtomicBool::new(false),
             live: AtomicU32::new(0),
             cores,

@@ -370,9 +370,7 @@ impl Kernel {
                 kernel.native.ring();
             }
         };
-        let identity = [record.console[1], record.console[2]];
-        let releaser =
-            Releaser::start(Arc::clone(&console), id, &self.console_dir, streams, identity, left).map_err(file)?;
+        let releaser = Releaser::start(Arc::clone(&console), id, &self.console_dir, streams, left).map_err(file)?;
         releaser.release(record.written);
         let mut objects = self.objects();
         let mut tx = objects.table.begin();

@@ -99,6 +99,10 @@ pub fn expire(table: &mut Table, around: &dyn Surroundings, effects: &mut Vec<Ef
 /// # Errors
 /// When segment 0 is damaged.
 pub fn work(table: &mut Table, around: &dyn Surroundings, effects: &mut Vec<Effect>) -> Result<bool, TableError> {
+    if table.first::<super::Hub>().is_none() {
+        // No objects were made yet.
+        return Ok(false);
+    }
     let done = transact(table, around, effects, |ctx| ctx.do_work())?;
     Ok(done.unwrap_or(false))
 }

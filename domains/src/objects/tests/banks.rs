@@ -179,3 +179,10 @@ fn a_bank_sells_back_only_what_it_sold() {
     }
     assert_eq!(world.ask(buyer, BANK, 12, &[], &[]), Err(code(InvokeError::NotSoldHere)), "the prime bank stays");
 }
+
+#[test]
+fn before_the_first_object_there_is_no_work() {
+    let mut table = Table::format(VecMemory::zeroed(128), crate::kernel::objects::RECORD_BYTES).unwrap();
+    let nature = World::new().nature;
+    assert!(!work(&mut table, &nature, &mut Vec::new()).unwrap());
+}

@@ -181,14 +181,15 @@ impl Kernel {
             }
             domain.captured_end.store(domain.ended().is_some(), SeqCst);
             // Whoever runs again is touched again: the stub writes its header at the next stop.
-            domain.touched.store(domain.process().is_some_and(|p| p.is_stopped() && is_frozen(&domain)), SeqCst);
+            let goes_on = domain.process().is_some_and(|p| p.is_stopped() && is_frozen(&domain)) && !domain.is_held();
+            domain.touched.store(goes_on, SeqCst);
         }
         self.native.captured();
     }
 
     /// Lets all go on.
     pub fn thaw(&self) {
-        for domain in self.domains() {
+        for domain in self.domains().into_iter().filter(|domain| !domain.is_held()) {
             if let Some(process) = domain.process() {
                 process.thaw();
             }

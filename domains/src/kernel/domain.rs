@@ -2,7 +2,7 @@
 
 use super::bell::Bell;
 use super::clock::DomainClock;
-use super::objects::DomainRecord;
+use super::objects::{DomainRecord, HELD};
 use crate::console::{HostConsole, Releaser};
 use crate::linux::{ExitStatus, HELD_LIMIT, Program};
 use crate::platform::control::Control;
@@ -51,6 +51,8 @@ pub struct Domain {
     pub committed_end: AtomicBool,
     deaths: AtomicU32,
     ended: Mutex<Option<ExitStatus>>,
+    killed: AtomicBool,
+    held: AtomicBool,
 }
 
 /// The parts a domain is put together from.
@@ -97,6 +99,8 @@ impl Domain {
             committed_end: AtomicBool::new(false),
             deaths: AtomicU32::new(0),
             ended: Mutex::new(content.exit()),
+            killed: AtomicBool::new(false),
+            held: AtomicBool::new(content.state == HELD),
         })
     }
 
@@ -142,6 +146,37 @@ impl Domain {
     /// It ended.
     pub fn set_ended(&self, status: ExitStatus) {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    /// An operator ends it: its server does it next.
+    pub fn kill(&self) {
+        self.killed.store(true, SeqCst);
+        if let Some(process) = self.process() {
+            process.kill();
+        }
+        self.bell.ring();
+    }
+
+    /// Whether it is to be ended.
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(SeqCst)
+    }
+
+    /// An operator stops it, or lets it go on. The caller passed the gate.
+    pub fn set_held(&self, held: bool) {
+        self.held.store(held, SeqCst);
+        if held && let Some(process) = self.process() {
+            // It need not be waited for: its server serves nothing before it is let go on.
+            let _ = process.freeze();
+        }
+        self.bell.ring();
+    }
+
+    /// Whether an operator stopped it.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.load(SeqCst)
     }
 
     /// Its process died; tells whether that happened too often since it last got anywhere.

@@ -4,7 +4,7 @@ use super::bell::Bell;
 use super::clock::DomainClock;
 use super::domain::{Domain, Parts};
 use super::memory::ViewMemory;
-use super::objects::{ALIVE, DomainRecord, FINISHED, FileIdentity, NAME_BYTES};
+use super::objects::{ALIVE, DomainRecord, FINISHED, FileIdentity, HELD, NAME_BYTES};
 use super::segments::DomainSegments;
 use super::server;
 use super::{Kernel, KernelError, OutputPolicy};
@@ -419,6 +419,20 @@ impl Kernel {
         if let Some(process) = domain.set_process(None) {
             process.end();
         }
+    }
+
+    /// A program is not executed any more, or goes on; also over restarts. The caller passed the gate.
+    ///
+    /// # Errors
+    /// When segment 0 is damaged.
+    pub(crate) fn hold(&self, domain: &Domain, held: bool) -> Result<(), KernelError> {
+        if domain.ended().is_some() {
+            return Err(KernelError::Refused(format!("{} has ended", domain.name)));
+        }
+        self.change_domain(domain, |record| record.state = if held { HELD } else { ALIVE })?;
+        domain.touched.store(true, SeqCst);
+        domain.set_held(held);
+        Ok(())
     }
 
     fn change_domain(&self, domain: &Domain, change: impl FnOnce(&mut DomainRecord)) -> Result<(), KernelError> {

@@ -357,7 +357,7 @@ impl Objects {
         Ok(Self { table, world: (id, world), segments: BTreeMap::new() })
     }
 
-    fn open(pager: &Arc<Pager>, clock: &WorldClock) -> Result<Self, KernelError> {
+    pub(crate) fn open(pager: &Arc<Pager>, clock: &WorldClock) -> Result<Self, KernelError> {
         let all = PageRange::between(0, OBJECT_PAGES);
         let segment = pager.open_segment(SegmentId::OBJECTS, OBJECT_PAGES, &[all])?;
         let (table, opened) = Table::open(LazyMemory::new(segment))?;

@@ -74,13 +74,16 @@ impl FileIdentity {
     }
 }
 
+/// It lives, and an operator stopped it.
+pub const HELD: u32 = 4;
+
 /// A domain.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct DomainRecord {
     /// Its number.
     pub id: u64,
-    /// `ALIVE`, `ENDED` or `FINISHED`.
+    /// `ALIVE`, `HELD`, `ENDED` or `FINISHED`.
     pub state: u32,
     /// 0: a code, 1: a signal.
     pub exit_kind: u32,

@@ -85,6 +85,18 @@ impl Server<'_> {
             if self.domain.closing.load(SeqCst) {
                 return Ok(());
             }
+            if self.domain.is_killed() {
+                let _pass = self.kernel.gate.enter();
+                self.kernel.end(self.domain, ExitStatus::Signal(SIGKILL));
+                return Ok(());
+            }
+            if self.domain.is_held() {
+                let held = self.domain.bell.rings();
+                if self.domain.is_held() && !self.domain.closing.load(SeqCst) && !self.domain.is_killed() {
+                    self.domain.bell.wait(held, None);
+                }
+                continue;
+            }
             match waiting {
                 Some(wait) => self.domain.bell.wait(rings, wait.until.map(|t| self.instant(t))),
                 None => {
@@ -99,6 +111,9 @@ impl Server<'_> {
                 let _pass = self.kernel.gate.enter();
                 if self.domain.closing.load(SeqCst) {
                     return Ok(());
+                }
+                if self.domain.is_killed() || self.domain.is_held() {
+                    continue;
                 }
                 self.step()?
             };
@@ -149,7 +164,7 @@ impl Server<'_> {
             }
             return Ok(());
         }
-        if domain.closing.load(SeqCst) {
+        if domain.closing.load(SeqCst) || domain.is_killed() {
             return Ok(());
         }
         if domain.died() {

@@ -95,6 +95,10 @@ impl Turn<'_> {
                 let bytes = self.text(&text, given)?;
                 let line = String::from_utf8_lossy(&bytes).trim_end().escape_debug().to_string();
                 tracing::info!(domain = %domain, "{line}");
+                let name = self.name_of(domain);
+                let dir = &self.kernel.console_dir;
+                let log = self.state.log.get_or_insert_with(|| super::log::Log::new(dir));
+                log.add(&format!("{domain:?}"), &name, &bytes);
                 self.state.buffer = bytes;
                 Ok(())
             }

@@ -11,14 +11,22 @@
 //! * [`turn`]: serving what domains posted, time, work.
 //! * [`effects`]: what the object layer asks for.
 //! * [`program`]: programs started from outside, with a console and an end.
+//! * [`debug`], [`overlay`]: a debugger on a domain, and its breakpoints.
 //! * [`capture`]: what a checkpoint needs.
+//! * [`inspect`]: looking at objects from outside.
+//! * [`operate`], [`log`]: what an operator does to domains, and what they tell.
 //! * [`image`], [`life`], [`records`], [`sleep`]: the parts.
 
 mod capture;
+mod debug;
 mod domain;
 mod effects;
 mod image;
+pub mod inspect;
 mod life;
+mod log;
+mod operate;
+mod overlay;
 mod program;
 mod records;
 mod sleep;
@@ -26,7 +34,10 @@ mod space;
 mod turn;
 mod watch;
 
+pub use debug::{Debugger, Stood};
 pub use life::Life;
+pub use log::{LOG, LOG_BYTES, OLD_LOG};
+pub use operate::Act;
 pub use program::{NativeSpec, ProgramView, programs};
 pub use records::NativeProgram;
 
@@ -40,8 +51,8 @@ use domain::Native;
 use program::Program;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use watch::Watcher;
 
@@ -101,6 +112,8 @@ pub struct Executive {
     /// So often the thread sleeps at once, since others want the cores.
     crowded: AtomicU32,
     live: Mutex<BTreeSet<u64>>,
+    /// A debugged domain stands.
+    stood: Condvar,
 }
 
 /// All that its thread works on; the checkpointer and commands look at it while the gate is closed to the thread, or between turns.
@@ -125,6 +138,10 @@ pub(crate) struct State {
     cold: BTreeSet<u64>,
     /// Bytes of a string on its way.
     buffer: Vec<u8>,
+    /// What domains write with their log keys; none before the first line.
+    log: Option<log::Log>,
+    /// The domains that a debugger is on, by the index of their record.
+    debugged: BTreeMap<u32, debug::Session>,
 }
 
 impl Executive {
@@ -142,6 +159,8 @@ impl Executive {
             run_list: Vec::new(),
             cold: BTreeSet::new(),
             buffer: Vec::with_capacity(crate::guest::MAX_STRING),
+            log: None,
+            debugged: BTreeMap::new(),
         };
         Self {
             state: Mutex::new(state),
@@ -153,11 +172,22 @@ impl Executive {
             watcher: Mutex::new(None),
             crowded: AtomicU32::new(0),
             live: Mutex::default(),
+            stood: Condvar::new(),
         }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits, for at most `patience`, until a debugged domain stands.
+    fn wait_stood<'a>(&self, state: MutexGuard<'a, State>, patience: Duration) -> MutexGuard<'a, State> {
+        self.stood.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// A debugged domain stands.
+    fn tell_stood(&self) {
+        self.stood.notify_all();
     }
 
     /// Something came for the thread to look at.

@@ -53,10 +53,14 @@ pub struct ProgramView {
     pub name: String,
     /// The object of its first domain.
     pub domain: RecordId,
+    /// Its bank.
+    pub bank: RecordId,
     /// How it ended.
     pub exit: Option<ExitStatus>,
     /// CPU time of its first domain, nanoseconds; 0 once it is gone.
     pub cpu: u64,
+    /// Whether its first domain is not executed.
+    pub stopped: bool,
     /// Bytes of output that the host does not have yet, as of the last capture.
     pub held: u64,
 }
@@ -64,13 +68,18 @@ pub struct ProgramView {
 /// The native programs in a table.
 #[must_use]
 pub fn programs(table: &Table) -> Vec<ProgramView> {
-    let view = |record: NativeProgram| ProgramView {
-        id: record.id,
-        name: record.name(),
-        domain: record.domain(),
-        exit: record.exit(),
-        cpu: table.get::<objects::Domain>(record.domain()).map_or(0, |domain| domain.cpu),
-        held: (0..2).map(|i: usize| record.written[i].saturating_sub(record.released[i])).sum(),
+    let view = |record: NativeProgram| {
+        let domain = table.get::<objects::Domain>(record.domain());
+        ProgramView {
+            id: record.id,
+            name: record.name(),
+            domain: record.domain(),
+            bank: RecordId::from_u64(record.bank),
+            exit: record.exit(),
+            cpu: domain.as_ref().map_or(0, |domain| domain.cpu),
+            stopped: domain.is_ok_and(|domain| domain.has(objects::STOPPED)),
+            held: (0..2).map(|i: usize| record.written[i].saturating_sub(record.released[i])).sum(),
+        }
     };
     table.iter::<NativeProgram>().map(|(_, record)| view(record)).collect()
 }
@@ -218,6 +227,17 @@ impl Turn<'_> {
             }
             self.perform(&effects, &bytes[..count])?;
         }
+    }
+
+    /// Whether a domain is the first of a program that has not ended.
+    pub(super) fn is_first(&self, domain: RecordId) -> bool {
+        self.state.programs.values().any(|p| p.record.domain() == domain && !p.ended())
+    }
+
+    /// The name of the program whose first domain this is, or nothing.
+    pub(super) fn name_of(&self, domain: RecordId) -> String {
+        let program = self.state.programs.values().find(|p| p.record.domain() == domain);
+        program.map(|p| p.record.name()).unwrap_or_default()
     }
 
     /// If a domain is the first of a program, that has ended.
@@ -490,7 +510,7 @@ impl Kernel {
     }
 }
 
-fn explain(error: ExecutiveError) -> KernelError {
+pub(super) fn explain(error: ExecutiveError) -> KernelError {
     match error {
         ExecutiveError::Table(error) => error.into(),
         ExecutiveError::Platform(error) => error.into(),

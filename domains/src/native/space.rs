@@ -21,12 +21,19 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const CLOSED_AT_ONCE: usize = 64;
 
 /// One mapping, resolved.
-struct Area {
-    segment: Arc<Segment>,
-    address: u64,
-    length: u64,
-    offset: u64,
-    protection: u32,
+pub(super) struct Area {
+    pub(super) segment: Arc<Segment>,
+    pub(super) address: u64,
+    pub(super) length: u64,
+    pub(super) offset: u64,
+    pub(super) protection: u32,
+}
+
+impl Area {
+    /// Whether the domain may write it.
+    pub(super) fn may_write(&self) -> bool {
+        self.protection & libc::PROT_WRITE.cast_unsigned() != 0
+    }
 }
 
 impl Turn<'_> {
@@ -73,7 +80,7 @@ impl Turn<'_> {
     }
 
     /// What a domain maps and its objects have: a mapping beyond the end of a segment faults there.
-    fn areas(&self, id: RecordId) -> Result<(Vec<Area>, Vec<u64>), ExecutiveError> {
+    pub(super) fn areas(&self, id: RecordId) -> Result<(Vec<Area>, Vec<u64>), ExecutiveError> {
         let mappings = objects::mappings(&self.kernel.objects().table, id)?;
         let (mut areas, mut numbers) = (Vec::new(), Vec::new());
         for mapping in mappings {
@@ -98,7 +105,8 @@ impl Turn<'_> {
 
     /// Makes a process for a domain that stands in its pages.
     pub fn spawn(&mut self, id: RecordId) -> Result<Arc<Process>, ExecutiveError> {
-        let (areas, numbers) = self.areas(id)?;
+        let (mut areas, numbers) = self.areas(id)?;
+        let overlays = self.overlays(id, &mut areas)?;
         let (spins, kernel) = (self.kernel.spins(), self.kernel);
         let native = self.native(id)?;
         native.frame()?;
@@ -118,6 +126,7 @@ impl Turn<'_> {
                 offset: area.offset,
                 protection: area.protection,
             })
+            .chain(overlays.iter().map(super::overlay::Overlay::map))
             .collect();
         let plan = SpawnPlan { control: native.segment.memfd(), mappings: &maps, native: true };
         let spawned = kernel.zygote.spawn(&plan)?;

@@ -178,6 +178,10 @@ impl Turn<'_> {
         }
         // From here on it is served, whatever happens.
         native.control.set_cause(CAUSE_READY);
+        if matches!(cause, 4 | 5 | 7 | 8 | 11) && self.debugged(id, cause)? {
+            return Ok(());
+        }
+        let Some(native) = self.loaded(id) else { return Ok(()) };
         match cause {
             CAUSE_INVOKE => {
                 let message = native.message();

@@ -109,6 +109,33 @@ impl Ctx<'_, '_> {
         Err(InvokeError::WrongKey { which: Which::Invoked, wanted: KeyType::Meter, found: KeyType::Null }.into())
     }
 
+    /// A domain is not executed any more.
+    pub(super) fn stop(&mut self, at: At) {
+        self.domain_mut(at).flags |= STOPPED;
+        let domain = self.id(at);
+        self.tell(Effect::Halt { domain });
+    }
+
+    /// A domain goes on: after a stop, or at the instruction whose fault no keeper took.
+    pub(super) fn start(&mut self, at: At) -> Result<(), Stop> {
+        self.check_meter(at)?;
+        let me = self.domain_mut(at);
+        let phase = me.phase();
+        if phase == Phase::New {
+            return Err(InvokeError::WrongPhase { phase }.into());
+        }
+        me.flags &= !STOPPED;
+        if phase == Phase::Faulted {
+            me.phase = Phase::Running as u8;
+        }
+        if me.is_runnable() {
+            let domain = self.id(at);
+            self.tell(Effect::Resume { domain });
+        }
+        self.take_next(at)?;
+        Ok(())
+    }
+
     /// Maps pages of `key`'s object into a domain.
     pub(super) fn map(&mut self, at: At, key: Key, which: Which, place: [u64; 3]) -> Result<(), Stop> {
         need(&key, which, Rights::READ)?;
@@ -191,29 +218,13 @@ fn begin(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
 
 fn stop(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
     let at = ctx.this(request)?;
-    ctx.domain_mut(at).flags |= STOPPED;
-    let domain = ctx.id(at);
-    ctx.tell(Effect::Halt { domain });
+    ctx.stop(at);
     Done::nothing()
 }
 
 fn start(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
     let at = ctx.this(request)?;
-    ctx.check_meter(at)?;
-    let me = ctx.domain_mut(at);
-    let phase = me.phase();
-    if phase == Phase::New {
-        return Err(InvokeError::WrongPhase { phase }.into());
-    }
-    me.flags &= !STOPPED;
-    if phase == Phase::Faulted {
-        me.phase = Phase::Running as u8;
-    }
-    if me.is_runnable() {
-        let domain = ctx.id(at);
-        ctx.tell(Effect::Resume { domain });
-    }
-    ctx.take_next(at)?;
+    ctx.start(at)?;
     Done::nothing()
 }
 

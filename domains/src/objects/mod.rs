@@ -41,6 +41,7 @@ mod list;
 mod memory;
 mod meter;
 mod node;
+mod operator;
 mod order;
 mod reap;
 mod records;
@@ -60,10 +61,11 @@ pub use genesis::{
 pub use invoke::{How, Invocation, invoke};
 pub use key::{KEY_BYTES, Key, KeyType, Rights};
 pub use list::waits_outside;
+pub use operator::{sell_domain, start as start_domain, stop as stop_domain};
 pub use order::{KeyArgument, Order, orders};
 pub use records::{
     Alarm, Bank, Components, Console, Domain, Factory, HALF, Hub, IN_FAULT, Mapping, Meter, NO_LINK, Node, NodeHalf,
-    Owned, Page, Pending, SEVERING, STOPPED, Segment, Slots, Storage, Timer,
+    OUTSIDE, Owned, Page, Pending, SEVERING, STOPPED, Segment, Slots, Storage, Timer,
 };
 pub use service::{Fault, charge, complete, expire, fault, personality_starts, work};
 pub use slots::{NO_SLOT, RESUME_SLOT, SELF_SLOT, SLOTS};

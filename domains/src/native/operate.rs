@@ -1,0 +1,106 @@
+//! What an operator does to domains: stop, start, kill.
+
+use super::inspect::find_object;
+use super::program::explain;
+use super::turn::Turn;
+use crate::kernel::domain::Domain as LinuxDomain;
+use crate::kernel::{Kernel, KernelError};
+use crate::linux::ExitStatus;
+use crate::objects::{self, InvokeError};
+use crate::table::RecordId;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the end of a killed program is waited for.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+const SIGKILL: u8 = 9;
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A program ends as by SIGKILL; another domain is sold back to its bank.
+    Kill,
+    /// Not executed any more.
+    Stop,
+    /// Goes on; also at the instruction whose fault no keeper took.
+    Start,
+}
+
+impl Kernel {
+    /// Does something to the domain `INDEX.VERSION`, or to a program by its name. It is durable when this returns. False: there is no such domain.
+    ///
+    /// # Errors
+    /// When it cannot be done to that domain, or nothing can be committed.
+    pub fn operate(self: &Arc<Self>, domain: &str, act: Act) -> Result<bool, KernelError> {
+        let id = find_object(&self.objects().table, domain);
+        match id {
+            Some(id) => self.operate_native(id, act)?,
+            None => {
+                let linux = self.domains().into_iter().rfind(|d| d.name == domain && d.ended().is_none());
+                let Some(linux) = linux else { return Ok(false) };
+                self.operate_linux(&linux, act)?;
+            }
+        }
+        self.surroundings.commit_now().map_err(KernelError::Refused)?;
+        Ok(true)
+    }
+
+    fn operate_native(&self, id: RecordId, act: Act) -> Result<(), KernelError> {
+        let _pass = self.gate.enter();
+        let mut state = self.native.state();
+        let mut turn = Turn { kernel: self, state: &mut state };
+        let found = self.objects().table.get::<objects::Domain>(id);
+        let found =
+            found.map_err(|_| KernelError::Refused(format!("{id:?} is no domain; semper inspect tells what it is")))?;
+        if found.control == 0 {
+            let told = format!("{id:?} belongs to a Linux program; name the program");
+            return Err(KernelError::Refused(told));
+        }
+        if act == Act::Kill && turn.is_first(id) {
+            turn.program_ended(id, ExitStatus::Signal(SIGKILL)).map_err(explain)?;
+        } else {
+            let done = turn.transact(|table, around, effects| match act {
+                Act::Kill => objects::sell_domain(table, around, id, effects),
+                Act::Stop => objects::stop_domain(table, around, id, effects),
+                Act::Start => objects::start_domain(table, around, id, effects),
+            });
+            done.map_err(explain)?.map_err(|error| refused(id, &error))?;
+            if act == Act::Stop {
+                turn.charge(id).map_err(explain)?;
+            }
+        }
+        drop(state);
+        self.native.ring();
+        Ok(())
+    }
+
+    fn operate_linux(&self, domain: &Arc<LinuxDomain>, act: Act) -> Result<(), KernelError> {
+        match act {
+            Act::Kill => {
+                domain.kill();
+                let begun = Instant::now();
+                while domain.ended().is_none() {
+                    if begun.elapsed() > END_PATIENCE || self.is_closing() {
+                        return Err(KernelError::Refused(format!("{} does not end", domain.name)));
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(())
+            }
+            Act::Stop | Act::Start => {
+                let _pass = self.gate.enter();
+                self.hold(domain, act == Act::Stop)
+            }
+        }
+    }
+}
+
+fn refused(id: RecordId, error: &InvokeError) -> KernelError {
+    let told = match error {
+        InvokeError::Void { .. } => "it is gone, or being taken apart".into(),
+        InvokeError::WrongPhase { phase } => format!("it is {phase}; it has to be begun by who holds its key"),
+        InvokeError::WrongKey { .. } => "it has no meter, so its time can be charged to nobody".into(),
+        other => other.to_string(),
+    };
+    KernelError::Refused(format!("domain {id:?}: {told}"))
+}

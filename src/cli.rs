@@ -36,7 +36,7 @@ Exit codes of run and resume:
   124  `semper stop` stopped the runtime before the program had ended: resume goes on
   125  Semper itself failed
   126  the program cannot be run: it is not a static x86-64 Linux program
-  127  the program was not found
+  127  the program, domain or object was not found
   130  SIGINT stopped the runtime cleanly before the program had ended: resume goes on
   131, 143  Ctrl-\\ or SIGTERM did
 The other commands end with 0 when they did what was asked, with 1 when check, doctor or demo found
@@ -56,8 +56,46 @@ pub enum Command {
     Status(Status),
     /// Take a checkpoint now and print its generation when it is committed
     Checkpoint(StoreOnly),
-    /// Take a final checkpoint and end the runtime; resume goes on later
-    Stop(StoreOnly),
+    /// Take a final checkpoint and end the runtime, resume goes on later; or stop one domain
+    ///
+    /// With a DOMAIN that one domain, or Linux program, is not executed any more until `semper start`, over restarts
+    /// too; messages to it queue, and the runtime and all else go on. It is durable when the command ends.
+    Stop(Stop),
+    /// Let a stopped domain go on
+    ///
+    /// Also one that stands at a fault which no keeper took: its instruction is tried again. It is durable when the
+    /// command ends.
+    Start(OnDomain),
+    /// End a domain
+    ///
+    /// A program, native or Linux, ends as by SIGKILL: its exit status is 137, and what a native one bought is
+    /// freed. Another native domain is sold back to its bank, and those who wait for it get `CalleeDied`. It is
+    /// durable when the command ends.
+    Kill(OnDomain),
+    /// Show what native domains wrote with their log keys
+    ///
+    /// Lines come when they are written, before the checkpoint that contains them: what a crash takes back may have been
+    /// logged, and is logged again. The store keeps the last 4 to 8 MiB of them. A running runtime is not needed.
+    Logs(Logs),
+    /// Put gdb on a native domain: in gdb, `target remote | semper gdb STORE DOMAIN`
+    ///
+    /// The domain is stopped. Its registers and memory can be read and written, memory as far as it is mapped and a write as
+    /// far as the domain may write; breakpoints, single steps and Ctrl-C work. While gdb is there, faults of the domain
+    /// come to it; `continue` hands one to the domain's keeper, `signal 0` tries the instruction again. When gdb detaches or
+    /// goes away, the domain is as it was before: it goes on, or stays stopped; gdb's `kill` ends it as `semper kill`
+    /// does. A restart of the runtime ends the session and leaves the domain stopped if it stood. Linux programs cannot
+    /// be debugged by it.
+    Gdb(Gdb),
+    /// Show the banks of a store, running or not, and what they sold: domains, segments, meters...
+    ///
+    /// Each object is named INDEX.VERSION, which `semper inspect`, `kill`, `stop`, `start` and `gdb` take. Of a bank that
+    /// sold more than 1000 objects they are counted and not listed. The Linux programs come last. A running world is
+    /// not stopped, so what is shown may be of several instants.
+    Ls(Ls),
+    /// Show one object of a store, running or not: a domain with its keys, memory and registers, or what else it is
+    ///
+    /// A domain that runs is stopped for the moment that it takes to read its registers.
+    Inspect(Inspect),
     /// Read and verify every byte of a store, beside a running runtime or without one
     Check(Status),
     /// Say what this machine offers, what is missing and what to do
@@ -171,6 +209,77 @@ pub struct Status {
 pub struct StoreOnly {
     /// Directory of the store
     pub store: PathBuf,
+}
+
+/// `semper ls`.
+#[derive(Args, Clone, Debug)]
+pub struct Ls {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Levels of banks below the prime bank that are looked into
+    #[arg(long, value_name = "LEVELS", default_value_t = 16)]
+    pub depth: u32,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `semper inspect`.
+#[derive(Args, Clone, Debug)]
+pub struct Inspect {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// INDEX.VERSION as `semper ls` shows it, or the name of a program
+    pub object: String,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `semper stop`.
+#[derive(Args, Clone, Debug)]
+pub struct Stop {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// INDEX.VERSION as `semper ls` shows it, or the name of a program [default: the whole runtime]
+    pub domain: Option<String>,
+}
+
+/// A command on a domain.
+#[derive(Args, Clone, Debug)]
+pub struct OnDomain {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// INDEX.VERSION as `semper ls` shows it, or the name of a program
+    pub domain: String,
+}
+
+/// `semper logs`.
+#[derive(Args, Clone, Debug)]
+pub struct Logs {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Go on with what is written from now on, until Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+    /// Only the last N lines of what there is [default: all]
+    #[arg(long, value_name = "N")]
+    pub lines: Option<usize>,
+}
+
+/// `semper gdb`.
+#[derive(Args, Clone, Debug)]
+pub struct Gdb {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// INDEX.VERSION as `semper ls` shows it, or the name of a native program
+    pub domain: String,
+    /// Wait here for one gdb, which can do everything to the domain, instead of standard input and output
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// Leave the domain stopped at the end
+    #[arg(long)]
+    pub leave_stopped: bool,
 }
 
 /// `semper doctor`.

@@ -28,7 +28,7 @@ pub mod code {
     pub const FAILED: u8 = 125;
     /// The program cannot be run.
     pub const NOT_RUNNABLE: u8 = 126;
-    /// The program was not found.
+    /// The program, domain or object was not found.
     pub const NOT_FOUND: u8 = 127;
     /// Added to the number of a signal that ended something.
     pub const SIGNAL: u8 = 128;
@@ -92,7 +92,7 @@ impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Failure {
         let code = match &error {
             RuntimeError::NoStore(_) | RuntimeError::NotAStore { .. } => code::NO_STORE,
-            RuntimeError::NoProgram(_) => code::NOT_FOUND,
+            RuntimeError::NoProgram(_) | RuntimeError::NoObject { .. } => code::NOT_FOUND,
             RuntimeError::NotRunnable { .. } | RuntimeError::Kernel(KernelError::Program(_)) => code::NOT_RUNNABLE,
             RuntimeError::MemoryTooSmall { .. } => code::TOO_SMALL,
             RuntimeError::Refused(_) | RuntimeError::Kernel(KernelError::Refused(_)) => code::USAGE,

@@ -3,11 +3,18 @@
 mod attach;
 mod check;
 mod checkpoint;
+mod debugging;
 mod demo;
 mod doctor;
+mod document;
+mod domain;
 mod failure;
 mod figures;
 mod foreground;
+mod gdb;
+mod inspect;
+mod logs;
+mod ls;
 mod resume;
 mod run;
 mod served;
@@ -20,6 +27,7 @@ use std::process::ExitCode;
 pub use failure::Failure;
 
 use crate::cli::Command;
+use semper::control::Act;
 
 /// Carries out a command.
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -28,7 +36,16 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Resume(resume) => resume::run(&resume),
         Command::Status(status) => status::run(&status),
         Command::Checkpoint(on) => checkpoint::run(&on.store),
-        Command::Stop(on) => stop::run(&on.store),
+        Command::Stop(stop) => match &stop.domain {
+            None => stop::run(&stop.store),
+            Some(domain) => domain::run(&stop.store, domain, Act::Stop),
+        },
+        Command::Start(on) => domain::run(&on.store, &on.domain, Act::Start),
+        Command::Kill(on) => domain::run(&on.store, &on.domain, Act::Kill),
+        Command::Logs(logs) => logs::run(&logs),
+        Command::Gdb(gdb) => gdb::run(&gdb),
+        Command::Ls(ls) => ls::run(&ls),
+        Command::Inspect(inspect) => inspect::run(&inspect),
         Command::Check(check) => check::run(&check),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Demo(demo) => demo::run(&demo),

@@ -6,11 +6,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use semper::control::{Ending, Program, Refusal, Served};
-use semper::runtime::{ConsoleFds, ExitStatus, Import, NewProgram, Runtime, RuntimeError, TerminalOf};
+use semper::control::{self, Debugged, Ending, Program, Refusal, Served};
+use semper::runtime::{Act, ConsoleFds, ExitStatus, Import, NewProgram, Runtime, RuntimeError, TerminalOf};
 use semper_domains::console::share_controlling_terminal;
 
 use super::Failure;
+use super::debugging::Debugging;
 use super::failure::code;
 
 /// A runtime that commands and signals can stop.
@@ -57,6 +58,11 @@ fn refusal(error: RuntimeError) -> Refusal {
     Failure::from(error).into()
 }
 
+fn json(document: &impl serde::Serialize) -> Result<String, Refusal> {
+    serde_json::to_string(document)
+        .map_err(|error| Refusal { code: code::FAILED, message: format!("the answer is no JSON: {error}") })
+}
+
 /// A program as it travels over the socket.
 pub fn to_message(program: &NewProgram) -> Program {
     let bytes = |text: &OsStr| text.as_bytes().to_vec();
@@ -98,8 +104,29 @@ fn from_message(program: Program) -> NewProgram {
 
 impl Served for Stoppable {
     fn status(&self) -> Result<String, Refusal> {
-        serde_json::to_string(&self.runtime.status())
-            .map_err(|error| Refusal { code: code::FAILED, message: format!("the status is no JSON: {error}") })
+        json(&self.runtime.status())
+    }
+
+    fn list(&self, depth: u32) -> Result<String, Refusal> {
+        json(&self.runtime.listing(depth).map_err(refusal)?)
+    }
+
+    fn inspect(&self, object: &str) -> Result<String, Refusal> {
+        json(&self.runtime.inspect(object).map_err(refusal)?)
+    }
+
+    fn operate(&self, domain: &str, act: control::Act) -> Result<(), Refusal> {
+        let act = match act {
+            control::Act::Kill => Act::Kill,
+            control::Act::Stop => Act::Stop,
+            control::Act::Start => Act::Start,
+        };
+        self.runtime.operate(domain, act).map_err(refusal)
+    }
+
+    fn debug(&self, domain: &str, leave_stopped: bool) -> Result<Box<dyn Debugged>, Refusal> {
+        let debugger = self.runtime.debug(domain, leave_stopped).map_err(refusal)?;
+        Ok(Box::new(Debugging(debugger)))
     }
 
     fn checkpoint(&self) -> Result<u64, Refusal> {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{BinaryBytes, HumanDuration};
+use semper::runtime::DomainStatus;
 
 use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
 use super::{Failure, say};
@@ -68,6 +69,12 @@ fn show_memory(memory: &Memory) {
         memory.faults,
         memory.evicted
     ));
+}
+
+/// A program of a listing, as the status shows it.
+pub fn show_program(program: &DomainStatus) {
+    let DomainStatus { id, name, state, exit_code, exit_signal, cpu_ms, held_output, .. } = program.clone();
+    show_domain(&Domain { id, name, state, exit_code, exit_signal, cpu_ms, held_output });
 }
 
 fn show_domain(domain: &Domain) {

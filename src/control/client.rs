@@ -37,7 +37,7 @@ pub enum ControlError {
 /// A connection to a running runtime, good for one request.
 #[derive(Debug)]
 pub struct Connection {
-    stream: UnixStream,
+    pub(super) stream: UnixStream,
 }
 
 impl Connection {

@@ -31,6 +31,42 @@ pub enum Request {
         /// Which domain.
         domain: u64,
     },
+    /// The banks and what they sold. Answered by [`Reply::Document`].
+    List {
+        /// Levels of banks below the prime bank.
+        depth: u32,
+    },
+    /// One object. Answered by [`Reply::Document`].
+    Inspect {
+        /// `INDEX.VERSION`, or the name of a program.
+        object: String,
+    },
+    /// Something done to a domain. Answered by [`Reply::Done`], once it is durable.
+    Operate {
+        /// `INDEX.VERSION`, or the name of a program.
+        domain: String,
+        /// What.
+        act: Act,
+    },
+    /// A debugger on a native domain. Answered by [`Reply::Done`]; from then on the connection carries
+    /// [`super::DebugRequest`]s and [`super::DebugReply`]s, and its end is the end of the session.
+    Debug {
+        /// `INDEX.VERSION`, or the name of a program.
+        domain: String,
+        /// Whether the domain is left stopped at the end.
+        leave_stopped: bool,
+    },
+}
+
+/// What an operator does to a domain.
+#[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Act {
+    /// It ends.
+    Kill,
+    /// It is not executed any more.
+    Stop,
+    /// It goes on.
+    Start,
 }
 
 /// A program to start. Paths are absolute; names that need not be UTF-8 are bytes.
@@ -81,6 +117,13 @@ pub enum Reply {
     Detached,
     /// The request was not carried out.
     Refused(Refusal),
+    /// What was asked for, as JSON.
+    Document {
+        /// What the command prints with `--json`.
+        json: String,
+    },
+    /// It is done.
+    Done,
 }
 
 /// How a domain ended.

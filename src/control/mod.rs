@@ -5,17 +5,19 @@
 //!
 //! * A peer of another user (root excepted) is hung up on before a byte of it is read.
 //! * A frame is at most [`wire::MAX_FRAME_BYTES`] long and is validated before it is used.
-//! * A connection carries one request; a peer that is slow to send it or to take the reply is dropped.
+//! * A connection carries one request, or one debugger's session; a peer that is slow to send it or to take the reply is dropped.
 //!
 //! `docs/format-control.md` describes the bytes.
 
 mod client;
+mod debug;
 mod message;
 mod server;
 mod socket;
 pub mod wire;
 
 pub use client::{Connection, ControlError};
-pub use message::{Ending, Program, Refusal, Reply, Request};
+pub use debug::{DebugConnection, DebugReply, DebugRequest, Debugged, MAX_MEMORY_BYTES};
+pub use message::{Act, Ending, Program, Refusal, Reply, Request};
 pub use server::{Served, Server};
 pub use socket::SOCKET_NAME;

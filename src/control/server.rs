@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
-use super::message::{Ending, Program, Refusal, Reply, Request};
+use super::debug::{self, Debugged};
+use super::message::{Act, Ending, Program, Refusal, Reply, Request};
 use super::socket;
 use super::wire::{self, WireError};
 
@@ -51,6 +52,26 @@ pub trait Served: Send + Sync + 'static {
     fn signal(&self, domain: u64, signal: u8) -> bool;
     /// Leaves a domain's terminal alone from now on.
     fn detach(&self, domain: u64);
+    /// The banks to this depth and what they sold, as JSON.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn list(&self, depth: u32) -> Result<String, Refusal>;
+    /// One object as JSON.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    fn inspect(&self, object: &str) -> Result<String, Refusal>;
+    /// Does something to a domain.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be done.
+    fn operate(&self, domain: &str, act: Act) -> Result<(), Refusal>;
+    /// Puts a debugger on a domain.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be debugged.
+    fn debug(&self, domain: &str, leave_stopped: bool) -> Result<Box<dyn Debugged>, Refusal>;
 }
 
 /// The running server.
@@ -164,6 +185,13 @@ impl Shared {
         let reply = match request {
             Request::Status => served.status().map(|json| Reply::Status { json }),
             Request::Checkpoint => served.checkpoint().map(|generation| Reply::Committed { generation }),
+            Request::List { depth } => served.list(depth).map(|json| Reply::Document { json }),
+            Request::Inspect { object } => served.inspect(&object).map(|json| Reply::Document { json }),
+            Request::Operate { domain, act } => served.operate(&domain, act).map(|()| Reply::Done),
+            Request::Debug { domain, leave_stopped } => match served.debug(&domain, leave_stopped) {
+                Ok(debugged) => return self.debug(stream, debugged),
+                Err(refusal) => Err(refusal),
+            },
             Request::Stop => served.stop().map(|()| Reply::Stopped),
             Request::Signal { domain, signal } => Ok(Reply::Signal { taken: served.signal(domain, signal) }),
             Request::Detach { domain } => {
@@ -187,6 +215,30 @@ impl Shared {
 
     /// Leaves the waiting to a thread that does not count as a connection.
     fn answer_end_later(self: &Arc<Shared>, stream: &UnixStream, domain: u64) -> Result<(), WireError> {
+        self.later(stream, "control-wait", move |shared, stream| {
+            let ending = shared.served.wait(domain);
+            if let Err(error) = wire::send(&stream, &Reply::Ended(ending), &[]) {
+                debug!(%error, domain, "nobody took the end of a domain");
+            }
+        })
+    }
+
+    /// Serves a debugger in a thread that does not count as a connection.
+    fn debug(self: &Arc<Shared>, stream: &UnixStream, debugged: Box<dyn Debugged>) -> Result<(), WireError> {
+        self.later(stream, "control-debug", move |_, stream| {
+            let served = wire::send(&stream, &Reply::Done, &[]).and_then(|()| debug::serve(&stream, debugged));
+            if let Err(error) = served {
+                debug!(%error, "a debugger was dropped");
+            }
+        })
+    }
+
+    fn later(
+        self: &Arc<Shared>,
+        stream: &UnixStream,
+        name: &str,
+        work: impl FnOnce(&Shared, UnixStream) + Send + 'static,
+    ) -> Result<(), WireError> {
         {
             let mut load = self.load();
             if load.waiters >= MAX_WAITERS {
@@ -197,12 +249,9 @@ impl Shared {
         }
         let shared = Arc::clone(self);
         let stream = stream.try_clone();
-        let spawned = thread::Builder::new().name("control-wait".to_owned()).spawn(move || {
-            let ending = shared.served.wait(domain);
-            if let Ok(stream) = stream
-                && let Err(error) = wire::send(&stream, &Reply::Ended(ending), &[])
-            {
-                debug!(%error, domain, "nobody took the end of a domain");
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            if let Ok(stream) = stream {
+                work(&shared, stream);
             }
             shared.change(|load| load.waiters -= 1);
         });

@@ -1,7 +1,7 @@
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
-use super::super::{Connection, ControlError};
+use super::super::{Connection, ControlError, DebugReply, DebugRequest};
 use super::*;
 
 /// A stand-in for the runtime: domain 7 ends at once, a program named "bad" is refused.
@@ -32,6 +32,33 @@ impl Served for Stub {
         (domain, signal) == (7, 2)
     }
     fn detach(&self, _: u64) {}
+    fn list(&self, depth: u32) -> Result<String, Refusal> {
+        Ok(depth.to_string())
+    }
+    fn inspect(&self, object: &str) -> Result<String, Refusal> {
+        Ok(object.to_owned())
+    }
+    fn operate(&self, domain: &str, act: Act) -> Result<(), Refusal> {
+        match (domain, act) {
+            ("5.1", Act::Kill) => Ok(()),
+            _ => Err(Refusal { code: 127, message: "none".to_owned() }),
+        }
+    }
+    fn debug(&self, _: &str, _: bool) -> Result<Box<dyn Debugged>, Refusal> {
+        Ok(Box::new(Echo))
+    }
+}
+
+/// A domain that is debugged: its memory is its addresses.
+struct Echo;
+
+impl Debugged for Echo {
+    fn serve(&mut self, request: DebugRequest) -> DebugReply {
+        match request {
+            DebugRequest::Read { address, .. } => DebugReply::Bytes(address.to_le_bytes().to_vec()),
+            _ => DebugReply::Failed("no".to_owned()),
+        }
+    }
 }
 
 fn start() -> (tempfile::TempDir, Server) {
@@ -54,9 +81,28 @@ fn requests_are_answered() {
     assert_eq!(ask(Request::Signal { domain: 7, signal: 2 }), Reply::Signal { taken: true });
     assert_eq!(ask(Request::Signal { domain: 7, signal: 28 }), Reply::Signal { taken: false });
     assert_eq!(ask(Request::Detach { domain: 7 }), Reply::Detached);
+    assert_eq!(ask(Request::List { depth: 3 }), Reply::Document { json: "3".to_owned() });
+    assert_eq!(ask(Request::Inspect { object: "5.1".to_owned() }), Reply::Document { json: "5.1".to_owned() });
+    assert_eq!(ask(Request::Operate { domain: "5.1".to_owned(), act: Act::Kill }), Reply::Done);
     assert_eq!(ask(Request::Stop), Reply::Stopped);
     server.finish(Duration::from_secs(5));
     assert_eq!(server.shared.load().connections, 0);
+}
+
+#[test]
+fn a_debugger_has_its_connection_until_it_hangs_up() {
+    let (store, server) = start();
+    let connection = Connection::open(store.path()).unwrap();
+    let mut debugger = connection.debug("5.1", true).unwrap();
+    for address in [7u64, 9] {
+        let bytes = debugger.ask(&DebugRequest::Read { address, len: 8 }).unwrap();
+        assert_eq!(bytes, DebugReply::Bytes(address.to_le_bytes().to_vec()));
+    }
+    assert_eq!(debugger.ask(&DebugRequest::Interrupt).unwrap(), DebugReply::Failed("no".to_owned()));
+    assert_eq!(server.shared.load().waiters, 1);
+    drop(debugger);
+    server.finish(Duration::from_secs(5));
+    assert_eq!(server.shared.load().waiters, 0);
 }
 
 #[test]

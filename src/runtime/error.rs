@@ -28,6 +28,14 @@ pub enum RuntimeError {
         /// Why.
         reason: String,
     },
+    /// There is no such object, domain or program.
+    #[error("{} holds no object and no program {object:?}; semper ls {} lists them", dir.display(), dir.display())]
+    NoObject {
+        /// The store.
+        dir: PathBuf,
+        /// What was asked for.
+        object: String,
+    },
     /// A file of the user's cannot be read.
     #[error("{path}: {source}")]
     File {

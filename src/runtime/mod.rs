@@ -4,6 +4,7 @@
 //! lost and the next one goes on from there.
 
 mod error;
+mod objects;
 mod program;
 mod room;
 mod rot;
@@ -12,11 +13,13 @@ mod status;
 mod world;
 
 pub use error::RuntimeError;
+pub use objects::{Inspected, Listing, offline_inspect, offline_listing};
 pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
 pub use rot::End;
 pub use semper_domains::console::ConsoleFds;
 pub use semper_domains::kernel::{OutputPolicy, TerminalOf};
 pub use semper_domains::linux::ExitStatus;
+pub use semper_domains::native::{Act, Debugger, Stood};
 pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status};
 
 use indicatif::BinaryBytes;

@@ -8,7 +8,7 @@ use semper_domains::linux::ExitStatus;
 use semper_domains::native::ProgramView;
 use semper_pager::{Pager, PagerConfig, TrackingChoice};
 use semper_store::Store;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,16 +49,16 @@ pub struct StoreStatus {
 }
 
 /// A domain.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DomainStatus {
     /// Its number.
     pub id: u64,
     /// Its name.
     pub name: String,
     /// `linux` or `native`: a program of the personality, or one written for keys.
-    pub kind: &'static str,
-    /// `running`, `stopped` (at rest), `ended`.
-    pub state: &'static str,
+    pub kind: String,
+    /// `running`, `stopped` (at rest, or by `semper stop`), `ended`.
+    pub state: String,
     /// The exit code, if it ended by exit.
     pub exit_code: Option<u8>,
     /// The signal, if it ended by one.
@@ -91,11 +91,11 @@ fn domain_status(record: &DomainRecord, live: bool) -> DomainStatus {
     DomainStatus {
         id: record.id,
         name: record.name(),
-        kind: "linux",
+        kind: "linux".into(),
         state: match (record.state, live) {
-            (objects::ALIVE, true) => "running",
-            (objects::ALIVE, false) => "stopped",
-            _ => "ended",
+            (objects::ALIVE, true) => "running".into(),
+            (objects::ALIVE, false) | (objects::HELD, _) => "stopped".into(),
+            _ => "ended".into(),
         },
         exit_code: exit.and_then(|e| if let ExitStatus::Code(code) = e { Some(code) } else { None }),
         exit_signal: exit.and_then(|e| if let ExitStatus::Signal(signal) = e { Some(signal) } else { None }),
@@ -109,11 +109,11 @@ fn program_status(program: &ProgramView, live: bool) -> DomainStatus {
     DomainStatus {
         id: program.id,
         name: program.name.clone(),
-        kind: "native",
-        state: match (program.exit, live) {
-            (Some(_), _) => "ended",
-            (None, true) => "running",
-            (None, false) => "stopped",
+        kind: "native".into(),
+        state: match (program.exit, live && !program.stopped) {
+            (Some(_), _) => "ended".into(),
+            (None, true) => "running".into(),
+            (None, false) => "stopped".into(),
         },
         exit_code: program.exit.and_then(|e| if let ExitStatus::Code(code) = e { Some(code) } else { None }),
         exit_signal: program.exit.and_then(|e| if let ExitStatus::Signal(signal) = e { Some(signal) } else { None }),
@@ -141,10 +141,8 @@ fn store_status(dir: &Path, store: &Store) -> StoreStatus {
 }
 
 impl Runtime {
-    /// What is going on.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let usage = self.pager.usage();
+    /// The Linux programs, ended ones too.
+    pub(super) fn linux_programs(&self) -> Vec<DomainStatus> {
         let mut domains: Vec<DomainStatus> = self.kernel.records().iter().map(|r| domain_status(r, true)).collect();
         for status in &mut domains {
             if let Some(domain) = self.kernel.domain(status.id) {
@@ -156,6 +154,14 @@ impl Runtime {
                 status.held_output = (0..2).map(|i: usize| written[i].saturating_sub(released[i])).sum();
             }
         }
+        domains
+    }
+
+    /// What is going on.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let usage = self.pager.usage();
+        let mut domains = self.linux_programs();
         for program in self.kernel.native_programs() {
             let pid = self.kernel.native.pid(program.domain);
             domains.push(DomainStatus { pid, ..program_status(&program, true) });
@@ -182,17 +188,12 @@ impl Runtime {
 /// # Errors
 /// When there is no store, or it is damaged.
 pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
-    if dir.join("pages").symlink_metadata().is_err() {
-        return Err(RuntimeError::no_store(dir));
-    }
-    let store = Arc::new(Store::open_read_only(dir)?);
-    let (records, programs) = if store.generation().0 == 0 {
-        (Vec::new(), Vec::new())
-    } else {
-        let config = PagerConfig { memory_limit: None, tracking: TrackingChoice::Auto };
-        let pager =
-            Pager::new(config, Arc::new(StoreBacking::new(Arc::clone(&store), Watch::new(dir, Arc::clone(&store)))))?;
-        semper_domains::kernel::read_records(&pager)?
+    let (store, records, programs) = match offline_pager(dir)? {
+        Some((store, pager)) => {
+            let (records, programs) = semper_domains::kernel::read_records(&pager)?;
+            (store, records, programs)
+        }
+        None => (Arc::new(Store::open_read_only(dir)?), Vec::new(), Vec::new()),
     };
     Ok(Status {
         live: false,
@@ -206,4 +207,30 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
         memory: None,
         checkpoints: None,
     })
+}
+
+/// A store at rest, and its pages.
+pub(super) type AtRest = (Arc<Store>, Arc<Pager>);
+
+/// The pages of a store at rest; none if nothing was ever committed. Takes no lock.
+///
+/// # Errors
+/// When there is no store, or it is damaged.
+pub(super) fn offline_pager(dir: &Path) -> Result<Option<AtRest>, RuntimeError> {
+    if dir.join("pages").symlink_metadata().is_err() {
+        return Err(RuntimeError::no_store(dir));
+    }
+    let store = Arc::new(Store::open_read_only(dir)?);
+    if store.generation().0 == 0 {
+        return Ok(None);
+    }
+    let config = PagerConfig { memory_limit: None, tracking: TrackingChoice::Auto };
+    let watch = Watch::new(dir, Arc::clone(&store));
+    let pager = Pager::new(config, Arc::new(StoreBacking::new(Arc::clone(&store), watch)))?;
+    Ok(Some((store, pager)))
+}
+
+/// The Linux programs of a world at rest.
+pub(super) fn linux_programs(records: &[DomainRecord]) -> Vec<DomainStatus> {
+    records.iter().map(|record| domain_status(record, false)).collect()
 }

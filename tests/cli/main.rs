@@ -16,6 +16,7 @@ mod hostile;
 mod killing;
 mod lifecycle;
 mod native;
+mod operating;
 mod packages;
 mod rot;
 mod run;

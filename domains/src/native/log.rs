@@ -1,4 +1,4 @@
-//! What domains write with their log keys: two files of bounded length beside the store. `docs/format-console.md` has the lines.
+//! What domains write with their log keys: two files of bounded length beside the store. `docs/format-log.md` has the lines.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -6,7 +6,7 @@ mod programs;
 mod session;
 
 pub use killing::{Case, Outcome, Rng, seed};
-pub use programs::{Libc, c_program, native_c_program, native_program, rust_program, tool};
+pub use programs::{Libc, bare_c_program, c_program, native_c_program, native_program, rust_program, tool};
 pub use session::{Background, Session, semper, wait_for};
 
 /// Says by name that a test is skipped because `what` is missing; with `SEMPER_TEST_ALL=1` that is a failure.

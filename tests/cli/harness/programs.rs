@@ -55,6 +55,20 @@ pub fn c_program(name: &str, libc: Libc) -> Option<PathBuf> {
     program
 }
 
+/// A native C program of `tests/programs`, which needs no C library; `None`, said by name, if there is no compiler.
+pub fn bare_c_program(name: &str) -> Option<PathBuf> {
+    let program = build(format!("{name}-bare"), "gcc", |to| {
+        let mut command = Command::new("gcc");
+        command.args(["-g", "-O1", "-ffreestanding", "-fno-stack-protector", "-fcf-protection=none"]);
+        command.args(["-nostdlib", "-static", "-no-pie", "-o"]).arg(to).arg(source(&format!("{name}.c")));
+        command
+    });
+    if program.is_none() {
+        super::skip("gcc");
+    }
+    program
+}
+
 /// A Rust program of `tests/programs`, or of the demo.
 pub fn rust_program(name: &str) -> PathBuf {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo").join(format!("{name}.rs"));

@@ -48,12 +48,13 @@ fn round_trip(place: &mut Place, file: &std::path::Path, call: &str) -> Outcome<
 }
 
 /// While it lives, what this thread starts runs on one core.
-struct OneCore {
+pub struct OneCore {
     before: CpuSet,
 }
 
 impl OneCore {
-    fn enter() -> Outcome<Self> {
+    /// From now on.
+    pub fn enter() -> Outcome<Self> {
         let this = Pid::from_raw(0);
         let before = sched_getaffinity(this)?;
         let first = (0..CpuSet::count()).find(|&cpu| before.is_set(cpu).unwrap_or(false)).ok_or("no core")?;

@@ -3,6 +3,7 @@
 
 mod calls;
 mod commit;
+mod invoke;
 mod live;
 mod loads;
 mod memory;
@@ -34,6 +35,7 @@ const FIGURES: &[Figure] = &[
     Figure { name: "pause-idle", measure: loads::pause_idle },
     Figure { name: "compute", measure: ratios::compute },
     Figure { name: "calls", measure: calls::calls },
+    Figure { name: "invoke", measure: invoke::invoke },
     Figure { name: "interpreter", measure: ratios::interpreter },
     Figure { name: "scatter", measure: ratios::scatter },
     Figure { name: "commit", measure: commit::commit },

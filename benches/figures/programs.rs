@@ -45,6 +45,22 @@ fn c_by(compiler: &str, place: &Place, name: &str) -> Outcome<Option<PathBuf>> {
     Ok(built.map(|()| to))
 }
 
+/// A native domain of `examples/native`.
+pub fn domain(name: &str) -> Outcome<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = root.join("target/native-examples");
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "--release", "--locked", "--target-dir"])
+        .arg(&target)
+        .current_dir(root.join("examples/native"));
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(format!("the native examples: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(target.join("release").join(name))
+}
+
 /// A Rust program.
 pub fn rust(place: &Place, name: &str) -> Outcome<PathBuf> {
     let to = place.path().join(format!("{name}-rust"));

@@ -119,6 +119,18 @@ impl HostConsole {
         self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The number of its program.
+    #[must_use]
+    pub fn domain(&self) -> u64 {
+        self.domain
+    }
+
+    /// What the outputs are now: regular files of the program's alone, or nothing.
+    #[must_use]
+    pub fn places(&self) -> [FileIdentity; 2] {
+        *self.outputs()
+    }
+
     /// Whether an output goes to the regular file that one of another console's does.
     #[must_use]
     pub fn shares_a_file_with(&self, other: &Self) -> bool {

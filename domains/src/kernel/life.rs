@@ -205,6 +205,7 @@ impl Kernel {
         let mut identities = console
             .connect(fds, known, positions)
             .map_err(|source| KernelError::File { path: "the console's descriptors".into(), source })?;
+        let mut sharing = Vec::new();
         let mut consoles = self.consoles.lock().unwrap_or_else(PoisonError::into_inner);
         consoles.retain(|other| other.strong_count() > 0);
         for other in consoles.iter().filter_map(Weak::upgrade) {
@@ -212,10 +213,26 @@ impl Kernel {
                 other.share_files();
                 console.share_files();
                 identities[1..].fill(FileIdentity::default());
+                sharing.push(other.domain());
             }
         }
         consoles.push(Arc::downgrade(console));
+        drop(consoles);
+        self.forget_places(&sharing)?;
         Ok(identities)
+    }
+
+    /// Programs that share a file have no place in it that is theirs, also in a later life in which they are alone.
+    fn forget_places(&self, programs: &[u64]) -> Result<(), KernelError> {
+        let mut objects = self.objects();
+        let records: Vec<_> =
+            objects.table.iter::<DomainRecord>().filter(|(_, record)| programs.contains(&record.id)).collect();
+        for (at, _) in records {
+            let mut tx = objects.table.begin();
+            tx.modify::<DomainRecord>(at, |record| record.console[1..].fill(FileIdentity::default()))?;
+            tx.commit();
+        }
+        Ok(())
     }
 
     /// Brings back every domain that has not finished, with a console for each.

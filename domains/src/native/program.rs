@@ -116,6 +116,7 @@ impl Program {
         if let Some(releaser) = &self.releaser {
             self.record.released = releaser.released();
         }
+        [self.record.console[1], self.record.console[2]] = self.console.places();
         if self.record != self.noted {
             let mut tx = table.begin();
             tx.update(self.at, &self.record)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::{Case, Libc, Rng, c_program, rust_program, seed};
+use crate::harness::{Case, Libc, Rng, Session, c_program, rust_program, seed};
 
 /// The time from one start to the kill that follows it, at most: some kills hit the start, most hit the work.
 const GAP: Duration = Duration::from_millis(250);
@@ -116,12 +116,37 @@ fn output_and_errors_in_one_file_keep_their_order() {
 }
 
 #[test]
-fn a_working_set_larger_than_memory_survives() {
+fn a_working_set_of_four_times_the_memory_survives() {
     for program in both("memory") {
-        let mut case = Case::new(program, &["64", "4"]);
+        let mut case = Case::new(program, &["96", "3"]);
         case.flags.extend(["--memory".into(), "24M".into()]);
-        assert_unkillable(&case, 3);
+        assert_unkillable(&case, 6);
     }
+}
+
+#[test]
+fn a_program_that_uses_nine_tenths_of_the_memory_survives() {
+    for program in both("memory") {
+        let mut case = Case::new(program, &["58", "60"]);
+        case.flags.extend(["--memory".into(), "64M".into()]);
+        assert_unkillable(&case, 8);
+    }
+}
+
+/// So full that two generations that differ in a few hundred pages are all that the store has room for.
+#[test]
+fn a_program_that_fills_nine_tenths_of_the_store_survives() {
+    let Some(program) = c_program("large", Libc::Musl) else { return };
+    let case = Case { size: "256M".into(), ..Case::new(program, &["226"]) };
+    let native = case.native();
+    let session = Session::new();
+    let mut random = Rng::with_seed(seed());
+    let mut moments: Vec<Duration> = (0..5).map(|_| Duration::from_millis(random.u64(100..1500))).collect();
+    assert_eq!(case.disturbed(&session, |_, _| {}, || moments.pop()), native);
+    let store = &session.status()["store"];
+    let (used, total) = (store["used_pages"].as_u64().unwrap(), store["total_pages"].as_u64().unwrap());
+    assert!(used * 100 >= total * 89, "{used} of {total} pages are in use");
+    session.assert_sound();
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub struct Case {
     pub flags: Vec<String>,
     /// Flags of `run` that `resume` does not have.
     pub run_flags: Vec<String>,
+    /// The size of the store.
+    pub size: String,
     pub env: Vec<(String, String)>,
     /// Files that it reads, by their name in the directory of the test: content.
     pub files: Vec<(String, Vec<u8>)>,
@@ -57,6 +59,7 @@ impl Case {
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             flags: ["--checkpoint-interval", "50ms"].map(str::to_owned).to_vec(),
             run_flags: vec![],
+            size: "2G".into(),
             env: vec![],
             files: vec![],
             input: None,
@@ -97,7 +100,7 @@ impl Case {
     pub fn start(&self, session: &Session) -> Command {
         self.prepare(session.place());
         let mut command = session.on_store("run");
-        command.args(["--size", "2G"]).args(&self.flags).args(&self.run_flags);
+        command.args(["--size", &self.size]).args(&self.flags).args(&self.run_flags);
         for (name, value) in &self.env {
             command.arg("--env").arg(format!("{name}={value}"));
         }

@@ -1,4 +1,5 @@
-//! A program that waits for memory that no checkpoint can give it, since the store or the disk is full: it is told.
+//! A program that waits for memory that no checkpoint can give it, or only a few pages at a time, since the store or the disk is full: it
+//! is told.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -6,6 +7,9 @@ use std::time::{Duration, Instant};
 
 /// Who has waited so long, over more than one commit, is stalled.
 const LONG: Duration = Duration::from_millis(500);
+
+/// With fewer frames than these (1 MiB), who waits at each commit gets a few pages and waits again: that is no life, even if he is helped.
+const CRAWL: u64 = 256;
 
 /// Looks after each commit whether somebody who waits was given memory since the one before.
 pub struct Stall {
@@ -19,6 +23,8 @@ pub struct Stall {
 struct State {
     /// Since when nobody was helped, and how many had been until then.
     since: Option<(Instant, u64)>,
+    /// When somebody waited last.
+    waited: Option<Instant>,
     /// What is told.
     told: Option<String>,
 }
@@ -41,15 +47,21 @@ impl Stall {
         Self { dir, on_device, state: Mutex::default() }
     }
 
-    /// After a commit at `now`. `starving` is what [`semper_pager::Pager::starving`] says. Gives the sentence when a stall begins.
-    pub fn look(&self, now: Instant, starving: Option<u64>, short: Short) -> Option<String> {
+    /// After a commit at `now`. `starving` is what [`semper_pager::Pager::starving`] says, `frames` how many there may be. Gives the
+    /// sentence when a stall begins.
+    pub fn look(&self, now: Instant, starving: Option<u64>, short: Short, frames: u64) -> Option<String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let crawls = frames < CRAWL;
         let Some(helped) = starving.filter(|_| short != Short::Memory) else {
-            *state = State::default();
+            // Who crawls does not wait at every instant.
+            if !crawls || state.waited.is_none_or(|waited| now.duration_since(waited) >= LONG) {
+                *state = State::default();
+            }
             return None;
         };
+        state.waited = Some(now);
         match state.since {
-            Some((since, before)) if before == helped => {
+            Some((since, before)) if before == helped || crawls => {
                 if state.told.is_some() || now.duration_since(since) < LONG {
                     return None;
                 }
@@ -57,7 +69,7 @@ impl Stall {
                 state.told.clone()
             }
             _ => {
-                *state = State { since: Some((now, helped)), told: None };
+                *state = State { since: Some((now, helped)), waited: Some(now), told: None };
                 None
             }
         }
@@ -89,7 +101,7 @@ mod tests {
     fn a_stall_is_told_once_until_somebody_is_helped() {
         let stall = Stall::new("s".into());
         let start = Instant::now();
-        let at = |ms, starving, short| stall.look(start + Duration::from_millis(ms), starving, short);
+        let at = |ms, starving, short| stall.look(start + Duration::from_millis(ms), starving, short, CRAWL);
         assert_eq!((at(0, Some(5), Short::Store), at(400, Some(5), Short::Store)), (None, None));
         // Helped in time.
         assert_eq!((at(500, Some(6), Short::Store), at(900, Some(6), Short::Store)), (None, None));
@@ -100,5 +112,20 @@ mod tests {
         assert_eq!((at(2200, Some(6), Short::Disk), at(2600, Some(6), Short::Memory)), (None, None));
         assert_eq!(at(2700, Some(6), Short::Disk), None);
         assert!(at(3200, Some(6), Short::Disk).unwrap().contains("the disk"));
+    }
+
+    #[test]
+    fn who_gets_a_few_pages_with_each_commit_is_stalled_too() {
+        let stall = Stall::new("s".into());
+        let start = Instant::now();
+        let at = |ms, starving, frames| stall.look(start + Duration::from_millis(ms), starving, Short::Disk, frames);
+        assert_eq!((at(0, Some(1), 5), at(250, Some(2), 5), at(300, None, 5)), (None, None, None));
+        assert!(at(500, Some(9), 5).is_some());
+        // Not again for one instant in which nobody waits, but when that lasts, or there is room, it is over.
+        assert_eq!((at(550, None, 5), at(600, Some(11), 5)), (None, None));
+        assert!(stall.told().is_some());
+        assert_eq!((at(1200, None, 5), stall.told()), (None, None));
+        assert_eq!((at(1300, Some(12), 5), at(1900, Some(13), CRAWL), at(2300, Some(14), CRAWL)), (None, None, None));
+        assert_eq!(stall.told(), None);
     }
 }

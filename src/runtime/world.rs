@@ -82,14 +82,15 @@ impl World {
 
     fn tell_of_stall(&self) {
         let (total, stored) = extent(&self.store);
-        let short = if self.pager.memory_limit().is_some_and(|limit| limit < room::frames(total, stored)) {
+        let frames = room::frames(total, stored);
+        let short = if self.pager.memory_limit().is_some_and(|limit| limit < frames) {
             Short::Memory
         } else if total < self.store.space().total {
             Short::Disk
         } else {
             Short::Store
         };
-        if let Some(told) = self.stall.look(Instant::now(), self.pager.starving(), short) {
+        if let Some(told) = self.stall.look(Instant::now(), self.pager.starving(), short, frames) {
             // Not a line of the log, which may be off: the program stands still until somebody acts.
             eprintln!("semper: {told}");
         }

@@ -189,14 +189,17 @@ impl Check<'_> {
         let first = group[0].block.place;
         let span = to_usize(group[group.len() - 1].block.place - first + 1);
         let mut bytes = vec![0; span * PAGE_SIZE];
-        if read_place(reader.disk, first, &mut bytes).is_err() && group.len() > 1 {
+        let whole = read_place(reader.disk, first, &mut bytes);
+        if whole.is_err() && group.len() > 1 {
             // One by one, to name the page that cannot be read.
             group.chunks(1).for_each(|one| self.read_group(reader, one));
             return;
         }
         for slot in group {
             let at = to_usize(slot.block.place - first) * PAGE_SIZE;
-            if let Err(e) = reader.check_page(slot, &bytes[at..at + PAGE_SIZE]) {
+            // The group has one page if it could not be read.
+            let read = whole.as_ref().map_or_else(|_| reader.pages(&[*slot], &mut bytes), |()| Ok(()));
+            if let Err(e) = read.and_then(|()| reader.check_page(slot, &bytes[at..at + PAGE_SIZE])) {
                 self.fault(reader, slot.block, Some((SegmentId(slot.key.segment), PageIndex(slot.key.page))), e);
             }
         }

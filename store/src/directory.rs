@@ -51,7 +51,7 @@ pub(crate) fn pages(dir: &Path) -> Result<PathBuf, Error> {
     let path = dir.join(PAGES_FILE);
     match fs::metadata(&path) {
         Ok(m) if m.is_file() || m.file_type().is_block_device() => Ok(path),
-        Ok(_) => Err(Error::NotAStore { reason: format!("{} is neither a file nor a block device", path.display()) }),
+        Ok(_) => Err(Error::not_a_store("it is neither a file nor a block device").about(&path)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::Missing { dir: dir.to_owned() }),
         Err(e) => Err(Error::io(format!("open {}", path.display()), e)),
     }

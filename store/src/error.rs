@@ -3,7 +3,7 @@
 use crate::ids::{Generation, PageIndex, SegmentId};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why a call to the store failed.
@@ -43,25 +43,35 @@ pub enum Error {
         /// Where the first byte is that is not zero.
         at: u64,
     },
-    /// The file is not a store, or both of its roots are destroyed.
-    #[error("this is not a Semper store, or both of its roots are destroyed: {reason}")]
+    /// The file is not a store, or nothing of it can be used any more.
+    #[error("{} cannot be used as a store: {reason}", named(pages))]
     NotAStore {
-        /// What was found in each root slot.
+        /// The file; empty for a disk of the caller's.
+        pages: PathBuf,
+        /// What was found instead, and what to do.
         reason: String,
     },
     /// The store was written by another version of the format.
     #[error(
-        "the store has format version {found}, and this program reads version {expected}; use the matching program"
+        "{} has format version {found}, and this program reads version {expected}; use the program that wrote it",
+        named(pages)
     )]
     Version {
+        /// The file; empty for a disk of the caller's.
+        pages: PathBuf,
         /// The version in the root.
         found: u32,
         /// The version that this program reads.
         expected: u32,
     },
     /// The file is shorter than the store that it holds.
-    #[error("the store is truncated: its roots speak of {expected} bytes, the file has {found}")]
+    #[error(
+        "{} is truncated: its roots speak of {expected} bytes, it has {found}; go back to a copy of the store",
+        named(pages)
+    )]
     Truncated {
+        /// The file; empty for a disk of the caller's.
+        pages: PathBuf,
         /// The length that the root asks for.
         expected: u64,
         /// The length that the file has.
@@ -121,6 +131,28 @@ impl Error {
         Self::Io { what: what.into(), source: Arc::new(source) }
     }
 
+    /// What the medium said, if it is why a block could not be read: that block is lost, as rot would have made it. Other failures
+    /// are no statement about the block.
+    pub(crate) fn refused_by_medium(&self) -> Option<String> {
+        let Self::Io { source, .. } = self else { return None };
+        let medium = [libc::EIO, libc::EBADMSG, libc::EUCLEAN, libc::ENODATA];
+        let refused = source.raw_os_error().is_some_and(|code| medium.contains(&code));
+        refused.then(|| format!("it cannot be read: {source}"))
+    }
+
+    /// With the file that this is about, for a failure to open it.
+    pub(crate) fn about(mut self, path: &Path) -> Self {
+        if let Self::NotAStore { pages, .. } | Self::Version { pages, .. } | Self::Truncated { pages, .. } = &mut self {
+            path.clone_into(pages);
+        }
+        self
+    }
+
+    /// For what cannot be used.
+    pub(crate) fn not_a_store(reason: impl Into<String>) -> Self {
+        Self::NotAStore { pages: PathBuf::new(), reason: reason.into() }
+    }
+
     /// Whether what was read is not what was written.
     pub(crate) fn is_corrupt(&self) -> bool {
         matches!(self, Self::Corrupt(_))
@@ -130,6 +162,10 @@ impl Error {
 /// Whether the host ran out of space or of quota.
 pub(crate) fn no_space(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+fn named(pages: &Path) -> String {
+    if pages.as_os_str().is_empty() { "the store".to_owned() } else { pages.display().to_string() }
 }
 
 fn holder(pid: Option<u32>) -> String {

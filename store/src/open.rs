@@ -121,7 +121,8 @@ impl Store {
     /// [`Error::InUse`], [`Error::Missing`], [`Error::NotAStore`], [`Error::Version`], [`Error::Truncated`], what the host
     /// says.
     pub fn open(dir: &Path, options: &OpenOptions) -> Result<Self, Error> {
-        directory::pages(dir)?;
+        let path = directory::pages(dir)?;
+        look(&path).map_err(|e| e.about(&path))?;
         let lock = directory::lock(dir)?;
         open_locked(dir, Arc::new(lock), options)
     }
@@ -136,7 +137,7 @@ impl Store {
         let io_kind = disk.kind();
         let disk: Arc<dyn Disk> = Arc::new(disk);
         let parts = Parts { disk, io_kind, read_only: true, canary: None, dir: None, lock: None };
-        finish(parts, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })
+        finish(parts, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() }).map_err(|e| e.about(&path))
     }
 
     /// Makes a store on a disk of the caller's.
@@ -166,7 +167,15 @@ fn open_locked(dir: &Path, lock: Arc<directory::Lock>, options: &OpenOptions) ->
     let io_kind = disk.kind();
     let disk: Arc<dyn Disk> = Arc::new(disk);
     let (dir, lock) = (Some(dir.to_owned()), Some(lock));
-    finish(Parts { disk, io_kind, read_only: false, canary: options.canary, dir, lock }, options)
+    let parts = Parts { disk, io_kind, read_only: false, canary: options.canary, dir, lock };
+    finish(parts, options).map_err(|e| e.about(&path))
+}
+
+/// Whether there is a store at `path` at all, before anything beside it is touched: what is none stays as it is, without so much as
+/// a lock file.
+fn look(path: &Path) -> Result<(), Error> {
+    let disk = FileDisk::open_read_only(path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
+    recover_beside(&disk).map(|_| ())
 }
 
 /// Opens the store of a retired handle anew, under the same lock.

@@ -126,7 +126,13 @@ impl Walk<'_> {
         let first = group[0].place;
         let span = to_usize(group[group.len() - 1].place - first + 1);
         let mut bytes = vec![0; span * PAGE_SIZE];
-        read_place(self.reader.disk, first, &mut bytes)?;
+        match read_place(self.reader.disk, first, &mut bytes) {
+            // One by one: it may be something that lies between them that cannot be read.
+            Err(e) if e.refused_by_medium().is_some() => {
+                return group.iter().map(|block| self.reader.node_from_disk(*block, level)).collect();
+            }
+            other => other?,
+        }
         group
             .iter()
             .map(|block| {

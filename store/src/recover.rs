@@ -6,14 +6,22 @@ use crate::damage::Left;
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::ids::{Generation, PAGE_SIZE};
+use crate::open::MIN_SIZE_BYTES;
 use crate::root::{BadRoot, FORMAT_VERSION, Kept, Root, SLOT_PLACES};
 use crate::shared::Snapshot;
 use crate::tree::{Reader, read_place};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Children of a tree's root that are looked at when the store is opened: enough to see that the tree was written, few
 /// enough that opening takes the same time for every size.
 const LOOKED_AT: usize = 16;
+
+/// What to do with a store that is lost.
+const GO_BACK: &str = "go back to a copy of the store";
+
+/// What to do with a file that never was one.
+const OTHER_NAME: &str = "name the directory of a store, or a new one";
 
 /// What opening found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +70,15 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary
         .enumerate()
         .filter_map(|(slot, root)| Some(format!("the root in slot {slot} cannot be used: {}", root.as_ref().err()?)))
         .collect();
-    let roots = usable(&slots, &fallen_back)?;
     let length = disk.len().map_err(|e| Error::io("find the length of the store", e))?;
+    let roots = usable(&slots, &fallen_back, length)?;
     let newest_root = roots[0].1;
     if length / (PAGE_SIZE as u64) < newest_root.places {
-        return Err(Error::Truncated { expected: newest_root.places * PAGE_SIZE as u64, found: length });
+        return Err(Error::Truncated {
+            pages: PathBuf::new(),
+            expected: newest_root.places * PAGE_SIZE as u64,
+            found: length,
+        });
     }
     let places = length / PAGE_SIZE as u64;
 
@@ -96,7 +108,7 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary
             found.recovery.fallen_back = fallen_back;
             return Ok(Found { lists_left, ..found });
         }
-        return Err(Error::NotAStore { reason: fallen_back.join("; ") });
+        return Err(Error::not_a_store(format!("no generation of it is whole: {}; {GO_BACK}", fallen_back.join("; "))));
     };
 
     let (_, source) = roots.iter().find(|(s, _)| *s == slot).expect("a candidate comes from a root");
@@ -134,27 +146,45 @@ pub(crate) fn read_root(disk: &dyn Disk, slot: usize) -> Result<Root, BadRoot> {
 }
 
 /// The roots that hold, newest first.
-fn usable<'r>(slots: &'r [Result<Root, BadRoot>; 2], reasons: &[String]) -> Result<Vec<(usize, &'r Root)>, Error> {
+fn usable<'r>(
+    slots: &'r [Result<Root, BadRoot>; 2],
+    reasons: &[String],
+    length: u64,
+) -> Result<Vec<(usize, &'r Root)>, Error> {
     let mut roots: Vec<(usize, &Root)> =
         slots.iter().enumerate().filter_map(|(slot, root)| Some((slot, root.as_ref().ok()?))).collect();
     roots.sort_by_key(|(_, root)| std::cmp::Reverse(root.sequence));
     match roots[..] {
-        [] => Err(refuse(slots, reasons)),
-        [(_, a), (_, b)] if a.id != b.id => {
-            let reason = format!("its two roots belong to different stores, {} and {}", a.id, b.id);
-            Err(Error::NotAStore { reason })
-        }
+        [] => Err(refuse(slots, reasons, length)),
+        [(_, a), (_, b)] if a.id != b.id => Err(Error::not_a_store(format!(
+            "its two roots belong to different stores, {} and {}; {GO_BACK}",
+            a.id, b.id
+        ))),
         _ => Ok(roots),
     }
 }
 
-fn refuse(slots: &[Result<Root, BadRoot>; 2], reasons: &[String]) -> Error {
+/// Why there is no root to use, in the words of somebody who named a file.
+fn refuse(slots: &[Result<Root, BadRoot>; 2], reasons: &[String], length: u64) -> Error {
     for slot in slots {
         if let Err(BadRoot::Version(found)) = slot {
-            return Error::Version { found: *found, expected: FORMAT_VERSION };
+            return Error::Version { pages: PathBuf::new(), found: *found, expected: FORMAT_VERSION };
         }
     }
-    Error::NotAStore { reason: reasons.join("; ") }
+    let is = |what: fn(&BadRoot) -> bool| slots.iter().filter_map(|slot| slot.as_ref().err()).any(what);
+    Error::not_a_store(if length == 0 {
+        format!("it is an empty file; {OTHER_NAME}")
+    } else if is(|bad| matches!(bad, BadRoot::Damaged(_))) {
+        format!("both of its roots are destroyed: {}; {GO_BACK}", reasons.join("; "))
+    } else if is(|bad| matches!(bad, BadRoot::Foreign)) {
+        format!("it holds something else; {OTHER_NAME}")
+    } else if length < MIN_SIZE_BYTES {
+        format!("it has {length} bytes, fewer than the smallest store; {OTHER_NAME}")
+    } else if is(|bad| matches!(bad, BadRoot::Unreadable(_))) {
+        format!("its roots cannot be read: {}; {GO_BACK}", reasons.join("; "))
+    } else {
+        format!("it is empty where the roots of a store lie; {OTHER_NAME}")
+    })
 }
 
 /// All generations that a root lists, newest first, each with the slot of the newest root that lists it.

@@ -231,7 +231,7 @@ impl Store {
         }
         let found = recover_beside(&*self.shared.disk)?;
         if found.snapshot.root.id != self.shared.id {
-            return Err(Error::NotAStore { reason: "another store lies here now".to_owned() });
+            return Err(Error::not_a_store("another store lies there now"));
         }
         self.shared.publish(found.snapshot);
         Ok(())

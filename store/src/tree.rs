@@ -40,8 +40,17 @@ impl Reader<'_> {
     /// The same, always from the disk, and without touching the cache.
     pub fn node_from_disk(&self, block: BlockRef, level: u8) -> Result<Node, Error> {
         let mut bytes = Box::new([0; PAGE_SIZE]);
-        read_place(self.disk, block.place, &mut bytes[..])?;
+        self.block(None, block.place, &mut bytes[..])?;
         self.check_node(bytes, block, level)
+    }
+
+    /// Reads one block, of a page or of a tree node; a second time, if the medium refuses it. What it refuses twice is damage like rot:
+    /// another generation may not need it.
+    fn block(&self, page: Option<(SegmentId, PageIndex)>, place: u64, out: &mut [u8]) -> Result<(), Error> {
+        let Err(first) = read_place(self.disk, place, out) else { return Ok(()) };
+        let Some(reason) = first.refused_by_medium() else { return Err(first) };
+        read_place(self.disk, place, out)
+            .map_err(|_| Error::Corrupt(Fault { generation: self.generation, page, place, reason }))
     }
 
     /// Checks bytes that were read for `block`.
@@ -119,7 +128,16 @@ impl Reader<'_> {
 
     /// Reads a run of pages that lie side by side into `out`, and checks each.
     pub fn pages(&self, run: &[Slot], out: &mut [u8]) -> Result<(), Error> {
-        read_place(self.disk, run[0].block.place, out)?;
+        match read_place(self.disk, run[0].block.place, out) {
+            Err(e) if e.refused_by_medium().is_some() => {
+                // One by one, so that only the page that cannot be read is said to be damaged.
+                for (slot, page) in run.iter().zip(out.chunks_exact_mut(PAGE_SIZE)) {
+                    let Key { segment, page: index } = slot.key;
+                    self.block(Some((SegmentId(segment), PageIndex(index))), slot.block.place, page)?;
+                }
+            }
+            other => other?,
+        }
         for (slot, page) in run.iter().zip(out.chunks_exact_mut(PAGE_SIZE)) {
             self.check_page(slot, page)?;
         }

@@ -205,13 +205,13 @@ fn files_that_are_no_stores_are_told_from_damaged_and_newer_ones() {
         Store::open(&dir, &OpenOptions::default()).map(|_| ())
     };
     let e = with(&|root| root[8] = 9).unwrap_err();
-    assert!(matches!(e, Error::Version { found: 9, expected: 1 }), "{e}");
+    assert!(matches!(e, Error::Version { found: 9, expected: 1, .. }), "{e}");
     let e = with(&|root| root.copy_from_slice(&[0x5a; PAGE_SIZE])).unwrap_err();
-    assert!(matches!(&e, Error::NotAStore { reason } if reason.contains("something else")), "{e}");
+    assert!(matches!(&e, Error::NotAStore { reason, .. } if reason.contains("something else")), "{e}");
     let e = with(&|root| root.fill(0)).unwrap_err();
-    assert!(matches!(&e, Error::NotAStore { reason } if reason.contains("empty")), "{e}");
+    assert!(matches!(&e, Error::NotAStore { reason, .. } if reason.contains("empty")), "{e}");
     let e = with(&|root| root[100] ^= 1).unwrap_err();
-    assert!(matches!(&e, Error::NotAStore { reason } if reason.contains("damaged")), "{e}");
+    assert!(matches!(&e, Error::NotAStore { reason, .. } if reason.contains("damaged")), "{e}");
     with(&|_| ()).unwrap();
     pages.set_len(10_000).unwrap();
     let e = Store::open(&dir, &OpenOptions::default()).unwrap_err();
@@ -231,7 +231,7 @@ fn a_root_of_another_store_is_not_mixed_in() {
     fs::File::open(theirs).unwrap().read_exact_at(&mut root, 0).unwrap();
     fs::OpenOptions::new().write(true).open(ours).unwrap().write_all_at(&root, 0).unwrap();
     let e = Store::open(&dir, &OpenOptions::default()).unwrap_err();
-    assert!(matches!(&e, Error::NotAStore { reason } if reason.contains("different stores")), "{e}");
+    assert!(matches!(&e, Error::NotAStore { reason, .. } if reason.contains("different stores")), "{e}");
 }
 
 #[test]

@@ -93,6 +93,53 @@ fn a_corrupt_newest_tree_stops_commits_and_names_the_place() {
     put(&store, 5).unwrap();
 }
 
+/// A bad sector is damage as rot is: the page is named, and an older generation that does not need it is found.
+#[test]
+fn a_page_that_the_medium_refuses_is_damage_and_an_older_generation_is_whole() {
+    let (disk, store) = store();
+    let before = disk.written_pages();
+    let mut commit = store.begin().unwrap();
+    for i in 0..3 {
+        commit.put(SEGMENT, PageIndex(i), &[2; PAGE_SIZE]).unwrap();
+    }
+    commit.commit().unwrap();
+    let place = disk.written_pages().into_iter().find(|place| !before.contains(place)).unwrap();
+    // Once is no damage: it is read again.
+    disk.fail_at(disk.calls(), Failure::Eio);
+    assert_eq!((get(&store), store.damage()), (2, None));
+    disk.refuse(place + 1);
+    let mut all = [0; 3 * PAGE_SIZE];
+    let e = store.read(SEGMENT, PageIndex(0), &mut all).unwrap_err();
+    let Error::Corrupt(fault) = e else { panic!("{e}") };
+    assert_eq!((fault.place, fault.page), (place + 1, Some((SEGMENT, PageIndex(1)))));
+    assert!(fault.reason.starts_with("it cannot be read"), "{fault}");
+    assert_eq!(store.damage().as_ref(), Some(&fault));
+    assert_eq!(store.whole_before(&fault), Some(Generation(1)));
+    let report = store.check(&mut |_| ());
+    assert_eq!(report.faults, [fault]);
+    // The pages beside it can be read.
+    assert_eq!(get(&store), 2);
+}
+
+/// The same of a tree node: the walk for free space meets it, and nothing is committed.
+#[test]
+fn a_tree_node_that_the_medium_refuses_is_damage() {
+    let (disk, store) = store();
+    let mut commit = store.begin().unwrap();
+    for i in 0..3000 {
+        commit.put(SEGMENT, PageIndex(i * 6), &[9; PAGE_SIZE]).unwrap();
+    }
+    commit.commit().unwrap();
+    drop(store);
+    let place = *disk.written_pages().last().unwrap() - 3;
+    disk.refuse(place);
+    let store = Store::open_on(disk, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() }).unwrap();
+    let e = store.begin().map(|_| ()).unwrap_err();
+    assert!(matches!(&e, Error::Corrupt(fault) if fault.place == place && fault.page.is_none()), "{e}");
+    let fault = store.damage().unwrap();
+    assert_eq!(store.whole_before(&fault), Some(Generation(1)));
+}
+
 #[test]
 fn commits_wait_for_each_other_and_readers_for_nobody() {
     let (_, store) = store();

@@ -1,8 +1,9 @@
 //! Stores that are damaged, foreign, truncated or full.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::harness::{Case, Libc, Session, c_program, rust_program};
 
@@ -26,17 +27,61 @@ fn assert_told(session: &Session, command: &str) {
     assert!(errors.len() + output.stdout.len() > 20, "{command} says nothing");
 }
 
+/// Every file in the directory of the store, with what is in it.
+fn picture(session: &Session) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(session.store()).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.clone(), fs::read(&path).unwrap_or_default())).collect()
+}
+
+/// What each command says of a store that it cannot use: a sentence that names the file, `says` why, and has no word that only those who
+/// wrote the store know; and that nothing is changed.
+fn assert_refused(session: &Session, says: &str) {
+    let before = picture(session);
+    let program = rust_program("std_mix");
+    for command in ["status", "check", "resume", "run"] {
+        let mut words = session.on_store(command);
+        if command == "run" {
+            words.arg("--").arg(&program);
+        }
+        let output = session.output(&mut words);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(121), "{command}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        assert!(errors.contains("store/pages") && errors.contains(says), "{command} does not say `{says}`: {errors}");
+        for word in ["slot", "place ", "buffer", "os error", "panicked", "Error"] {
+            assert!(!errors.contains(word), "{command}: {errors}");
+        }
+        assert!(picture(session) == before, "{command} changed something");
+    }
+}
+
 #[test]
 fn what_is_no_store_is_told_by_every_command() {
-    for content in [vec![], vec![0; 1 << 20], b"SQLite format 3\0".repeat(5000), vec![0xff; 100_000]] {
+    let contents = [
+        (vec![], "it is an empty file"),
+        (b"short".to_vec(), "it has 5 bytes, fewer than the smallest store"),
+        (vec![0; 8 << 20], "it is empty where the roots of a store lie"),
+        (b"SQLite format 3\0".repeat(5000), "it holds something else"),
+        (vec![0xff; 3 << 20], "it holds something else"),
+    ];
+    for (content, says) in contents {
         let session = Session::new();
         fs::create_dir(session.store()).unwrap();
         fs::write(session.store().join("pages"), &content).unwrap();
-        for command in ["status", "check", "resume"] {
-            assert_told(&session, command);
-        }
-        assert_eq!(fs::read(session.store().join("pages")).unwrap(), content, "something was changed");
+        assert_refused(&session, says);
     }
+}
+
+#[test]
+fn a_store_of_another_version_is_told_by_every_command() {
+    let session = Session::new();
+    let mut command = session.on_store("run");
+    command.args(["--size", "64M", "--"]).arg(rust_program("std_mix")).arg("3");
+    assert_eq!(session.output(&mut command).status.code(), Some(5));
+    for root in [0, 128 * 4096] {
+        pages(&session).write_all_at(&7u32.to_le_bytes(), root + 8).unwrap();
+    }
+    assert_refused(&session, "has format version 7, and this program reads version 1; use the program that wrote it");
 }
 
 #[test]

@@ -33,6 +33,36 @@ fn busybox_sort_and_sums_survive() {
     }
 }
 
+/// An interpreter of the distribution's, with associative arrays, patterns, files that it writes itself, and input read line by line.
+#[test]
+fn a_script_of_bash_survives() {
+    let Some(bash) = tool("bash-static", &["/bin/bash-static", "/usr/bin/bash-static"]) else { return };
+    let script = r#"declare -A count; n=0; sum=0
+        while read -r word rest; do
+            count[$word]=$(( ${count[$word]:-0} + 1 )); n=$((n + 1)); sum=$(( (sum * 31 + ${#rest} * n) % 1000003 ))
+            if (( n % 500 == 0 )); then printf '%d lines, %d words, sum %d
+' $n ${#count[@]} $sum; fi
+        done
+        for ((i = 0; i < 8000; i++)); do
+            s="${s:-}${i: -1}"; [[ $s =~ (12[0-9]) ]] && n=$((n + BASH_REMATCH[1])); s=${s: -40}
+        done
+        printf '%s
+' "${!count[@]}" > words; mapfile -t lines < words
+        echo "${#lines[@]} words, $n"; exit 11"#;
+    let input: String = (1..8000u32)
+        .map(|i| {
+            format!(
+                "w{} line {i} of the text
+",
+                i * 7919 % 997
+            )
+        })
+        .collect();
+    let case = Case { input: Some(input.into_bytes()), ..Case::new(bash, &["-c", script]) };
+    assert_eq!(case.native().code, 11);
+    assert_unkillable(&case, 10);
+}
+
 /// Commands that read files and standard input and need no other process.
 const COMMANDS: &[&[&str]] = &[
     &["sort", "-k3,3nr", "-u", "text"],

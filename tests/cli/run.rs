@@ -247,3 +247,30 @@ fn a_file_system_that_cannot_be_written_is_told() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("/proc/semper-store"), "{output:?}");
 }
+
+#[test]
+fn arguments_and_environment_may_be_as_long_as_linux_lets_them() {
+    let session = Session::new();
+    let program = rust_program("std_mix");
+    let long = "x".repeat(120_000);
+    let mut arguments = vec!["2"];
+    arguments.extend([&*long; 10]);
+    let environment = format!("MODE={}", "y".repeat(100_000));
+    let output = session.output(&mut session.run(&["--env", &environment], &program, &arguments));
+    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(&environment[5..]));
+    // A shell with a larger stack may give a command more than Linux gives a program by itself.
+    let script = r#"ulimit -s 65536 && x=$(printf '%0120000d' 7) && i=0
+        while [ $i -lt 30 ]; do set -- "$@" "$x"; i=$((i + 1)); done; exec "$@""#;
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_semper"), "run"]).arg(session.store());
+    let output = session.output(command.args(["--name", "more", "--"]).arg(&program));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(126), "{errors}");
+    assert!(
+        errors.contains("its arguments and environment have 36") && errors.contains("at most 2097152 fit"),
+        "{errors}"
+    );
+    assert_eq!(session.status()["domains"].as_array().unwrap().len(), 1);
+    session.assert_sound();
+}

@@ -4,7 +4,7 @@ use super::{SECTOR, SimRng};
 use crate::disk::{Disk, DiskBuf};
 use crate::ids::{PAGE_SIZE, Page};
 use crate::width::to_usize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,6 +51,8 @@ struct State {
     flushes: u64,
     lie_at: Option<u64>,
     dead: bool,
+    /// Pages that cannot be read until they are written.
+    unreadable: HashSet<u64>,
     history: Option<Vec<Event>>,
 }
 
@@ -197,6 +199,11 @@ impl SimDisk {
         state.durable.insert(page, content);
     }
 
+    /// Lets the page at `place` be refused with EIO whenever it is read, until it is written, as a bad sector is.
+    pub fn refuse(&self, place: u64) {
+        self.state().unreadable.insert(place);
+    }
+
     /// Lets two pages change places, as a misdirected write does.
     pub fn swap(&self, a: u64, b: u64) {
         let mut state = self.state();
@@ -247,6 +254,9 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         assert!(offset.is_multiple_of(PAGE_SIZE as u64), "the store reads whole pages");
+        if pages_of(offset, out.len()).any(|page| state.unreadable.contains(&page)) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         for (page, out) in (offset / PAGE_SIZE as u64..).zip(out.chunks_mut(PAGE_SIZE)) {
             match state.live.get(&page) {
                 Some(content) => out.copy_from_slice(&content[..out.len()]),
@@ -260,6 +270,9 @@ impl Disk for SimDisk {
         let mut state = self.call()?;
         assert!(offset + data.len() as u64 <= state.len, "the store writes within the disk");
         store(&mut state.live, offset, &data);
+        for page in pages_of(offset, data.len()) {
+            state.unreadable.remove(&page);
+        }
         if let Some(history) = &mut state.history {
             history.push(Event::Write { offset, data: data.to_vec() });
         }

@@ -68,7 +68,7 @@ fn both_roots_destroyed_is_said_so() {
         disk.rot(slot * PAGE_SIZE as u64 + 200, 1);
     }
     let e = Store::open_on(disk.clone(), &options()).unwrap_err();
-    assert!(matches!(&e, Error::NotAStore { reason } if reason.contains("damaged")), "{e}");
+    assert!(matches!(&e, Error::NotAStore { reason, .. } if reason.contains("damaged")), "{e}");
     // A root of another version: the version is told only where nothing else can be used.
     disk.rot(8, 2);
     disk.rot(128 * PAGE_SIZE as u64 + 8, 2);
@@ -171,7 +171,7 @@ fn a_truncated_disk_is_said_so() {
     let (disk, _) = store();
     disk.truncate(8 << 20);
     let e = Store::open_on(disk, &options()).unwrap_err();
-    assert!(matches!(e, Error::Truncated { expected: 16_777_216, found: 8_388_608 }), "{e}");
+    assert!(matches!(e, Error::Truncated { expected: 16_777_216, found: 8_388_608, .. }), "{e}");
 }
 
 #[test]
@@ -180,5 +180,5 @@ fn garbage_is_no_store() {
     let garbage: Vec<u8> = (0..2 << 20).map(|_| u8::try_from(rng.below(256)).unwrap()).collect();
     let disk = SimDisk::from_writes(2 << 20, [(0, &garbage[..])]);
     let e = Store::open_on(disk, &options()).unwrap_err();
-    assert!(matches!(&e, Error::NotAStore { reason } if reason.contains("something else")), "{e}");
+    assert!(matches!(&e, Error::NotAStore { reason, .. } if reason.contains("something else")), "{e}");
 }

@@ -139,3 +139,37 @@ fn in_a_pipe_at_most_the_last_piece_is_said_again() {
     }
     assert_eq!(said, native.len());
 }
+
+#[test]
+fn two_programs_overwrite_nothing_of_each_other_in_one_file() {
+    let Some(program) = c_program("lines", Libc::Musl) else { return };
+    let session = Session::new();
+    let out = session.place().join("shared");
+    let add = || File::options().create(true).append(true).open(&out).unwrap();
+    let flags = ["--checkpoint-interval", "50ms"];
+    let native = Case::new(&program, &["400"]).native();
+    let mut first = session.run(&flags, &program, &["400"]).stdout(File::create(&out).unwrap()).spawn().unwrap();
+    session.wait_until("the first has begun", |status| status["domains"][0]["state"] == "running");
+    let mut second = session.run(&[], &program, &["400"]).stdout(add()).stderr(Stdio::null()).spawn().unwrap();
+    session.wait_until("the second has begun", |status| status["domains"][1]["state"] == "running");
+    let mut rng = Rng::with_seed(seed());
+    std::thread::sleep(Duration::from_millis(rng.u64(50..400)));
+    let _ = first.kill();
+    wait_for(&mut first);
+    wait_for(&mut second);
+    let mut first = session.on_store("resume").args(flags).stdout(add()).spawn().unwrap();
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(rng.u64(50..400)));
+        let _ = first.kill();
+        wait_for(&mut first);
+        first = session.on_store("resume").args(flags).stdout(add()).spawn().unwrap();
+    }
+    wait_for(&mut first);
+    // As to a pipe, a death may repeat the piece that was leaving; nothing may be lost, changed or cut.
+    let said = fs::read_to_string(&out).unwrap();
+    let mut counts = std::collections::BTreeMap::new();
+    said.lines().for_each(|line| *counts.entry(line).or_insert(0) += 1);
+    let expected: std::collections::BTreeSet<&str> = native.stdout.lines().collect();
+    assert!(counts.keys().all(|line| expected.contains(line)), "{said}");
+    assert!(expected.iter().all(|line| counts.get(line).is_some_and(|count| *count >= 2)), "{said}");
+}

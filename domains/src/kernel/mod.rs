@@ -313,6 +313,11 @@ impl Kernel {
         self.closing.load(SeqCst)
     }
 
+    /// As [`Self::spins`], for native domains: on one core, whoever is waited for needs that core at once.
+    pub(crate) fn native_spins(&self) -> u32 {
+        if self.cores > 1 { self.spins() } else { 0 }
+    }
+
     /// Spins before sleeping: only while there are cores to spare.
     pub(crate) fn spins(&self) -> u32 {
         if self.live.load(SeqCst) < self.cores { 3000 } else { 0 }

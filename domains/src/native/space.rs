@@ -107,7 +107,7 @@ impl Turn<'_> {
     pub fn spawn(&mut self, id: RecordId) -> Result<Arc<Process>, ExecutiveError> {
         let (mut areas, numbers) = self.areas(id)?;
         let overlays = self.overlays(id, &mut areas)?;
-        let (spins, kernel) = (self.kernel.spins(), self.kernel);
+        let (spins, kernel) = (self.kernel.native_spins(), self.kernel);
         let native = self.native(id)?;
         native.frame()?;
         let control = &native.control;

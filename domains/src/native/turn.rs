@@ -67,7 +67,7 @@ impl Executive {
             running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect()
         };
         let posted = || running.iter().any(|p| p.is_stopped() || p.is_dead()) || sleep::look(&self.bell) != rung;
-        if kernel.spins() > 0 && !running.is_empty() && !self.is_crowded() {
+        if kernel.native_spins() > 0 && !running.is_empty() && !self.is_crowded() {
             let begun = Instant::now();
             let mut now = begun;
             while now.duration_since(begun) < SPIN {

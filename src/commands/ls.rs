@@ -12,7 +12,7 @@ use super::{Failure, say, status};
 use crate::cli::Ls;
 
 /// From so much on a quota is shown as none.
-const NO_LIMIT: u64 = 1 << 40;
+const NO_LIMIT: u64 = 1 << 30;
 
 pub fn run(command: &Ls) -> Result<ExitCode, Failure> {
     let store = &command.store;

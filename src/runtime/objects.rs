@@ -81,7 +81,12 @@ impl Runtime {
     /// [`RuntimeError::NoObject`] if there is none; when it is no native domain that has begun, or has a debugger.
     pub fn debug(&self, domain: &str, leave_stopped: bool) -> Result<Debugger, RuntimeError> {
         let debugger = self.kernel.debug(domain, leave_stopped).map_err(|e| self.explained(e))?;
-        debugger.ok_or_else(|| no_object(&self.dir, domain))
+        debugger.ok_or_else(|| {
+            if self.linux_programs().iter().any(|program| program.name == domain) {
+                return RuntimeError::Refused(format!("{domain} is a Linux program; gdb is for native domains"));
+            }
+            no_object(&self.dir, domain)
+        })
     }
 }
 

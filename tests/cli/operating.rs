@@ -27,10 +27,15 @@ impl Drop for Running {
 
 impl Running {
     fn start() -> Option<Running> {
+        Running::start_with(&[])
+    }
+
+    fn start_with(flags: &[&str]) -> Option<Running> {
         let program = bare_c_program("operated")?;
         let session = Session::new();
         let out = session.place().join("out");
-        let mut command = session.run(&["--native", "--name", "op", "--native-memory", "4M"], &program, &[]);
+        let mut command =
+            session.run(&[&["--native", "--name", "op", "--native-memory", "4M"], flags].concat(), &program, &[]);
         let log = fs::File::create(session.place().join("err")).unwrap();
         let runtime = command.stdout(fs::File::create(&out).unwrap()).stderr(log).spawn().unwrap();
         let running = Running { session, runtime, program };
@@ -226,6 +231,9 @@ fn linux_programs_are_stopped_started_and_killed_too() {
     on("start");
     assert!(works(), "it does not go on");
     on("inspect");
+    let output = session.output(session.on_store("gdb").arg("it"));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is for native domains"), "{output:?}");
     on("stop");
     on("kill");
     assert_eq!(wait_for(&mut runtime).code(), Some(137));
@@ -237,7 +245,7 @@ fn logs_come_with_time_and_domain_and_are_followed() {
     let Some(mut running) = Running::start() else { return };
     let logs = running.done("logs", &[]);
     let object = running.json("inspect", &["op"])["object"].as_str().unwrap().to_owned();
-    assert!(logs.ends_with(&format!(" {object} (op): begun\u{fffd}now\n")), "{logs}");
+    assert!(logs.ends_with(&format!(" {object} (op): begun now\n")), "{logs}");
     assert!(logs.starts_with("20"), "{logs}");
     let mut follow = running.session.on_store("logs");
     let mut follow = follow.args(["--follow", "--lines", "0"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -247,7 +255,7 @@ fn logs_come_with_time_and_domain_and_are_followed() {
     let second =
         running.session.run(&["--native", "--name", "second"], &running.program, &[]).stdout(Stdio::null()).spawn();
     let line = lines.next().unwrap().unwrap();
-    assert!(line.ends_with("(second): begun\u{fffd}now"), "{line}");
+    assert!(line.ends_with("(second): begun now"), "{line}");
     running.done("kill", &["second"]);
     assert_eq!(wait_for(&mut second.unwrap()).code(), Some(137));
     let _ = follow.kill();
@@ -451,6 +459,31 @@ fn a_debugger_that_goes_away_leaves_the_domain_as_it_was_asked() {
     wait_for(&mut gdb.command);
     assert_eq!(running.json("inspect", &["op"])["stopped"], true);
     running.done("start", &["op"]);
+    assert!(works(&running));
+    running.session.assert_sound();
+}
+
+#[test]
+fn a_debugged_domain_is_captured_again_and_again() {
+    let Some(running) = Running::start_with(&["--checkpoint-interval", "10ms"]) else { return };
+    let (Some(work), Some(counter)) = (symbol(&running.program, "work"), symbol(&running.program, "counter")) else {
+        return;
+    };
+    let mut gdb = Gdb::start(&running, "op", &[]);
+    let mut last = None;
+    for _ in 0..100 {
+        assert_eq!(gdb.ask(&format!("Z0,{work:x},1")), "OK");
+        assert_stop(&gdb.ask("vCont;c"), "05");
+        let now = gdb.memory(counter);
+        assert!(last.is_none_or(|last| now == last + 1), "{last:?} {now}");
+        last = Some(now);
+        assert_eq!(gdb.ask(&format!("z0,{work:x},1")), "OK");
+        for _ in 0..3 {
+            assert_stop(&gdb.ask("vCont;s"), "05");
+        }
+    }
+    assert_eq!(gdb.ask("D"), "OK");
+    gdb.end();
     assert!(works(&running));
     running.session.assert_sound();
 }

@@ -225,8 +225,8 @@ impl Debugger {
     #[must_use]
     pub fn wait(&self, patience: Duration) -> Option<Stood> {
         let deadline = Instant::now() + patience;
-        let mut state = self.kernel.native.state();
         loop {
+            // Outside the gate the two locks are never held together: a capture takes them in the other order.
             let gone = match self.kernel.objects().table.get::<objects::Domain>(self.id) {
                 Err(_) => true,
                 Ok(domain) => domain.phase() == Phase::Dying,
@@ -234,6 +234,7 @@ impl Debugger {
             if gone {
                 return Some(Stood::Gone);
             }
+            let state = self.kernel.native.state();
             if let Some(stood) = state.debugged.get(&self.id.index()).and_then(|session| session.stood) {
                 return Some(stood);
             }
@@ -241,7 +242,7 @@ impl Debugger {
             if left.is_zero() || self.kernel.is_closing() {
                 return None;
             }
-            state = self.kernel.native.wait_stood(state, left);
+            drop(self.kernel.native.wait_stood(state, left));
         }
     }
 

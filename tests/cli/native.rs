@@ -1,8 +1,10 @@
 //! Native domain programs: the examples of `examples/native`, undisturbed and under a runtime that dies again and again.
 
-use std::time::Duration;
+use std::fs::File;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Case, Rng, native_c_program, native_program, seed};
+use crate::harness::{Case, Rng, Session, native_c_program, native_program, seed, wait_for};
 
 /// The time from one start to the kill that follows it, at most.
 const GAP: Duration = Duration::from_millis(200);
@@ -81,4 +83,33 @@ fn calls_between_two_domains_survive() {
         assert!(outcome.stdout.starts_with(&begins) && outcome.stdout.lines().count() == 1, "{}", outcome.stdout);
         assert_eq!(outcome.code, 0);
     }
+}
+
+#[test]
+fn a_hostile_domain_harms_neither_the_runtime_nor_its_neighbours() {
+    let Some(hostile) = native_c_program("native_hostile") else { return };
+    let session = Session::new();
+    let out = session.place().join("out");
+    let mut victim = session.run(&["--native"], &native_program("kv"), &["1500"]);
+    let mut victim = victim.stdout(File::create(&out).unwrap()).spawn().unwrap();
+    session.wait_until("the victim runs", |status| status["domains"][0]["state"] == "running");
+    let mut random = Rng::with_seed(seed());
+    for _ in 0..8 {
+        let of = random.u32(..).to_string();
+        // It may stop itself for good: then nobody waits for it any longer.
+        let mut hostile = session.run(&["--native"], &hostile, &[&of, "2000"]);
+        let mut hostile = hostile.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while hostile.try_wait().unwrap().is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = hostile.kill();
+        wait_for(&mut hostile);
+    }
+    session.wait_until("the victim ends", |status| status["domains"][0]["state"] == "ended");
+    let line = "kv: 4 clients, 1500 entries each, 4800 are left with sum 15249216, 0 wrong";
+    let said = || std::fs::read_to_string(&out).unwrap();
+    assert!(said().ends_with(&format!("{line}\n")), "{}", said());
+    let _ = victim.kill();
+    wait_for(&mut victim);
 }

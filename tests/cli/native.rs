@@ -106,10 +106,9 @@ fn a_hostile_domain_harms_neither_the_runtime_nor_its_neighbours() {
         let _ = hostile.kill();
         wait_for(&mut hostile);
     }
-    session.wait_until("the victim ends", |status| status["domains"][0]["state"] == "ended");
+    // Everything may have ended while a hostile one was the last: then the runtime has too, or another one is up for it.
+    let _ = wait_for(&mut victim);
     let line = "kv: 4 clients, 1500 entries each, 4800 are left with sum 15249216, 0 wrong";
     let said = || std::fs::read_to_string(&out).unwrap();
     assert!(said().ends_with(&format!("{line}\n")), "{}", said());
-    let _ = victim.kill();
-    wait_for(&mut victim);
 }

@@ -456,9 +456,19 @@ impl Kernel {
         let mut state = self.native.state();
         let ran: Vec<u64> = runs.iter().flat_map(|(_, list)| list.domains).filter(|id| *id != 0).collect();
         (state.run_list, state.work) = (runs, true);
+        // One that was committed before its first instruction, and whose beginning was not.
+        let alive: Vec<RecordId> = state.programs.values().filter(|p| !p.ended()).map(|p| p.record.domain()).collect();
         let mut turn = Turn { kernel: self, state: &mut state };
         for id in ran.into_iter().map(RecordId::from_u64) {
             turn.execute(id).map_err(explain)?;
+        }
+        for id in alive {
+            let new = self.objects().table.get::<objects::Domain>(id).is_ok_and(|d| d.phase() == objects::Phase::New);
+            if new {
+                let domain = Key::to(KeyType::Domain, id);
+                let begun = turn.transact(|table, around, effects| objects::begin(table, around, &domain, effects));
+                begun.and_then(|done| Ok(done?)).map_err(explain)?;
+            }
         }
         drop(state);
         self.start_executive()?;

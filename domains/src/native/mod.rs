@@ -4,18 +4,18 @@
 //! [`crate::objects`]; the effects that it tells are performed before the gate lets a capture through, so that a restart finds
 //! either all of it or nothing. Processes are a cache: a domain that waits has none, or one that may be dropped at any time.
 //!
-//! One thread serves all native domains ([`turn`]): it sleeps on the state words of those that run and on a bell of its own.
+//! One thread serves all native domains (`turn`): it sleeps on the state words of those that run and on a bell of its own.
 //!
-//! * [`domain`]: a loaded domain: control pages, registers.
-//! * [`space`]: its process: what is mapped, put away, made anew.
-//! * [`turn`]: serving what domains posted, time, work.
-//! * [`effects`]: what the object layer asks for.
-//! * [`program`]: programs started from outside, with a console and an end.
-//! * [`debug`], [`overlay`]: a debugger on a domain, and its breakpoints.
-//! * [`capture`]: what a checkpoint needs.
-//! * [`inspect`]: looking at objects from outside.
-//! * [`operate`], [`log`]: what an operator does to domains, and what they tell.
-//! * [`image`], [`life`], [`records`], [`sleep`]: the parts.
+//! * `domain`: a loaded domain: control pages, registers.
+//! * `space`: its process: what is mapped, put away, made anew.
+//! * `turn`: serving what domains posted, time, work.
+//! * `effects`: what the object layer asks for.
+//! * `program`: programs started from outside, with a console and an end.
+//! * `debug`, `overlay`: a debugger on a domain, and its breakpoints.
+//! * `capture`: what a checkpoint needs.
+//! * `inspect`: looking at objects from outside.
+//! * `operate`, `log`: what an operator does to domains, and what they tell.
+//! * `image`, `life`, `records`, `sleep`: the parts.
 
 mod capture;
 mod debug;

@@ -275,6 +275,12 @@ impl Kernel {
         let id = record.id;
         let state = self.open_segment(id, SegmentId(record.program), None)?;
         let control_segment = self.open_segment(id, SegmentId(record.control), None)?;
+        if control_segment.pages() < CONTROL_PAGES {
+            return Err(KernelError::Refused(format!(
+                "{} was started by an earlier version of Semper, and only that one can go on with it",
+                record.name()
+            )));
+        }
         let memory = self.open_segment(id, SegmentId(record.memory), Some(&[]))?;
         let control = Control::new(control_segment.view(PageRange::between(0, CONTROL_PAGES))?);
         let bell = Arc::new(Bell::default());

@@ -86,19 +86,28 @@ pub struct MemoryStatus {
     pub evicted: u64,
 }
 
+/// The exit code or the signal that a program ended with.
+fn code_and_signal(exit: Option<ExitStatus>) -> (Option<u8>, Option<u8>) {
+    match exit {
+        Some(ExitStatus::Code(code)) => (Some(code), None),
+        Some(ExitStatus::Signal(signal)) => (None, Some(signal)),
+        None => (None, None),
+    }
+}
+
 fn domain_status(record: &DomainRecord, live: bool) -> DomainStatus {
-    let exit = record.exit();
+    let (exit_code, exit_signal) = code_and_signal(record.exit());
     DomainStatus {
         id: record.id,
         name: record.name(),
         kind: "linux".into(),
-        state: match (record.state, live) {
+        state: match (record.life.state, live) {
             (objects::ALIVE, true) => "running".into(),
             (objects::ALIVE, false) | (objects::HELD, _) => "stopped".into(),
             _ => "ended".into(),
         },
-        exit_code: exit.and_then(|e| if let ExitStatus::Code(code) = e { Some(code) } else { None }),
-        exit_signal: exit.and_then(|e| if let ExitStatus::Signal(signal) = e { Some(signal) } else { None }),
+        exit_code,
+        exit_signal,
         pid: None,
         cpu_ms: record.cpu / 1_000_000,
         held_output: 0,
@@ -106,6 +115,7 @@ fn domain_status(record: &DomainRecord, live: bool) -> DomainStatus {
 }
 
 fn program_status(program: &ProgramView, live: bool) -> DomainStatus {
+    let (exit_code, exit_signal) = code_and_signal(program.exit);
     DomainStatus {
         id: program.id,
         name: program.name.clone(),
@@ -115,8 +125,8 @@ fn program_status(program: &ProgramView, live: bool) -> DomainStatus {
             (None, true) => "running".into(),
             (None, false) => "stopped".into(),
         },
-        exit_code: program.exit.and_then(|e| if let ExitStatus::Code(code) = e { Some(code) } else { None }),
-        exit_signal: program.exit.and_then(|e| if let ExitStatus::Signal(signal) = e { Some(signal) } else { None }),
+        exit_code,
+        exit_signal,
         pid: None,
         cpu_ms: program.cpu / 1_000_000,
         held_output: program.held,

@@ -100,7 +100,7 @@ impl Domain {
             deaths: AtomicU32::new(0),
             ended: Mutex::new(content.exit()),
             killed: AtomicBool::new(false),
-            held: AtomicBool::new(content.state == HELD),
+            held: AtomicBool::new(content.life.state == HELD),
         })
     }
 

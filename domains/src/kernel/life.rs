@@ -4,7 +4,7 @@ use super::bell::Bell;
 use super::clock::DomainClock;
 use super::domain::{Domain, Parts};
 use super::memory::ViewMemory;
-use super::objects::{ALIVE, DomainRecord, FINISHED, FileIdentity, HELD, NAME_BYTES};
+use super::objects::{ALIVE, DomainRecord, FINISHED, FileIdentity, HELD, LifeState, NAME_BYTES};
 use super::segments::DomainSegments;
 use super::server;
 use super::{Kernel, KernelError, OutputPolicy};
@@ -147,9 +147,7 @@ impl Kernel {
         text[..name.len()].copy_from_slice(name.as_bytes());
         let record = DomainRecord {
             id,
-            state: ALIVE,
-            exit_kind: 0,
-            exit_value: 0,
+            life: LifeState::ALIVE,
             name_len: u32::try_from(name.len()).unwrap_or(0),
             memory: memory.id().0,
             control: control_segment.id().0,
@@ -246,7 +244,7 @@ impl Kernel {
         let records: Vec<_> = self.objects().table.iter::<DomainRecord>().collect();
         let mut back = Vec::new();
         for (at, record) in records {
-            if record.state == FINISHED {
+            if record.life.state == FINISHED {
                 // Only now: until its end was committed the mark said what had left.
                 for kind in ["mark", "in"] {
                     let _ = std::fs::remove_file(self.console_dir.join(format!("{}.{kind}", record.id)));
@@ -432,7 +430,7 @@ impl Kernel {
     pub(super) fn end(&self, domain: &Arc<Domain>, status: ExitStatus) {
         let cpu = u64::try_from(crate::linux::Clock::cpu(&*domain.clock).as_nanos()).unwrap_or(u64::MAX);
         let changed = self.change_domain(domain, |record| {
-            record.set_exit(status);
+            record.life = LifeState::ended(status);
             record.cpu = cpu;
         });
         if let Err(error) = changed {
@@ -452,7 +450,7 @@ impl Kernel {
         if domain.ended().is_some() {
             return Err(KernelError::Refused(format!("{} has ended", domain.name)));
         }
-        self.change_domain(domain, |record| record.state = if held { HELD } else { ALIVE })?;
+        self.change_domain(domain, |record| record.life.state = if held { HELD } else { ALIVE })?;
         domain.touched.store(true, SeqCst);
         domain.set_held(held);
         Ok(())
@@ -480,7 +478,7 @@ impl Kernel {
                 for (segment, _) in self.segments_of(domain.id) {
                     self.remove_segment(domain.id, segment);
                 }
-                if let Err(error) = self.change_domain(domain, |record| record.state = FINISHED) {
+                if let Err(error) = self.change_domain(domain, |record| record.life.state = FINISHED) {
                     tracing::error!(%error, domain = %domain.name, "the end cannot be noted");
                 }
             }

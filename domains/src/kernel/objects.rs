@@ -53,6 +53,8 @@ pub const ALIVE: u32 = 1;
 pub const ENDED: u32 = 2;
 /// It has ended and given back everything but this record.
 pub const FINISHED: u32 = 3;
+/// It lives, and an operator stopped it.
+pub const HELD: u32 = 4;
 
 /// A file outside the store that a console stream was connected to: by what it is found again after a restart.
 #[repr(C)]
@@ -74,8 +76,50 @@ impl FileIdentity {
     }
 }
 
-/// It lives, and an operator stopped it.
-pub const HELD: u32 = 4;
+/// Whether a program lives, and how it ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct LifeState {
+    /// `ALIVE`, `HELD`, `ENDED` or `FINISHED`.
+    pub state: u32,
+    /// 0: a code, 1: a signal.
+    exit_kind: u32,
+    /// Code or signal.
+    exit_value: u32,
+}
+
+impl LifeState {
+    /// It lives.
+    pub const ALIVE: Self = Self { state: ALIVE, exit_kind: 0, exit_value: 0 };
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn exit(&self) -> Option<ExitStatus> {
+        let value = u8::try_from(self.exit_value & 0xff).unwrap_or(0);
+        match (self.state, self.exit_kind) {
+            (ENDED | FINISHED, 0) => Some(ExitStatus::Code(value)),
+            (ENDED | FINISHED, _) => Some(ExitStatus::Signal(value)),
+            _ => None,
+        }
+    }
+
+    /// It ended like this.
+    #[must_use]
+    pub fn ended(status: ExitStatus) -> Self {
+        let (exit_kind, exit_value) = match status {
+            ExitStatus::Code(code) => (0, u32::from(code)),
+            ExitStatus::Signal(signal) => (1, u32::from(signal)),
+        };
+        Self { state: ENDED, exit_kind, exit_value }
+    }
+}
+
+/// A name of which the first `len` bytes count; damaged bytes show as replacement characters.
+#[must_use]
+pub fn name_of(bytes: &[u8], len: u32) -> String {
+    let len = usize::try_from(len).unwrap_or(bytes.len()).min(bytes.len());
+    String::from_utf8_lossy(&bytes[..len]).into_owned()
+}
 
 /// A domain.
 #[repr(C)]
@@ -83,12 +127,8 @@ pub const HELD: u32 = 4;
 pub struct DomainRecord {
     /// Its number.
     pub id: u64,
-    /// `ALIVE`, `HELD`, `ENDED` or `FINISHED`.
-    pub state: u32,
-    /// 0: a code, 1: a signal.
-    pub exit_kind: u32,
-    /// Code or signal.
-    pub exit_value: u32,
+    /// Whether it lives.
+    pub life: LifeState,
     /// Bytes of the name.
     pub name_len: u32,
     /// Segment of its memory.
@@ -116,27 +156,12 @@ impl DomainRecord {
     /// The name; damaged bytes show as replacement characters.
     #[must_use]
     pub fn name(&self) -> String {
-        let len = usize::try_from(self.name_len).unwrap_or(NAME_BYTES).min(NAME_BYTES);
-        String::from_utf8_lossy(&self.name[..len]).into_owned()
+        name_of(&self.name, self.name_len)
     }
 
     /// How it ended, if it has.
     #[must_use]
     pub fn exit(&self) -> Option<ExitStatus> {
-        let value = u8::try_from(self.exit_value & 0xff).unwrap_or(0);
-        match (self.state, self.exit_kind) {
-            (ENDED | FINISHED, 0) => Some(ExitStatus::Code(value)),
-            (ENDED | FINISHED, _) => Some(ExitStatus::Signal(value)),
-            _ => None,
-        }
-    }
-
-    /// Notes how it ended.
-    pub fn set_exit(&mut self, status: ExitStatus) {
-        self.state = ENDED;
-        (self.exit_kind, self.exit_value) = match status {
-            ExitStatus::Code(code) => (0, u32::from(code)),
-            ExitStatus::Signal(signal) => (1, u32::from(signal)),
-        };
+        self.life.exit()
     }
 }

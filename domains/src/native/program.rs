@@ -6,7 +6,7 @@ use super::turn::Turn;
 use super::{Around, ExecutiveError, ImageError};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, OutputStream, Releaser};
 use crate::kernel::bell::Bell;
-use crate::kernel::objects::{ALIVE, FINISHED, FileIdentity};
+use crate::kernel::objects::{FINISHED, FileIdentity, LifeState};
 use crate::kernel::{Kernel, KernelError, OutputPolicy};
 use crate::linux::{Console as _, ExitStatus, HELD_LIMIT, Input, Stream};
 use crate::objects::{self, Answer, Key, KeyType, Storage, Text};
@@ -245,7 +245,7 @@ impl Turn<'_> {
     pub(super) fn program_ended(&mut self, domain: RecordId, status: ExitStatus) -> Result<(), ExecutiveError> {
         let found = self.state.programs.values_mut().find(|p| p.record.domain() == domain && !p.ended());
         let Some(program) = found else { return Ok(()) };
-        program.record.set_exit(status);
+        program.record.life = LifeState::ended(status);
         let bank = Key::to(KeyType::Bank, RecordId::from_u64(program.record.bank));
         self.kernel.surroundings.hasten();
         self.transact(|table, around, effects| objects::end_program(table, around, &bank, effects))
@@ -261,7 +261,7 @@ impl Turn<'_> {
                 program.record.released = releaser.released();
                 releaser.close();
             }
-            program.record.state = FINISHED;
+            program.record.life.state = FINISHED;
             if let Err(error) = program.note(&mut self.kernel.objects().table) {
                 tracing::error!(%error, program = %program.record.name(), "the end cannot be noted");
             }
@@ -339,9 +339,7 @@ impl Kernel {
         }
         let record = NativeProgram {
             id,
-            state: ALIVE,
-            exit_kind: 0,
-            exit_value: 0,
+            life: LifeState::ALIVE,
             name_len: u32::try_from(name.len()).unwrap_or(0),
             domain: made.domain.id().as_u64(),
             bank: made.bank.id().as_u64(),
@@ -440,7 +438,7 @@ impl Kernel {
         let records: Vec<(RecordId, NativeProgram)> = self.objects().table.iter::<NativeProgram>().collect();
         let runs: Vec<(RecordId, RunList)> = self.objects().table.iter::<RunList>().collect();
         let mut count = 0;
-        for (at, record) in records.into_iter().filter(|(_, record)| record.state != FINISHED) {
+        for (at, record) in records.into_iter().filter(|(_, record)| record.life.state != FINISHED) {
             let name = record.name();
             let fds = console(&name)
                 .map_err(|source| KernelError::File { path: format!("a console for {name}").into(), source })?;

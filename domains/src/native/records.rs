@@ -1,6 +1,6 @@
 //! What segment 0 says of native programs beside the objects, and who runs.
 
-use crate::kernel::objects::{ENDED, FINISHED, FileIdentity};
+use crate::kernel::objects::{FileIdentity, LifeState, name_of};
 use crate::linux::ExitStatus;
 use crate::table::{Record, RecordId};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -14,12 +14,8 @@ pub const NAME_BYTES: usize = 40;
 pub struct NativeProgram {
     /// Its number, of the same row as the numbers of Linux programs; also that of its console.
     pub id: u64,
-    /// `ALIVE`, `ENDED` or `FINISHED`.
-    pub state: u32,
-    /// 0: a code, 1: a signal.
-    pub exit_kind: u32,
-    /// Code or signal.
-    pub exit_value: u32,
+    /// Whether it lives.
+    pub life: LifeState,
     /// Bytes of the name.
     pub name_len: u32,
     /// The object of its first domain.
@@ -51,8 +47,7 @@ impl NativeProgram {
     /// The name; damaged bytes show as replacement characters.
     #[must_use]
     pub fn name(&self) -> String {
-        let len = usize::try_from(self.name_len).unwrap_or(NAME_BYTES).min(NAME_BYTES);
-        String::from_utf8_lossy(&self.name[..len]).into_owned()
+        name_of(&self.name, self.name_len)
     }
 
     /// Its first domain.
@@ -64,21 +59,7 @@ impl NativeProgram {
     /// How it ended, if it has.
     #[must_use]
     pub fn exit(&self) -> Option<ExitStatus> {
-        let value = u8::try_from(self.exit_value & 0xff).unwrap_or(0);
-        match (self.state, self.exit_kind) {
-            (ENDED | FINISHED, 0) => Some(ExitStatus::Code(value)),
-            (ENDED | FINISHED, _) => Some(ExitStatus::Signal(value)),
-            _ => None,
-        }
-    }
-
-    /// Notes how it ended.
-    pub fn set_exit(&mut self, status: ExitStatus) {
-        self.state = ENDED;
-        (self.exit_kind, self.exit_value) = match status {
-            ExitStatus::Code(code) => (0, u32::from(code)),
-            ExitStatus::Signal(signal) => (1, u32::from(signal)),
-        };
+        self.life.exit()
     }
 }
 

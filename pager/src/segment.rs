@@ -364,18 +364,7 @@ impl Segment {
             return Err(Error::OutOfBounds { segment: self.id, pages: self.pages, range: target });
         }
         self.discard(target)?;
-        let mut buffer = vec![0; bytes(MOVE_BATCH)];
-        for run in self.contents(source)? {
-            let mut at = run.first.0;
-            while at < run.end() {
-                let len = (run.end() - at).min(MOVE_BATCH);
-                let data = &mut buffer[..bytes(len)];
-                self.read_at(at * PAGE, data)?;
-                self.write_at((at - from.0 + to.0) * PAGE, data)?;
-                at += len;
-            }
-        }
-        Ok(())
+        self.each_batch(source, |at, data| self.write_at((at - from.0 + to.0) * PAGE, data))
     }
 
     /// Copies the first `count` pages of another segment over this one's. Zero pages become holes.
@@ -386,18 +375,26 @@ impl Segment {
         let all = PageRange::between(0, count);
         source.check(all)?;
         self.discard(all)?;
+        source.each_batch(all, |at, data| {
+            for (page, content) in (at..).zip(data.chunks(PAGE_SIZE)) {
+                if content.iter().any(|byte| *byte != 0) {
+                    self.write_at(page * PAGE, content)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `put(first page, bytes)` for what there is in `range`, a batch at a time.
+    fn each_batch(&self, range: PageRange, mut put: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<(), Error> {
         let mut buffer = vec![0; bytes(MOVE_BATCH)];
-        for run in source.contents(all)? {
+        for run in self.contents(range)? {
             let mut at = run.first.0;
             while at < run.end() {
                 let len = (run.end() - at).min(MOVE_BATCH);
                 let data = &mut buffer[..bytes(len)];
-                source.read_at(at * PAGE, data)?;
-                for (page, content) in (at..).zip(data.chunks(PAGE_SIZE)) {
-                    if content.iter().any(|byte| *byte != 0) {
-                        self.write_at(page * PAGE, content)?;
-                    }
-                }
+                self.read_at(at * PAGE, data)?;
+                put(at, data)?;
                 at += len;
             }
         }

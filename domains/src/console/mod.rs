@@ -21,7 +21,7 @@ use crate::kernel::bell::Bell;
 use crate::kernel::objects::FileIdentity;
 use crate::linux::{Console, ConsoleKind, Input, Stream};
 use input::InputSide;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -135,12 +135,8 @@ impl HostConsole {
     #[must_use]
     pub fn shares_a_file_with(&self, other: &Self) -> bool {
         let files = |console: &Self| {
-            let fds = console.fds();
-            let of = |fd: BorrowedFd<'_>| {
-                fstat(fd).ok().filter(|s| s.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
-            };
-            fds.map_or_else(Vec::new, |fds| {
-                let stats = [of(fds.output.as_fd()), of(fds.error.as_fd())];
+            console.fds().map_or_else(Vec::new, |fds| {
+                let stats = [fds.output.as_fd(), fds.error.as_fd()].map(|fd| fstat(fd).ok().filter(is_regular));
                 stats.into_iter().flatten().map(|stat| (stat.st_dev, stat.st_ino)).collect()
             })
         };
@@ -267,6 +263,10 @@ fn terminal_of(fds: &ConsoleFds) -> Option<BorrowedFd<'_>> {
         .find(|fd| nix::unistd::isatty(fd).unwrap_or(false))
 }
 
+fn is_regular(stat: &FileStat) -> bool {
+    stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
+}
+
 fn kind(fd: BorrowedFd<'_>) -> ConsoleKind {
     let Ok(stat) = fstat(fd) else { return ConsoleKind::Null };
     match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
@@ -323,7 +323,7 @@ fn identify_outputs(
 /// the file now ends or stands.
 fn identify(fd: BorrowedFd<'_>, known: FileIdentity, position: u64, output: bool) -> std::io::Result<FileIdentity> {
     let stat = fstat(fd)?;
-    if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+    if !is_regular(&stat) {
         return Ok(FileIdentity::default());
     }
     let position = i64::try_from(position).unwrap_or(i64::MAX);

@@ -1,10 +1,11 @@
 //! Releases output: what a commit covers is written to the descriptors, by a thread of the domain's own so that a reader that does
 //! not read stops nobody else.
 
-use super::HostConsole;
 use super::mark::{Header, Kind};
+use super::{HostConsole, is_regular};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::fstat;
 use semper_pager::Segment;
 use std::fs::File;
 use std::io::{self, Write};
@@ -186,7 +187,7 @@ impl Releaser {
         self.segments[stream].read_at(from, &mut bytes).map_err(io::Error::other)?;
         let written = if identity[stream].inode == 0 {
             drop(placing);
-            if is_regular(fd) { append(fd, &bytes)? } else { write_some(fd, &bytes)? }
+            if fstat(fd).is_ok_and(|stat| is_regular(&stat)) { append(fd, &bytes)? } else { write_some(fd, &bytes)? }
         } else {
             // Standard output and error in one file: each piece goes behind what both have released.
             let at = if identity[0].is_same_file(&identity[1]) { released[0] + released[1] } else { from };
@@ -224,10 +225,6 @@ fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-fn is_regular(fd: BorrowedFd<'_>) -> bool {
-    nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG)
 }
 
 /// Adds to a regular file that others write too, and leaves the file offset behind it.

@@ -1,10 +1,11 @@
 //! Hostile programs: they fault or are refused; the runtime and the program beside them are not touched.
 
 use std::fs::{self, File};
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Case, Libc, Session, c_program, rust_program, wait_for};
+use crate::harness::{Case, Libc, Outcome, Session, c_program, rust_program, wait_for};
 
 /// The attacks of `tests/programs/hostile.c`.
 const ATTACKS: &[&str] = &[
@@ -31,16 +32,31 @@ const ATTACKS: &[&str] = &[
     "fs-base",
 ];
 
+/// A program that computes while others attack.
+struct Victim {
+    session: Session,
+    native: Outcome,
+    out: PathBuf,
+    runtime: Child,
+}
+
+impl Victim {
+    fn start() -> Victim {
+        let victim = Case::new(rust_program("numeric"), &["100000000"]);
+        let native = victim.native();
+        let session = Session::new();
+        let out = session.place().join("victim");
+        let mut command = session.run(&["--checkpoint-interval", "50ms"], &victim.program, &["100000000"]);
+        let runtime = command.stdout(File::create(&out).unwrap()).stderr(Stdio::null()).spawn().unwrap();
+        session.wait_until("the victim runs", |_| true);
+        Victim { session, native, out, runtime }
+    }
+}
+
 #[test]
 fn no_attack_reaches_the_runtime_or_the_program_beside() {
     let Some(hostile) = c_program("hostile", Libc::Musl) else { return };
-    let victim = Case::new(rust_program("numeric"), &["100000000"]);
-    let native = victim.native();
-    let session = Session::new();
-    let out = session.place().join("victim");
-    let mut command = session.run(&["--checkpoint-interval", "50ms"], &victim.program, &["100000000"]);
-    let mut runtime = command.stdout(File::create(&out).unwrap()).stderr(Stdio::null()).spawn().unwrap();
-    session.wait_until("the victim runs", |_| true);
+    let Victim { session, native, out, mut runtime } = Victim::start();
     for attack in ATTACKS {
         if runtime.try_wait().unwrap().is_some() {
             // The victim has ended: the rest of the attacks need another.
@@ -90,13 +106,7 @@ const SWEEP: Duration = Duration::from_secs(8);
 #[test]
 fn calls_with_random_arguments_harm_nobody_else() {
     let Some(fuzz) = c_program("fuzz", Libc::Musl) else { return };
-    let victim = Case::new(rust_program("numeric"), &["100000000"]);
-    let native = victim.native();
-    let session = Session::new();
-    let out = session.place().join("victim");
-    let mut command = session.run(&["--checkpoint-interval", "50ms"], &victim.program, &["100000000"]);
-    let mut runtime = command.stdout(File::create(&out).unwrap()).stderr(Stdio::null()).spawn().unwrap();
-    session.wait_until("the victim runs", |_| true);
+    let Victim { session, native, out, mut runtime } = Victim::start();
     let first = crate::harness::seed();
     let (begun, mut tried, mut waits) = (Instant::now(), 0, 0);
     while begun.elapsed() < SWEEP && runtime.try_wait().unwrap().is_none() {

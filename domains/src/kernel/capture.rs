@@ -27,6 +27,16 @@ pub enum FreezeError {
     },
 }
 
+impl FreezeError {
+    /// Why a domain did not stop.
+    pub(crate) fn of(name: String, error: PlatformError) -> Self {
+        match error {
+            PlatformError::Died { .. } => Self::Died(name),
+            source => Self::Domain { name, source },
+        }
+    }
+}
+
 /// Whether a capture is on its way: roll-backs of single domains wait for its outcome, and it for them.
 #[derive(Debug, Default)]
 pub struct CaptureState {
@@ -119,8 +129,7 @@ impl Kernel {
         for (domain, process, seen) in asked {
             match process.wait_frozen(seen) {
                 Ok(()) => {}
-                Err(PlatformError::Died { .. }) => return Err(FreezeError::Died(domain.name.clone())),
-                Err(source) => return Err(FreezeError::Domain { name: domain.name.clone(), source }),
+                Err(error) => return Err(FreezeError::of(domain.name.clone(), error)),
             }
         }
         for domain in domains {

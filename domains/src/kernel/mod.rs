@@ -300,7 +300,7 @@ impl Kernel {
     }
 
     /// Native programs are over: who waits for them looks again.
-    pub(crate) fn programs_finished(&self, _: &[u64]) {
+    pub(crate) fn programs_finished(&self) {
         drop(self.domains.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
     }

@@ -34,13 +34,11 @@ impl Executive {
         let asked: Vec<_> =
             running.filter_map(|n| n.process.as_ref().and_then(|p| Some((n.id, p, p.freeze()?)))).collect();
         for (id, process, seen) in asked {
-            match process.wait_frozen(seen) {
-                Ok(()) => {}
-                Err(PlatformError::Died { .. }) => {
+            if let Err(error) = process.wait_frozen(seen) {
+                if matches!(error, PlatformError::Died { .. }) {
                     process.set_dead();
-                    return Err(FreezeError::Died(id.to_string()));
                 }
-                Err(source) => return Err(FreezeError::Domain { name: id.to_string(), source }),
+                return Err(FreezeError::of(id.to_string(), error));
             }
         }
         for native in state.natives.values().filter(|n| n.touched) {

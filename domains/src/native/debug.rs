@@ -11,7 +11,6 @@ use super::turn::Turn;
 use super::{ExecutiveError, Native};
 use crate::cpu::Registers;
 use crate::kernel::{Kernel, KernelError};
-use crate::linux::ExitStatus;
 use crate::objects::{self, Fault, Phase, Rights};
 use crate::platform::PlatformError;
 use crate::table::RecordId;
@@ -27,7 +26,6 @@ const TRAP_FLAG: u64 = 0x100;
 const TRAP_TRACE: u32 = 2;
 const SIGINT: u32 = 2;
 const SIGTRAP: u32 = 5;
-const SIGKILL: u8 = 9;
 const SIGSEGV: u32 = 11;
 
 /// Why a domain that is debugged stands.
@@ -97,13 +95,7 @@ impl Kernel {
 
 impl Debugger {
     fn turn<T>(&self, act: impl FnOnce(&mut Turn<'_>) -> Result<T, ExecutiveError>) -> Result<T, KernelError> {
-        let _pass = self.kernel.gate.enter();
-        let mut state = self.kernel.native.state();
-        let mut turn = Turn { kernel: &self.kernel, state: &mut state };
-        let result = act(&mut turn).map_err(explain);
-        drop(state);
-        self.kernel.native.ring();
-        result
+        self.kernel.in_turn(act).map_err(explain)
     }
 
     /// The register state, of the form of the order *get registers* of a domain key.
@@ -253,11 +245,7 @@ impl Debugger {
     pub fn kill(&self) -> Result<(), KernelError> {
         let id = self.id;
         self.turn(|turn| {
-            if turn.is_first(id) {
-                return turn.program_ended(id, ExitStatus::Signal(SIGKILL));
-            }
-            let sold = turn.transact(|table, around, effects| objects::sell_domain(table, around, id, effects))?;
-            if let Err(error) = sold {
+            if let Err(error) = turn.kill(id)? {
                 tracing::debug!(%error, domain = %id, "it is gone already");
             }
             Ok(())
@@ -354,13 +342,7 @@ impl Turn<'_> {
             stood = Stood::Breakpoint;
         }
         self.set_bare(id, false);
-        let fault = Fault {
-            cause,
-            in_memory: matches!(cause, 7 | 11),
-            address,
-            detail: code.into(),
-            instruction: registers.rip,
-        };
+        let fault = self.native(id)?.fault(cause, &registers);
         self.stand_still(id)?;
         if let Some(session) = self.state.debugged.get_mut(&id.index()) {
             session.fault = (cause != SIGTRAP).then_some(fault);
@@ -409,7 +391,7 @@ impl Turn<'_> {
         let mut done = 0;
         while done < len {
             let at = address.wrapping_add(done as u64);
-            let Some(area) = areas.iter().find(|a| (a.address..a.address + a.length).contains(&at)) else { break };
+            let Some(area) = areas.iter().find(|area| area.contains(at)) else { break };
             let within = at - area.address;
             let piece = usize::try_from(area.length - within).unwrap_or(usize::MAX).min(len - done);
             if !act(&area.segment, area.offset + within, done, done + piece, area.may_write())? {

@@ -3,7 +3,7 @@
 use crate::abi::{CAUSE_READY, CONTROL_PAGES, FREEZE_SIGNAL, MESSAGE_OFFSET, POSTED};
 use crate::cpu::{ExtendedState, Registers};
 use crate::guest::Message;
-use crate::objects::{Answer, Delivery};
+use crate::objects::{Answer, Delivery, Fault};
 use crate::platform::PlatformError;
 use crate::platform::control::Control;
 use crate::platform::frame::{Frame, INITIAL_FLAGS, USER_SELECTORS};
@@ -21,6 +21,10 @@ const STRING_OFFSET: u64 = MESSAGE_OFFSET + 4096;
 const CAME_BACK: u64 = MESSAGE_OFFSET + 64;
 /// Bytes of the legacy XSAVE area, which holds the control words.
 const LEGACY: usize = 512;
+
+const SIGBUS: u32 = 7;
+const SIGSEGV: u32 = 11;
+const SIGSYS: u32 = 31;
 
 /// A loaded domain.
 pub struct Native {
@@ -184,6 +188,18 @@ impl Native {
     /// When its control pages hold no frame.
     pub fn general(&mut self) -> Result<Registers, PlatformError> {
         Ok(self.frame()?.load())
+    }
+
+    /// What it faulted at by signal `cause`, with these registers.
+    #[must_use]
+    pub fn fault(&self, cause: u32, registers: &Registers) -> Fault {
+        Fault {
+            cause,
+            in_memory: matches!(cause, SIGBUS | SIGSEGV),
+            address: self.control.address(),
+            detail: if cause == SIGSYS { registers.rax } else { self.control.code().into() },
+            instruction: registers.rip,
+        }
     }
 
     /// Gives it another register state, of the form that [`Self::registers`] gives; a shorter one leaves the rest as it is.

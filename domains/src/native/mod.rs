@@ -45,6 +45,7 @@ use crate::kernel::Kernel;
 use crate::linux::LoadError;
 use crate::objects;
 use crate::platform::PlatformError;
+use crate::platform::crowd::Crowd;
 use crate::platform::process::Process;
 use crate::table::{RecordId, TableError};
 use domain::Native;
@@ -109,8 +110,7 @@ pub struct Executive {
     generation: AtomicU64,
     processes: AtomicU32,
     watcher: Mutex<Option<Watcher>>,
-    /// So often the thread sleeps at once, since others want the cores.
-    crowded: AtomicU32,
+    crowd: Crowd,
     live: Mutex<BTreeSet<u64>>,
     /// A debugged domain stands.
     stood: Condvar,
@@ -126,6 +126,10 @@ pub(crate) struct State {
     durable: [Vec<(RecordId, u64)>; 2],
     /// The captured ones are durable.
     committed: bool,
+    /// When something is due next, nanoseconds of the world's clock; as of the last turn.
+    alarm: Option<u64>,
+    /// A write to the console of this program was more than may be held.
+    held_up: Option<u64>,
     /// The object layer has work left.
     work: bool,
     /// Counts turns.
@@ -153,6 +157,8 @@ impl Executive {
             programs: BTreeMap::new(),
             durable: [Vec::new(), Vec::new()],
             committed: false,
+            alarm: None,
+            held_up: None,
             work: false,
             turn: 0,
             tick: Instant::now(),
@@ -170,7 +176,7 @@ impl Executive {
             generation: AtomicU64::new(0),
             processes: AtomicU32::new(u32::try_from(DEFAULT_PROCESSES).unwrap_or(u32::MAX)),
             watcher: Mutex::new(None),
-            crowded: AtomicU32::new(0),
+            crowd: Crowd::default(),
             live: Mutex::default(),
             stood: Condvar::new(),
         }

@@ -2,10 +2,8 @@
 
 use super::inspect::find_object;
 use super::program::explain;
-use super::turn::Turn;
 use crate::kernel::domain::Domain as LinuxDomain;
 use crate::kernel::{Kernel, KernelError};
-use crate::linux::ExitStatus;
 use crate::objects::{self, InvokeError};
 use crate::table::RecordId;
 use std::sync::Arc;
@@ -13,7 +11,6 @@ use std::time::{Duration, Instant};
 
 /// How long the end of a killed program is waited for.
 const END_PATIENCE: Duration = Duration::from_secs(10);
-const SIGKILL: u8 = 9;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +43,6 @@ impl Kernel {
     }
 
     fn operate_native(&self, id: RecordId, act: Act) -> Result<(), KernelError> {
-        let _pass = self.gate.enter();
-        let mut state = self.native.state();
-        let mut turn = Turn { kernel: self, state: &mut state };
         let found = self.objects().table.get::<objects::Domain>(id);
         let found =
             found.map_err(|_| KernelError::Refused(format!("{id:?} is no domain; semper inspect tells what it is")))?;
@@ -56,22 +50,18 @@ impl Kernel {
             let told = format!("{id:?} belongs to a Linux program; name the program");
             return Err(KernelError::Refused(told));
         }
-        if act == Act::Kill && turn.is_first(id) {
-            turn.program_ended(id, ExitStatus::Signal(SIGKILL)).map_err(explain)?;
-        } else {
-            let done = turn.transact(|table, around, effects| match act {
-                Act::Kill => objects::sell_domain(table, around, id, effects),
-                Act::Stop => objects::stop_domain(table, around, id, effects),
-                Act::Start => objects::start_domain(table, around, id, effects),
-            });
-            done.map_err(explain)?.map_err(|error| refused(id, &error))?;
-            if act == Act::Stop {
-                turn.charge(id).map_err(explain)?;
+        let done = self.in_turn(|turn| match act {
+            Act::Kill => turn.kill(id),
+            Act::Start => turn.transact(|table, around, effects| objects::start_domain(table, around, id, effects)),
+            Act::Stop => {
+                let done = turn.transact(|table, around, effects| objects::stop_domain(table, around, id, effects))?;
+                if done.is_ok() {
+                    turn.charge(id)?;
+                }
+                Ok(done)
             }
-        }
-        drop(state);
-        self.native.ring();
-        Ok(())
+        });
+        done.map_err(explain)?.map_err(|error| refused(id, &error))
     }
 
     fn operate_linux(&self, domain: &Arc<LinuxDomain>, act: Act) -> Result<(), KernelError> {

@@ -49,9 +49,7 @@ impl Turn<'_> {
         for (page, breakpoints) in pages {
             let address = page * PAGE;
             // What was mapped when the breakpoint was set may be gone.
-            let Some(at) = areas.iter().position(|a| (a.address..a.address + a.length).contains(&address)) else {
-                continue;
-            };
+            let Some(at) = areas.iter().position(|area| area.contains(address)) else { continue };
             let area = areas.swap_remove(at);
             let mut bytes = [0u8; PAGE_SIZE];
             area.segment.read_at(area.offset + (address - area.address), &mut bytes)?;

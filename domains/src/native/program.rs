@@ -9,7 +9,7 @@ use crate::kernel::bell::Bell;
 use crate::kernel::objects::{FINISHED, FileIdentity, LifeState};
 use crate::kernel::{Kernel, KernelError, OutputPolicy};
 use crate::linux::{Console as _, ExitStatus, HELD_LIMIT, Input, Stream};
-use crate::objects::{self, Answer, Key, KeyType, Storage, Text};
+use crate::objects::{self, Answer, InvokeError, Key, KeyType, Storage, Text};
 use crate::platform::PlatformError;
 use crate::table::{RecordId, Table, TableError};
 use semper_pager::Segment;
@@ -21,6 +21,8 @@ use std::sync::atomic::Ordering::SeqCst;
 const STREAM_PAGES: u64 = 1 << 28;
 /// The quota of a program's bank: more pages than a store has, so that the store is the limit, and millions of objects.
 const QUOTA: Storage = Storage { pages: 1 << 40, records: 1 << 23 };
+
+const SIGKILL: u8 = 9;
 
 /// A native program to be started.
 pub struct NativeSpec {
@@ -167,6 +169,9 @@ impl Turn<'_> {
         program.outputs[0].write_at(program.record.written[0], bytes)?;
         program.record.written[0] += bytes.len() as u64;
         program.console.wrote(Stream::Out, program.record.written[0]);
+        if program.held() > HELD_LIMIT {
+            self.state.held_up = Some(number);
+        }
         if self.kernel.policy == OutputPolicy::Immediate
             && let Some(releaser) = &program.releaser
         {
@@ -182,9 +187,10 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether a domain that has its answer goes on only when output of its program's console has left.
+    /// Whether a domain whose order was just answered goes on only when output has left: what it wrote is more than may be held.
     pub(super) fn waits_for_output(&mut self, id: RecordId) -> bool {
-        let Some(program) = self.state.programs.values_mut().find(|p| p.held() > HELD_LIMIT) else { return false };
+        let Some(number) = self.state.held_up.take() else { return false };
+        let Some(program) = self.state.programs.get_mut(&number) else { return false };
         program.waiting.push(id);
         true
     }
@@ -241,6 +247,19 @@ impl Turn<'_> {
         program.map(|p| p.record.name()).unwrap_or_default()
     }
 
+    /// A domain that never began begins at its entry.
+    fn begin(&mut self, domain: Key) -> Result<(), ExecutiveError> {
+        Ok(self.transact(|table, around, effects| objects::begin(table, around, &domain, effects))??)
+    }
+
+    /// A domain ends: its program as by SIGKILL, if it is the first of one; else it is sold back to its bank. Inside: it is gone already.
+    pub(super) fn kill(&mut self, id: RecordId) -> Result<Result<(), InvokeError>, ExecutiveError> {
+        if self.is_first(id) {
+            return self.program_ended(id, ExitStatus::Signal(SIGKILL)).map(Ok);
+        }
+        self.transact(|table, around, effects| objects::sell_domain(table, around, id, effects))
+    }
+
     /// If a domain is the first of a program, that has ended.
     pub(super) fn program_ended(&mut self, domain: RecordId, status: ExitStatus) -> Result<(), ExecutiveError> {
         let found = self.state.programs.values_mut().find(|p| p.record.domain() == domain && !p.ended());
@@ -251,8 +270,8 @@ impl Turn<'_> {
         self.transact(|table, around, effects| objects::end_program(table, around, &bank, effects))
     }
 
-    /// Programs whose end is durable: their numbers.
-    pub(super) fn finished(&mut self) -> Vec<u64> {
+    /// Lets go of programs whose end is durable. Returns whether there were any.
+    pub(super) fn finished(&mut self) -> bool {
         let over: Vec<u64> = self.state.programs.iter().filter(|(_, p)| p.is_over()).map(|(id, _)| *id).collect();
         for id in &over {
             let Some(mut program) = self.state.programs.remove(id) else { continue };
@@ -269,7 +288,7 @@ impl Turn<'_> {
                 self.kernel.remove_segment(*id, segment);
             }
         }
-        over
+        !over.is_empty()
     }
 }
 
@@ -296,13 +315,7 @@ impl Kernel {
             (id, made?)
         };
         self.surroundings.commit_now().map_err(KernelError::Refused)?;
-        let _pass = self.gate.enter();
-        let mut state = self.native.state();
-        let mut turn = Turn { kernel: self, state: &mut state };
-        let begun = turn.transact(|table, around, effects| objects::begin(table, around, &domain, effects));
-        begun.and_then(|done| Ok(done?)).map_err(explain)?;
-        drop(state);
-        self.native.ring();
+        self.in_turn(|turn| turn.begin(domain)).map_err(explain)?;
         Ok(id)
     }
 
@@ -463,9 +476,7 @@ impl Kernel {
         for id in alive {
             let new = self.objects().table.get::<objects::Domain>(id).is_ok_and(|d| d.phase() == objects::Phase::New);
             if new {
-                let domain = Key::to(KeyType::Domain, id);
-                let begun = turn.transact(|table, around, effects| objects::begin(table, around, &domain, effects));
-                begun.and_then(|done| Ok(done?)).map_err(explain)?;
+                turn.begin(Key::to(KeyType::Domain, id)).map_err(explain)?;
             }
         }
         drop(state);

@@ -30,6 +30,11 @@ pub(super) struct Area {
 }
 
 impl Area {
+    /// Whether an address lies in it.
+    pub(super) fn contains(&self, address: u64) -> bool {
+        (self.address..self.address + self.length).contains(&address)
+    }
+
     /// Whether the domain may write it.
     pub(super) fn may_write(&self) -> bool {
         self.protection & libc::PROT_WRITE.cast_unsigned() != 0

@@ -8,11 +8,12 @@ use crate::kernel::Kernel;
 use crate::linux::ExitStatus;
 use crate::objects::{self, Answer, Effect, Fault, How, Invocation, InvokeError, Outcome, Phase};
 use crate::platform::PlatformError;
+use crate::platform::crowd::Crowd;
 use crate::platform::process::Process;
 use crate::table::{RecordId, Table, TableError};
 use nix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 /// How often the CPU time of domains that ran is charged: a budget is overdrawn by so much at most.
@@ -21,10 +22,6 @@ const TICK: Duration = Duration::from_millis(10);
 const SPIN: Duration = Duration::from_micros(50);
 /// Looks before the core is offered to others.
 const LOOKS: u32 = 64;
-/// An offered core that comes back after longer than this, with nothing posted, is wanted by others.
-const CROWDED: Duration = Duration::from_micros(200);
-/// Sleeps at once after that.
-const SLEEPS_CROWDED: u32 = 512;
 const SIGKILL: u32 = 9;
 const SIGSYS: u32 = 31;
 
@@ -32,6 +29,18 @@ const SIGSYS: u32 = 31;
 pub struct Turn<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) state: &'a mut State,
+}
+
+impl Kernel {
+    /// Does something to the native domains from outside: between two turns, and inside the gate.
+    pub(super) fn in_turn<T>(&self, act: impl FnOnce(&mut Turn<'_>) -> T) -> T {
+        let _pass = self.gate.enter();
+        let mut state = self.native.state();
+        let result = act(&mut Turn { kernel: self, state: &mut state });
+        drop(state);
+        self.native.ring();
+        result
+    }
 }
 
 impl Executive {
@@ -52,8 +61,8 @@ impl Executive {
                 }
                 turn.finished()
             };
-            if !finished.is_empty() {
-                kernel.programs_finished(&finished);
+            if finished {
+                kernel.programs_finished();
             }
             self.sleep(kernel, rung);
         }
@@ -61,16 +70,16 @@ impl Executive {
 
     /// Sleeps until something is to be done.
     fn sleep(&self, kernel: &Kernel, rung: u32) {
-        let running: Vec<Arc<Process>> = {
+        let (running, alarm, work): (Vec<Arc<Process>>, _, _) = {
             let state = self.state();
             let running = state.natives.values().filter(|n| n.executing);
-            running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect()
+            let running = running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect();
+            (running, state.alarm, state.work)
         };
         let posted = || running.iter().any(|p| p.is_stopped() || p.is_dead()) || sleep::look(&self.bell) != rung;
-        if kernel.native_spins() > 0 && !running.is_empty() && !self.is_crowded() {
+        if kernel.native_spins() > 0 && !running.is_empty() && self.crowd.take() == 0 {
             let begun = Instant::now();
-            let mut now = begun;
-            while now.duration_since(begun) < SPIN {
+            while begun.elapsed() < SPIN {
                 for _ in 0..LOOKS {
                     if posted() {
                         return;
@@ -78,46 +87,29 @@ impl Executive {
                     std::hint::spin_loop();
                 }
                 // Who is waited for may need this very core.
-                std::thread::yield_now();
-                let back = Instant::now();
-                if back.duration_since(now) > CROWDED && !posted() {
-                    self.crowded.store(SLEEPS_CROWDED, Relaxed);
+                if Crowd::offer_core() && !posted() {
+                    self.crowd.note();
                     break;
                 }
-                now = back;
             }
         }
         running.iter().for_each(|p| p.set_kernel_sleeps(true));
         let mut words = vec![Watched { word: &self.bell, seen: rung, shared: false }];
         words.extend(running.iter().map(|p| Watched { word: p.state(), seen: sleep::look(p.state()), shared: true }));
         if !words.iter().skip(1).any(|w| w.seen == POSTED) {
-            sleep::wait(&words, self.due(kernel, !running.is_empty()));
+            sleep::wait(&words, due(kernel, !running.is_empty(), alarm, work));
         }
         running.iter().for_each(|p| p.set_kernel_sleeps(false));
     }
+}
 
-    /// Whether others want the cores, so that looking for posts takes them from who would post.
-    fn is_crowded(&self) -> bool {
-        let left = self.crowded.load(Relaxed);
-        if left > 0 {
-            self.crowded.store(left - 1, Relaxed);
-        }
-        left > 0
+/// How long the thread may sleep: while domains run until the next tick, and until the next alarm.
+fn due(kernel: &Kernel, running: bool, alarm: Option<u64>, work: bool) -> Option<Duration> {
+    if work {
+        return Some(Duration::ZERO);
     }
-
-    /// How long it may sleep.
-    fn due(&self, kernel: &Kernel, running: bool) -> Option<Duration> {
-        let mut due = running.then_some(TICK);
-        let alarm = objects::next_alarm(&kernel.objects().table);
-        if let Ok(Some(at)) = alarm {
-            let left = Duration::from_nanos(at.saturating_sub(kernel.clock.reading().0)) + Duration::from_micros(1);
-            due = Some(due.map_or(left, |tick| tick.min(left)));
-        }
-        if self.state().work {
-            due = Some(Duration::ZERO);
-        }
-        due
-    }
+    let left = |at: u64| Duration::from_nanos(at.saturating_sub(kernel.clock.reading().0)) + Duration::from_micros(1);
+    [running.then_some(TICK), alarm.map(left)].into_iter().flatten().min()
 }
 
 impl Turn<'_> {
@@ -134,10 +126,6 @@ impl Turn<'_> {
         }
         self.consoles()?;
         self.durable()?;
-        while self.transact(|table, around, effects| {
-            let due = objects::next_alarm(table)?.is_some_and(|at| at <= around.monotonic());
-            if due { objects::expire(table, around, effects) } else { Ok(false) }
-        })? {}
         if self.state.work {
             self.state.work = self.transact(objects::work)?;
         }
@@ -149,7 +137,13 @@ impl Turn<'_> {
             }
             self.trim()?;
         }
-        Ok(())
+        loop {
+            self.state.alarm = objects::next_alarm(&self.kernel.objects().table)?;
+            if self.state.alarm.is_none_or(|at| at > self.kernel.clock.reading().0) {
+                return Ok(());
+            }
+            self.transact(objects::expire)?;
+        }
     }
 
     /// One transaction of the object layer, and its effects.
@@ -188,17 +182,9 @@ impl Turn<'_> {
                 self.invoke(id, &message)
             }
             4 | 5 | 7 | 8 | 11 | SIGSYS => {
-                let (code, address) = (native.control.code(), native.control.address());
                 let registers = native.general();
-                match registers {
-                    Ok(registers) => {
-                        let in_memory = matches!(cause, 7 | 11);
-                        let detail = if cause == SIGSYS { registers.rax } else { code.into() };
-                        let instruction = registers.rip;
-                        self.fault(id, &Fault { cause, in_memory, address, detail, instruction })
-                    }
-                    Err(_) => self.fault(id, &Fault { cause, ..Fault::default() }),
-                }
+                let fault = registers.map_or(Fault { cause, ..Fault::default() }, |r| native.fault(cause, &r));
+                self.fault(id, &fault)
             }
             _ => self.fault(id, &Fault { cause: 11, ..Fault::default() }),
         }
@@ -222,6 +208,7 @@ impl Turn<'_> {
             accept: message.accept,
             deadline: message.deadline,
         };
+        self.state.held_up = None;
         match self.transact(|table, around, effects| objects::invoke(table, around, &invocation, effects))? {
             Outcome::Answered(answer) => self.answer(id, &answer, &[]),
             Outcome::Waits => Ok(()),
@@ -255,19 +242,15 @@ impl Turn<'_> {
     /// A process died while its domain ran: its memory is ahead of its registers, and only a keeper can know what to make of it.
     pub fn lost(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
         let Some(native) = self.loaded(id) else { return Ok(()) };
-        if native.control.state().load(SeqCst) == POSTED {
-            // It had posted before it died.
-            if let Some(process) = native.process.take() {
-                process.end();
-            }
-            native.mapped.clear();
-            return Ok(());
-        }
-        native.executing = false;
+        native.mapped.clear();
         if let Some(process) = native.process.take() {
             process.end();
         }
-        native.mapped.clear();
+        if native.control.state().load(SeqCst) == POSTED {
+            // It had posted before it died.
+            return Ok(());
+        }
+        native.executing = false;
         native.stands(CAUSE_READY);
         self.fault(id, &Fault { cause: SIGKILL, ..Fault::default() })
     }

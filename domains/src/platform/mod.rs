@@ -7,9 +7,11 @@
 //! * [`zygote`]: where processes come from.
 //! * [`control`]: the control pages as the kernel sees them: read once, checked, then used.
 //! * [`frame`]: the signal frame in them.
+//! * [`crowd`]: whether waiting by looking does harm.
 //! * [`process`]: one live process: post, answer, order, freeze.
 
 pub mod control;
+pub mod crowd;
 pub mod frame;
 pub mod process;
 pub mod zygote;

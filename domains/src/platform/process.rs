@@ -2,6 +2,7 @@
 
 use super::PlatformError;
 use super::control::Control;
+use super::crowd::Crowd;
 use super::zygote::MapRequest;
 use crate::abi::{CAUSE_ORDER_FAILED, FREEZE_SIGNAL, GO, MAX_ORDERS, ORDER, ORDER_ZAP, Order, POSTED};
 use nix::libc;
@@ -21,12 +22,6 @@ const SLICE_NS: u64 = 300_000;
 
 /// Pauses between offers of the core to whoever is waited for.
 const SPINS_A_YIELD: u32 = 100;
-
-/// An offered core that comes back after longer than this is wanted by others.
-const CROWDED: Duration = Duration::from_micros(200);
-
-/// Waits that sleep at once after that: trying again costs a slice of those others, some 3 ms.
-const WAITS_CROWDED: u32 = 512;
 
 /// Opens a pidfd.
 ///
@@ -84,8 +79,7 @@ pub struct Process {
     dead: AtomicBool,
     /// Whoever waits for it is to look at something else first.
     nudged: AtomicBool,
-    /// So many waits are still to be slept through, since others want the cores.
-    crowded: AtomicU32,
+    crowd: Crowd,
     attachments: Mutex<Vec<Attachment>>,
 }
 
@@ -100,7 +94,7 @@ impl Process {
             control,
             dead: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
-            crowded: AtomicU32::new(0),
+            crowd: Crowd::default(),
             attachments: Mutex::default(),
         };
         Arc::new(process)
@@ -224,27 +218,21 @@ impl Process {
         }
     }
 
-    /// Offers the core, which the stub may need to answer. True: others computed on it for so long that to sleep is better: who
-    /// is woken comes before them, who offered waits until they have had their slice.
+    /// Offers the core, which the stub may need to answer. True: others want it; neither this nor the stub looks for a while.
     fn offer_core(&self) -> bool {
-        let before = Instant::now();
-        std::thread::yield_now();
-        let crowded = before.elapsed() > CROWDED;
+        let crowded = Crowd::offer_core();
         if crowded {
-            self.crowded.store(WAITS_CROWDED, SeqCst);
+            self.crowd.note();
             self.control.set_spins(0);
         }
         crowded
     }
 
-    /// Whether neither this nor the stub should spin for now; counts the waits down until it is tried again.
+    /// Whether neither this nor the stub should spin for now.
     fn is_crowded(&self, spins: u32) -> bool {
-        let left = self.crowded.load(SeqCst);
-        if left > 0 {
-            self.crowded.store(left - 1, SeqCst);
-            if left == 1 {
-                self.control.set_spins(spins);
-            }
+        let left = self.crowd.take();
+        if left == 1 {
+            self.control.set_spins(spins);
         }
         left > 0
     }

@@ -12,7 +12,6 @@ pub use object::{
 pub use tree::{BankView, LISTED_PER_BANK, Sold, SoldView, Tree};
 
 use super::domain::Native;
-use super::turn::Turn;
 use super::{ExecutiveError, program};
 use crate::abi::CONTROL_PAGES;
 use crate::cpu::Registers;
@@ -132,23 +131,21 @@ impl Kernel {
     }
 
     fn registers(&self, id: RecordId) -> Result<Option<Registers>, ExecutiveError> {
-        let _pass = self.gate.enter();
-        let mut state = self.native.state();
-        let mut turn = Turn { kernel: self, state: &mut state };
-        let Ok(domain) = self.objects().table.get::<Domain>(id) else { return Ok(None) };
-        if has_registers(id, &domain).is_err() {
-            return Ok(None);
-        }
-        let ran = turn.loaded(id).is_some_and(|native| native.executing);
-        if !turn.halt(id)? {
-            turn.lost(id)?;
-            return Ok(None);
-        }
-        let registers = turn.native(id)?.general().ok();
-        if ran {
-            turn.execute(id)?;
-            self.native.ring();
-        }
-        Ok(registers)
+        self.in_turn(|turn| {
+            let Ok(domain) = self.objects().table.get::<Domain>(id) else { return Ok(None) };
+            if has_registers(id, &domain).is_err() {
+                return Ok(None);
+            }
+            let ran = turn.loaded(id).is_some_and(|native| native.executing);
+            if !turn.halt(id)? {
+                turn.lost(id)?;
+                return Ok(None);
+            }
+            let registers = turn.native(id)?.general().ok();
+            if ran {
+                turn.execute(id)?;
+            }
+            Ok(registers)
+        })
     }
 }

@@ -162,8 +162,8 @@ pub struct MappingRequest {
 pub struct SpawnRequest {
     /// Chosen by the runtime; comes back in the reply.
     pub token: u64,
-    /// Whether the new process makes a userfaultfd for each mapping.
-    pub want_uffd: u32,
+    /// Userfaultfds that the new process makes for each mapping: none, one, or two.
+    pub uffds_each: u32,
     /// Whether it is a native domain: it may change nothing of its memory map and asks for nothing but invocations.
     pub native: u32,
     /// Mappings below.

@@ -10,7 +10,7 @@ use sys::{Action, call};
 /// What the process is to become; it lies in the stub's data since the old stack goes away.
 static mut REQUEST: SpawnRequest = SpawnRequest {
     token: 0,
-    want_uffd: 0,
+    uffds_each: 0,
     native: 0,
     count: 0,
     mappings: [MappingRequest { address: 0, length: 0, offset: 0, protection: 0, fd: 0 }; MAX_MAPPINGS],
@@ -78,8 +78,8 @@ unsafe extern "C" fn finish() -> ! {
         unmap(image_end, TASK_END, 3);
         let mappings = &request.mappings[..(request.count as usize).min(MAX_MAPPINGS)];
         let uffds = &mut *(&raw mut UFFDS);
-        let mut uffd_errno = 0;
-        for (mapping, uffd) in mappings.iter().zip(uffds.iter_mut()) {
+        let (mut made, mut uffd_errno) = (0, 0);
+        for mapping in mappings {
             let inside = mapping.address.checked_add(mapping.length).is_some_and(|end| end <= WINDOW_END);
             if !inside || mapping.address < WINDOW_START || mapping.fd as usize >= MAX_FDS {
                 fail(-22, 4);
@@ -90,14 +90,14 @@ unsafe extern "C" fn finish() -> ! {
             if at != mapping.address as i64 {
                 fail(at, 4);
             }
-            if request.want_uffd != 0 {
+            for _ in 0..request.uffds_each {
                 // O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY
-                let made = call(sys::USERFAULTFD, [0o2000000 | 0o4000 | 1, 0, 0, 0, 0, 0]);
-                if made < 0 {
-                    uffd_errno = (-made) as u32;
-                    break;
+                let uffd = call(sys::USERFAULTFD, [0o2000000 | 0o4000 | 1, 0, 0, 0, 0, 0]);
+                match uffds.get_mut(made) {
+                    Some(place) if uffd >= 0 => *place = uffd as i32,
+                    _ => uffd_errno = (-uffd) as u32,
                 }
-                *uffd = made as i32;
+                made += 1;
             }
         }
         if request.native != 0 {
@@ -109,8 +109,8 @@ unsafe extern "C" fn finish() -> ! {
         call(sys::PRLIMIT64, [0, 4, (&raw const none) as u64, 0, 0, 0]);
         let pid = call(sys::GETPID, [0; 6]) as u32;
         let reply = SpawnReply { token: request.token, pid, errno: 0, step: 0, uffd_errno };
-        let made = if request.want_uffd != 0 && uffd_errno == 0 { mappings.len() } else { 0 };
-        sys::send(&reply, &uffds[..made]);
+        let made = if uffd_errno == 0 { made } else { 0 };
+        sys::send(&reply, uffds.get(..made).unwrap_or_default());
         call(sys::CLOSE_RANGE, [0, u32::MAX as u64, 0, 0, 0, 0]);
         call(sys::PRCTL, [sys::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]);
         let policy: &[Instruction] = if request.native != 0 { &NATIVE_POLICY } else { &POLICY };

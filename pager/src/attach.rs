@@ -7,7 +7,9 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use semper_store::{PAGE_SIZE, PageIndex, PageRange};
 use userfaultfd::RegisterMode;
 
+use crate::cold::Cold;
 use crate::error::Error;
+use crate::fault::COLD;
 use crate::frames::{CHUNK_PAGES, intersect, pages_of};
 use crate::mapping::{Mapping, Place, Space};
 use crate::readahead::Streams;
@@ -38,12 +40,15 @@ impl Segment {
     pub fn attach(self: &Arc<Self>, space: Space) -> Result<Attachment, Error> {
         let window = self.check_window(&space)?;
         let fd = FaultFd::open(space.uffd, self.shared.features).map_err(Error::errno("the userfaultfd handshake"))?;
+        let second = space.second.filter(|_| self.shared.tracking == Tracking::Async);
+        let cold = second.map(Cold::open).transpose()?;
         let place = Place { fd, pagemap: space.pagemap, base: space.base, window };
         let mapping = Arc::new(Mapping {
             number: self.shared.next_mapping.fetch_add(1, Ordering::Relaxed),
             segment: Arc::downgrade(self),
             place,
             tracker: self.shared.tracking.tracker(),
+            cold,
             zapper: space.zapper,
             streams: Mutex::new(Streams::default()),
             dead: AtomicBool::new(false),
@@ -104,19 +109,21 @@ impl Segment {
     }
 
     /// Everything that a process gone may have written counts as written.
-    pub(crate) fn assume_written(&self, window: PageRange) -> Result<(), Error> {
+    pub(crate) fn assume_written(&self, parts: &[PageRange]) -> Result<(), Error> {
         let mut state = self.lock();
-        let mut rest = window;
-        while let Some(run) = self.memfd.next_data(rest).map_err(Error::system("looking for frames"))? {
-            for (index, span) in crate::frames::pieces(run) {
-                let chunk = state.frames.chunk_mut(index);
-                // Out of every page table since it was scanned: nobody can have written it.
-                let suspects = crate::frames::Bits::of(span).minus(&chunk.unmapped);
-                for span in suspects.spans() {
-                    state.frames.mark_dirty(pages_of(index, span));
+        for part in parts {
+            let mut rest = *part;
+            while let Some(run) = self.memfd.next_data(rest).map_err(Error::system("looking for frames"))? {
+                for (index, span) in crate::frames::pieces(run) {
+                    let chunk = state.frames.chunk_mut(index);
+                    // Out of every page table since it was scanned: nobody can have written it.
+                    let suspects = crate::frames::Bits::of(span).minus(&chunk.unmapped);
+                    for span in suspects.spans() {
+                        state.frames.mark_dirty(pages_of(index, span));
+                    }
                 }
+                rest = PageRange::between(run.end(), part.end());
             }
-            rest = PageRange::between(run.end(), window.end());
         }
         Ok(())
     }
@@ -134,8 +141,14 @@ impl Attachment {
     fn begin_service(&self) -> Result<(), Error> {
         let shared = &self.segment.shared;
         lock(&shared.mappings).insert(self.mapping.number, Arc::clone(&self.mapping));
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, self.mapping.number);
-        shared.epoll.add(&self.mapping.place.fd, event).map_err(Error::errno("watching for page faults"))
+        let watch = |fd: &FaultFd, number| {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, number);
+            shared.epoll.add(fd, event).map_err(Error::errno("watching for page faults"))
+        };
+        if let Some(cold) = &self.mapping.cold {
+            watch(cold.faults(), self.mapping.number | COLD)?;
+        }
+        watch(&self.mapping.place.fd, self.mapping.number)
     }
 
     /// The segment.
@@ -164,13 +177,15 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let shared = &self.segment.shared;
-        if let Err(errno) = shared.epoll.delete(&self.mapping.place.fd) {
-            tracing::debug!(%errno, "a userfaultfd was not watched");
+        for fd in [Some(&self.mapping.place.fd), self.mapping.cold.as_ref().map(Cold::faults)].into_iter().flatten() {
+            if let Err(errno) = shared.epoll.delete(fd) {
+                tracing::debug!(%errno, "a userfaultfd was not watched");
+            }
         }
         lock(&shared.mappings).remove(&self.mapping.number);
         if !self.folded {
             let known = self.mapping.tracker.survives_death() && self.segment.fold(&self.mapping).is_ok();
-            if !known && let Err(error) = self.segment.assume_written(self.mapping.place.window) {
+            if !known && let Err(error) = self.segment.assume_written(&self.mapping.hot_parts()) {
                 tracing::error!(%error, "what a lost process wrote cannot be told");
             }
         }

@@ -114,6 +114,7 @@ impl Shared {
         if stage == Stage::Frozen {
             self.pressure_told.store(false, Ordering::Relaxed);
             self.condemn();
+            self.cool();
         }
         Ok(scan)
     }
@@ -144,6 +145,25 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Takes memory that nobody writes out of the scans to come. Only with everything frozen and just scanned.
+    fn cool(&self) {
+        for segment in self.all_segments() {
+            let state = segment.lock();
+            // Asked under the lock: who sets it makes all hot again under the lock afterwards.
+            if self.budget.pressed() {
+                return;
+            }
+            for mapping in state.mappings.iter().filter(|mapping| !mapping.dead.load(Ordering::Relaxed)) {
+                let Some(cold) = &mapping.cold else { continue };
+                if let Err(errno) = cold.cool(&mapping.place, &state.frames) {
+                    tracing::warn!(%errno, segment = segment.id.0, "memory that is quiet could not leave the scan");
+                }
+            }
+        }
+    }
+}
+
 impl State {
     fn take(&mut self) -> (Vec<PageRange>, Vec<PageRange>) {
         let discards = std::mem::take(&mut self.discards);
@@ -168,15 +188,19 @@ impl Segment {
     }
 
     fn learn_from(&self, mapping: &Arc<Mapping>, stage: Stage) -> Result<(), Error> {
-        let runs = self.discover(mapping.place.window)?;
+        let runs = self.discover(&mapping.hot_parts())?;
         let written = self.take_written(mapping, runs, stage);
         // Only now: a process that is alive after the scan had all its page tables during it.
         if !mapping.tracker.survives_death() && !mapping.place.fd.alive() {
             mapping.dead.store(true, Ordering::Relaxed);
-            return self.assume_written(mapping.place.window);
+            return self.assume_written(&mapping.hot_parts());
         }
         let not_tracked = |source: Errno| Error::NotTracked { segment: self.id, source };
-        self.mark_written(&written.map_err(not_tracked)?)
+        let written = written.map_err(not_tracked)?;
+        if let Some(cold) = &mapping.cold {
+            cold.note_written(&written, stage == Stage::Frozen);
+        }
+        self.mark_written(&written)
     }
 
     fn take_written(
@@ -223,17 +247,31 @@ impl Segment {
         }
     }
 
-    /// Finds chunks into which a process has put memory by itself, and gives the runs of chunks in use, within the window.
+    /// Finds chunks into which a process has put memory by itself, and gives the runs of chunks in use, within the parts.
     ///
     /// Only chunks in use are scanned: a scan of an untouched range would fill it with page tables (4 ms per GiB).
-    fn discover(&self, window: PageRange) -> Result<Vec<PageRange>, Error> {
+    fn discover(&self, parts: &[PageRange]) -> Result<Vec<PageRange>, Error> {
         let resident = self.memfd.resident().map_err(Error::system("asking for the size of a memory file"))?;
         let mut state = self.lock();
+        let complete = resident == state.frames.known_pages();
+        let mut runs = Vec::new();
+        for part in parts {
+            self.discover_in(&mut state, *part, complete, &mut runs)?;
+        }
+        Ok(runs)
+    }
+
+    /// `complete`: every page in memory is known.
+    fn discover_in(
+        &self,
+        state: &mut State,
+        window: PageRange,
+        complete: bool,
+        runs: &mut Vec<PageRange>,
+    ) -> Result<(), Error> {
         let active: Vec<u64> =
             state.frames.chunks_in(window).filter(|(_, chunk)| chunk.known.any()).map(|(index, _)| index).collect();
-        let mut runs = Vec::new();
         let mut at = window.first.0;
-        let complete = resident == state.frames.known_pages();
         for index in active.into_iter().chain([u64::MAX]) {
             let chunk = if index == u64::MAX {
                 PageRange::between(window.end(), window.end())
@@ -250,13 +288,13 @@ impl Segment {
                     data.first.0 / CHUNK_PAGES * CHUNK_PAGES,
                     data.end().next_multiple_of(CHUNK_PAGES),
                 );
-                push_overlapping(&mut runs, intersect(whole, window));
+                push_overlapping(runs, intersect(whole, window));
                 gap = PageRange::between(data.end(), gap.end());
             }
-            push_overlapping(&mut runs, intersect(chunk, window));
+            push_overlapping(runs, intersect(chunk, window));
             at = chunk.end().max(at);
         }
-        Ok(runs)
+        Ok(())
     }
 
     /// The runs were reported written: marks those pages dirty that are in memory.

@@ -11,6 +11,7 @@ use semper_store::PageIndex;
 use userfaultfd::EventBuffer;
 
 use crate::budget::UNLIMITED;
+use crate::cold::Cold;
 use crate::mapping::Mapping;
 use crate::service::{Outcome, Service};
 use crate::shared::{Counters, Shared};
@@ -18,6 +19,8 @@ use crate::sys::uffd::{Fault, Kind};
 
 /// What the epoll descriptor says when the bell was rung; mappings are numbered from the next on.
 pub(crate) const BELL: u64 = 0;
+/// Set beside a mapping's number: its cold part (`cold`).
+pub(crate) const COLD: u64 = 1 << 63;
 /// Faults read at once.
 const EVENTS: usize = 64;
 /// Memory of the thread's own buffers.
@@ -105,14 +108,19 @@ impl Thread<'_> {
     }
 
     fn read_faults(&mut self, number: u64) {
-        let Some(mapping) = self.shared.mapping(number) else { return };
+        let Some(mapping) = self.shared.mapping(number & !COLD) else { return };
+        let cold = mapping.cold.as_ref().filter(|_| number & COLD != 0);
+        let fd = cold.map_or(&mapping.place.fd, Cold::faults);
         self.faults.clear();
-        if let Err(error) = mapping.place.fd.read(&mut self.buffer, &mut self.faults) {
+        if let Err(error) = fd.read(&mut self.buffer, &mut self.faults) {
             tracing::error!(%error, "reading page faults; this process is served no longer");
-            let _ = self.shared.epoll.delete(&mapping.place.fd);
+            let _ = self.shared.epoll.delete(fd);
         }
         for fault in std::mem::take(&mut self.faults) {
-            self.handle(&mapping, fault);
+            match cold {
+                Some(cold) => Service::cold_written(self.shared, &mapping, cold, mapping.place.page(fault.address)),
+                None => self.handle(&mapping, fault),
+            }
         }
         let now = Instant::now();
         if now.duration_since(self.last_fault) < SPIN * 2 {

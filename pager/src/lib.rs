@@ -30,6 +30,7 @@
 mod attach;
 mod budget;
 mod capture;
+mod cold;
 mod error;
 mod evict;
 mod fault;

@@ -7,9 +7,11 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 
+use nix::errno::Errno;
 use semper_store::{PAGE_SIZE, PageIndex, PageRange};
 use userfaultfd::RegisterMode;
 
+use crate::cold::Cold;
 use crate::error::Error;
 use crate::readahead::Streams;
 use crate::segment::Segment;
@@ -32,6 +34,9 @@ pub trait Zap: Send + Sync {
 pub struct Space {
     /// A userfaultfd made by that process (non-blocking, user mode only), the handshake not yet done.
     pub uffd: OwnedFd,
+    /// Another of the same kind: with it, what is not written for long costs no pause. For a mapping of which one thread at
+    /// most executes.
+    pub second: Option<OwnedFd>,
     /// `/proc/PID/pagemap` of that process.
     pub pagemap: File,
     /// The address at which page 0 of the segment lies, or would lie, modulo 2^64: where a later part of a segment is mapped low in
@@ -80,8 +85,35 @@ pub(crate) struct Mapping {
     pub segment: Weak<Segment>,
     pub place: Place,
     pub tracker: Box<dyn Tracker>,
+    /// What of it is out of the scan.
+    pub cold: Option<Cold>,
     pub zapper: Arc<dyn Zap>,
     pub streams: Mutex<Streams>,
     /// The process was found dead, and its unknown writes have been accounted for.
     pub dead: AtomicBool,
+}
+
+impl Mapping {
+    /// The parts of the window in which a process writes without asking, in order.
+    pub(crate) fn hot_parts(&self) -> Vec<PageRange> {
+        self.cold.as_ref().map_or_else(|| vec![self.place.window], |cold| cold.hot_parts(self.place.window))
+    }
+
+    /// The same, for who does not hold the lock.
+    pub(crate) fn lock_and_warm(&self, range: PageRange) -> Result<(), Error> {
+        let Some(segment) = self.segment.upgrade() else { return Ok(()) };
+        let _state = segment.lock();
+        self.warm(range)
+    }
+
+    /// From now on every write to the run is found by a scan. The segment's lock is held.
+    ///
+    /// # Errors
+    /// The kernel refused; the scan will fail too. A process that is gone is no error.
+    pub(crate) fn warm(&self, range: PageRange) -> Result<(), Error> {
+        match self.cold.as_ref().map_or(Ok(()), |cold| cold.warm(&self.place, range)) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(Error::errno("tracking memory that was quiet")(errno)),
+        }
+    }
 }

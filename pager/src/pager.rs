@@ -67,6 +67,10 @@ pub struct Usage {
     pub waited: u64,
     /// Pages put on probation.
     pub zapped: u64,
+    /// Pages that no scan looks at, since nobody writes them.
+    pub cold: u64,
+    /// First writes to such memory.
+    pub warmed: u64,
 }
 
 fn choose(choice: TrackingChoice, features: u64) -> Result<Tracking, Error> {
@@ -317,6 +321,8 @@ impl Pager {
             evictions: count(&shared.counters.evicted),
             waited: count(&shared.counters.waited),
             zapped: count(&shared.counters.zapped),
+            cold: lock(&shared.mappings).values().filter_map(|mapping| Some(mapping.cold.as_ref()?.pages())).sum(),
+            warmed: count(&shared.counters.warmed),
         }
     }
 

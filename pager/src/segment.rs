@@ -335,6 +335,8 @@ impl Segment {
     pub fn discard(&self, range: PageRange) -> Result<(), Error> {
         self.check(range)?;
         let mut state = self.lock();
+        // A page that is brought anew would be written unseen where nothing scans.
+        state.mappings.iter().try_for_each(|mapping| mapping.warm(range))?;
         state.frames.discard(range);
         state.discards.insert(range);
         self.memfd.punch(range).map_err(Error::system("freeing frames"))?;

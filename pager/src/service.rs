@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use semper_store::{PAGE_SIZE, PageIndex, PageRange};
 
+use crate::cold::Cold;
 use crate::error::Error;
 use crate::frames::{intersect, locate, pieces};
 use crate::mapping::Mapping;
@@ -66,6 +67,16 @@ impl Service {
             Ok(_) => mapping.place.wake(page),
             Err(errno) => retry_later(mapping, page, errno),
         }
+    }
+
+    /// The first write to memory that was quiet: its chunk is scanned again from now on.
+    pub(crate) fn cold_written(shared: &Shared, mapping: &Mapping, cold: &Cold, page: PageIndex) {
+        Counters::add(&shared.counters.warmed, 1);
+        if let Err(error) = mapping.lock_and_warm(PageRange { first: page, count: 1 }) {
+            tracing::error!(%error, page = page.0, "memory that was quiet cannot be tracked");
+        }
+        // It may have been hot already, by a discard or another write.
+        cold.wake(&mapping.place, page);
     }
 
     /// The page is in memory, but not in this page table: somebody uses it.
@@ -318,7 +329,7 @@ impl Shared {
         self.budget.set_pressed();
         let mappings: Vec<_> = lock(&self.mappings).values().cloned().collect();
         for mapping in mappings {
-            if let Err(error) = mapping.press() {
+            if let Err(error) = mapping.lock_and_warm(mapping.place.window).and_then(|()| mapping.press()) {
                 // A process that is gone, or has broken its mapping: it is not served any more.
                 tracing::warn!(%error, "a process cannot be put under the memory limit");
             }

@@ -62,6 +62,7 @@ pub(crate) struct Counters {
     pub evicted: AtomicU64,
     pub waited: AtomicU64,
     pub zapped: AtomicU64,
+    pub warmed: AtomicU64,
 }
 
 impl Counters {

@@ -406,8 +406,9 @@ impl Kernel {
         let uffds = spawned.uffds.map_err(PlatformError::errno("userfaultfd"))?;
         let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));
         super::server::watch(&process, domain)?;
-        for uffd in uffds {
-            process.serve(&domain.memory, uffd, &window)?;
+        let mut uffds = uffds.into_iter();
+        if let Some(uffd) = uffds.next() {
+            process.serve(&domain.memory, uffd, uffds.next(), &window)?;
         }
         let orders = {
             let program = domain.program();

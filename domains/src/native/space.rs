@@ -138,7 +138,7 @@ impl Turn<'_> {
         let uffds = spawned.uffds.map_err(PlatformError::errno("userfaultfd"))?;
         let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));
         for ((area, map), uffd) in areas.iter().zip(&maps).zip(uffds) {
-            process.serve(&area.segment, uffd, map)?;
+            process.serve(&area.segment, uffd, None, map)?;
         }
         native.mapped = numbers;
         native.charged = 0;

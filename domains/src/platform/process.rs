@@ -108,6 +108,7 @@ impl Process {
         self: &Arc<Self>,
         segment: &Arc<Segment>,
         uffd: OwnedFd,
+        second: Option<OwnedFd>,
         map: &MapRequest<'_>,
     ) -> Result<(), PlatformError> {
         let pagemap =
@@ -115,7 +116,7 @@ impl Process {
         let base = map.address.wrapping_sub(map.offset);
         let zapper = Arc::new(Zapper { process: Arc::clone(self), base });
         let window = map.address..map.address + map.length;
-        let attachment = segment.attach(Space { uffd, pagemap, base, window, zapper })?;
+        let attachment = segment.attach(Space { uffd, second, pagemap, base, window, zapper })?;
         self.attachments().push(attachment);
         Ok(())
     }

@@ -62,6 +62,14 @@ pub struct SpawnPlan<'a> {
     pub native: bool,
 }
 
+impl SpawnPlan<'_> {
+    /// How many userfaultfds there are for each mapping: a Linux program's one window has a second, by which what it does not
+    /// write leaves the scan.
+    fn uffds_each(&self) -> u32 {
+        if self.native { 1 } else { 2 }
+    }
+}
+
 /// Forks domain processes on request. If it dies, its processes die with it, and the next request starts another.
 #[derive(Debug, Default)]
 pub struct Zygote {
@@ -115,7 +123,7 @@ impl Line {
             }
             let pid = reply.pid.cast_signed();
             let pidfd = super::process::pidfd_open(pid).map_err(PlatformError::system("pidfd_open"))?;
-            let uffds = if uffds.len() == plan.mappings.len() {
+            let uffds = if uffds.len() == plan.mappings.len() * plan.uffds_each() as usize {
                 Ok(uffds)
             } else {
                 Err(nix::errno::Errno::from_raw(reply.uffd_errno.cast_signed()))
@@ -145,7 +153,7 @@ fn request(token: u64, plan: &SpawnPlan<'_>) -> Result<(SpawnRequest, Vec<RawFd>
         *place = MappingRequest { address, length, offset, protection, fd };
     }
     let count = plan.mappings.len() as u64;
-    Ok((SpawnRequest { token, want_uffd: 1, native: u32::from(plan.native), count, mappings }, fds))
+    Ok((SpawnRequest { token, uffds_each: plan.uffds_each(), native: u32::from(plan.native), count, mappings }, fds))
 }
 
 fn receive(socket: RawFd) -> Result<(SpawnReply, Vec<OwnedFd>), PlatformError> {

@@ -87,6 +87,32 @@ pub(crate) fn take_written(
     Ok(())
 }
 
+/// Whether any page of `start..end` is unprotected; takes nothing and changes nothing.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub(crate) fn any_written(pagemap: &File, start: u64, end: u64) -> Result<bool, Errno> {
+    let mut region = Region::default();
+    loop {
+        let mut arg = ScanArg {
+            size: size_of::<ScanArg>() as u64,
+            start,
+            end,
+            vec: (&raw mut region) as u64,
+            vec_len: 1,
+            category_mask: PAGE_IS_WRITTEN,
+            return_mask: PAGE_IS_WRITTEN,
+            ..ScanArg::default()
+        };
+        // SAFETY: as above, with a buffer of one region.
+        match unsafe { pagemap_scan(pagemap.as_raw_fd(), &raw mut arg) } {
+            Ok(count) => return Ok(count > 0),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 /// Whether this kernel knows the call at all.
 pub(crate) fn supported() -> Result<(), Errno> {
     let pagemap = File::open("/proc/self/pagemap").map_err(|_| Errno::ENOENT)?;

@@ -11,6 +11,7 @@ use crate::size::index;
 mod ioctl {
     use userfaultfd_sys as raw;
     nix::ioctl_readwrite!(api, raw::UFFDIO, raw::_UFFDIO_API, raw::uffdio_api);
+    nix::ioctl_read!(unregister, raw::UFFDIO, raw::_UFFDIO_UNREGISTER, raw::uffdio_range);
     nix::ioctl_readwrite!(copy, raw::UFFDIO, raw::_UFFDIO_COPY, raw::uffdio_copy);
     nix::ioctl_readwrite!(cont, raw::UFFDIO, raw::_UFFDIO_CONTINUE, raw::uffdio_continue);
     nix::ioctl_readwrite!(protect, raw::UFFDIO, raw::_UFFDIO_WRITEPROTECT, raw::uffdio_writeprotect);
@@ -88,6 +89,13 @@ impl FaultFd {
     pub(crate) fn register(&self, start: u64, len: u64, mode: RegisterMode) -> Result<(), userfaultfd::Error> {
         // The crate takes addresses of another process as pointers; nothing here follows them.
         self.fd.register_with_mode(start as *mut _, index(len), mode).map(|_| ())
+    }
+
+    /// Takes a registration back; the protection of its pages goes with it.
+    pub(crate) fn unregister(&self, start: u64, len: u64) -> Result<(), Errno> {
+        let mut range = raw::uffdio_range { start, len };
+        // SAFETY: `range` is valid and lives through the call; only the other process's mapping changes.
+        unsafe { ioctl::unregister(self.fd.as_raw_fd(), &raw mut range) }.map(|_| ())
     }
 
     /// Fills pages from `source`. With `protect` the pages come write-protected, in one step; with `wake`, who waits for them

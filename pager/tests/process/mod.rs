@@ -66,6 +66,7 @@ struct Control {
     count: AtomicU64,
     arg: AtomicU64,
     uffd: AtomicI32,
+    second: AtomicI32,
     freeze: AtomicU32,
     frozen: AtomicU32,
     zap_count: AtomicU32,
@@ -151,6 +152,8 @@ fn child(memfd: RawFd, pages: u64, control: &'static mut Control) -> ! {
         action.sa_sigaction = on_sigbus as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO;
         libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut());
+        let second = libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK | 1);
+        control.second.store(second as i32, Ordering::Release);
         let uffd = libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK | 1);
         control.uffd.store(uffd as i32, Ordering::Release);
         let mut seen = 0;
@@ -289,15 +292,15 @@ impl Process {
             std::thread::sleep(Duration::from_micros(100));
         }
         // SAFETY: plain system calls; the second gives a descriptor that is ours.
-        let uffd = unsafe {
+        let fetch = |theirs: i32| unsafe {
             let pidfd = OwnedFd::from_raw_fd(libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32);
-            let theirs = process.control().uffd.load(Ordering::Acquire);
             let fd = libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), theirs, 0) as i32;
             assert!(fd >= 0, "pidfd_getfd: {}", io::Error::last_os_error());
             OwnedFd::from_raw_fd(fd)
         };
         let space = Space {
-            uffd,
+            uffd: fetch(process.control().uffd.load(Ordering::Acquire)),
+            second: Some(fetch(process.control().second.load(Ordering::Acquire))),
             pagemap: File::open(format!("/proc/{pid}/pagemap")).unwrap(),
             base: BASE,
             window: BASE..BASE + pages * 4096,
@@ -377,6 +380,11 @@ impl Process {
         self.command(if write { 3 } else { 2 }, first, count);
         let nanos = self.wait(|| ());
         (nanos, self.control().arg.load(Ordering::Acquire))
+    }
+
+    /// Begins to write a run in order.
+    pub fn begin_touch(&mut self, first: u64, count: u64) {
+        self.command(3, first, count);
     }
 
     /// Touches the pages `0..count` in a scattered order.

@@ -27,11 +27,13 @@ pub enum Canary {
     WalkNewestOnly,
     /// A removed range stays.
     ForgetRemoval,
+    /// What only a held generation needs is taken for free.
+    FreeWhatIsHeld,
 }
 
 impl Canary {
     /// Those that the crash harness must find. [`Self::TrustRoot`] has a test of its own.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SkipDataFlush,
         Self::SkipRootFlush,
         Self::LoseAPage,
@@ -41,6 +43,7 @@ impl Canary {
         Self::TrustPages,
         Self::WalkNewestOnly,
         Self::ForgetRemoval,
+        Self::FreeWhatIsHeld,
     ];
 
     pub(crate) fn planted(self, planted: Option<Self>) -> bool {

@@ -4,12 +4,11 @@ use crate::canary::Canary;
 use crate::checksum;
 use crate::crash::crash_point;
 use crate::error::Error;
-use crate::freemap::into_runs;
 use crate::ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, PageIndex, PageRange, SegmentId};
 use crate::node::{BlockRef, Key, Node, Slot, TreeRef};
-use crate::root::{ATTRIBUTES_LEN, Kept, MIN_KEPT, Root};
+use crate::root::{ATTRIBUTES_LEN, Kept, Root};
 use crate::shared::{Map, Shared, Snapshot, Writer};
-use crate::space::Purpose;
+use crate::space::{DeadBlock, Purpose};
 use crate::stream::Stream;
 use crate::update::{NodeSink, Outcome, Puts, Removed, Update};
 use std::sync::Arc;
@@ -219,7 +218,7 @@ impl Commit {
         root.sequence += 1;
         root.highest = self.generation;
         root.kept.insert(0, kept);
-        root.kept.truncate(root.keep.max(MIN_KEPT));
+        shared.holds().drop_superseded(&mut root);
         if let Map::Known(space) = &shared.books().map {
             root.used = space.map().used();
         }
@@ -227,13 +226,17 @@ impl Commit {
     }
 
     /// Gives back what this commit has made free.
-    fn settle_books(&mut self, shared: &Shared, root: &Root, slot: usize, dead: Vec<u64>) {
+    fn settle_books(&mut self, shared: &Shared, root: &Root, slot: usize, dead: Vec<DeadBlock>) {
         self.stream.keep();
         let mut books = shared.books();
         if let Map::Known(space) = &mut books.map {
             let early = Canary::ReuseTooEarly.planted(shared.canary);
-            space.retire(if early { 0 } else { self.generation }, into_runs(dead));
-            space.listed(slot, root.oldest());
+            space.retire(if early { 0 } else { self.generation }, dead);
+            let mut listed = root.listed();
+            if Canary::FreeWhatIsHeld.planted(shared.canary) {
+                listed.truncate(root.keep);
+            }
+            space.listed(slot, listed);
         }
     }
 

@@ -14,8 +14,7 @@ use crate::root::Kept;
 use crate::store::Store;
 use crate::tree::Reader;
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
 use std::path::Path;
 
 /// The first line of the file.
@@ -48,16 +47,12 @@ fn parse(line: &str) -> Option<Left> {
     Some(Left { first: first.parse().ok()?, last: last.parse().ok()?, why: why.to_owned() })
 }
 
-fn write(dir: &Path, left: &[Left]) -> io::Result<()> {
+fn write(dir: &Path, left: &[Left]) -> Result<(), Error> {
     let mut text = format!("{TITLE}\n");
     for Left { first, last, why } in left {
         let _ = writeln!(text, "{first}-{last} {}", why.replace('\n', " "));
     }
-    let new = dir.join(format!("{DAMAGE_FILE}.new"));
-    let mut file = File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, dir.join(DAMAGE_FILE))
+    directory::replace(dir, DAMAGE_FILE, &text)
 }
 
 /// Removes the file: no root lists any of the generations that it names.
@@ -117,8 +112,7 @@ impl Store {
         }
         let mut left = read(dir);
         left.push(Left { first: to.0 + 1, last, why: why.to_owned() });
-        write(dir, &left).map_err(|e| Error::io(format!("write the file {DAMAGE_FILE} in {}", dir.display()), e))?;
-        directory::sync(dir)
+        write(dir, &left)
     }
 
     /// Opens the store anew under the same lock, heeding what [`Store::leave_newer_than`] noted. This handle takes no more commits.

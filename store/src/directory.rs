@@ -16,6 +16,9 @@ pub const LOCK_FILE: &str = "lock";
 /// The file that names generations which are not used, because damage was found in them.
 pub const DAMAGE_FILE: &str = "damage";
 
+/// The file that names generations which stay.
+pub const TAGS_FILE: &str = "tags";
+
 /// What a new `pages` file is called until it is a store.
 pub(crate) const NEW_FILE: &str = "pages.new";
 
@@ -73,6 +76,18 @@ pub(crate) fn prepare(dir: &Path) -> Result<bool, Error> {
         }
     }
     Ok(laid)
+}
+
+/// Replaces the small file `name` in `dir` as a whole, durably.
+pub(crate) fn replace(dir: &Path, name: &str, text: &str) -> Result<(), Error> {
+    let new = dir.join(format!("{name}.new"));
+    let written = File::create(&new).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, dir.join(name))
+    });
+    written.map_err(|e| Error::io(format!("write the file {name} in {}", dir.display()), e))?;
+    sync(dir)
 }
 
 /// Makes the names in `dir` durable.

@@ -110,6 +110,24 @@ pub enum Error {
         /// Those that are kept.
         kept: String,
     },
+    /// As many generations are held, by tags and by readers, as there is room for beside those that are kept anyway.
+    #[error(
+        "{most} generations are held already, by tags or readers: no more fit beside the {keep} that this store keeps"
+    )]
+    TooManyHeld {
+        /// How many are kept anyway.
+        keep: usize,
+        /// How many can be held.
+        most: usize,
+    },
+    /// A name that no tag can have, or that is in use, or not there.
+    #[error("tag `{name}`: {why}")]
+    BadTag {
+        /// The name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// What the disk gave back is not what was written.
     #[error("corrupt: {0}")]
     Corrupt(Fault),

@@ -32,9 +32,10 @@
 //! | `disk`, `file`, `uring` | the narrow road to the disk |
 //! | `directory`, `open`, `recover`, `damage` | which store, whose, and which generation stands |
 //! | `root`, `node`, `checksum` | the bytes |
-//! | `tree`, `cache` | reading |
+//! | `tree`, `cache`, `changes` | reading, and what differs between two generations |
 //! | `commit`, `stream`, `update` | writing |
 //! | `space`, `freemap`, `rebuild`, `reserve` | free space |
+//! | `hold`, `tags`, `rewind` | keeping a generation, and going back to one |
 //! | `check` | verifying everything |
 //! | `sim`, `canary`, `crash` | the simulated disk, planted bugs, and places to be killed at, for tests |
 
@@ -42,6 +43,7 @@
 
 mod cache;
 mod canary;
+mod changes;
 mod check;
 mod checksum;
 mod commit;
@@ -53,12 +55,14 @@ mod error;
 #[expect(unsafe_code, reason = "one hint to the host that no crate wraps")]
 mod file;
 mod freemap;
+mod hold;
 mod ids;
 mod node;
 mod open;
 mod rebuild;
 mod recover;
 mod reserve;
+mod rewind;
 mod root;
 mod shared;
 #[cfg(feature = "sim")]
@@ -66,6 +70,7 @@ pub mod sim;
 mod space;
 mod store;
 mod stream;
+mod tags;
 mod tree;
 mod update;
 #[expect(unsafe_code, reason = "buffers lent to the kernel")]
@@ -74,16 +79,19 @@ mod width;
 
 #[doc(hidden)]
 pub use canary::Canary;
+pub use changes::{Change, ChangeVisitor};
 pub use check::{CheckProgress, CheckReport};
 pub use commit::{Commit, Committed};
 pub use crash::{COMMIT_CRASH_POINTS, CRASH_VARIABLE, crash_point};
-pub use directory::{DAMAGE_FILE, LOCK_FILE, PAGES_FILE};
+pub use directory::{DAMAGE_FILE, LOCK_FILE, PAGES_FILE, TAGS_FILE};
 pub use disk::{BUFFER_LEN, BufferPool, Disk, DiskBuf, QUEUE_DEPTH};
 pub use error::{Error, Fault};
 pub use file::{FileDisk, IoChoice, IoKind};
+pub use hold::Hold;
 pub use ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, Page, PageIndex, PageRange, SegmentId, StoreId};
 pub use open::{CreateOptions, MIN_SIZE_BYTES, OpenOptions};
 pub use recover::Recovery;
 pub use reserve::Reservation;
 pub use root::{ATTRIBUTES_LEN, FORMAT_VERSION, MAX_KEPT, MIN_KEPT};
 pub use store::{GenerationInfo, Space, Store};
+pub use tags::Tag;

@@ -7,7 +7,7 @@ use crate::ids::PAGE_SIZE;
 use crate::node::{BlockRef, Node, TreeRef};
 use crate::root::FIRST_PLACE;
 use crate::shared::{Map, Shared};
-use crate::space::Space;
+use crate::space::{DeadBlock, Space};
 use crate::tree::{Reader, read_place};
 use crate::width::to_usize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,11 +53,11 @@ fn walk(shared: &Shared) -> Result<Space, Error> {
         let mut walk =
             Walk { reader: shared.reader(kept.generation), map: &mut map, fresh: Vec::new(), first: newer.is_none() };
         match (walk.tree(kept.tree, &shared.closing), newer) {
-            (Ok(()), Some(newer)) => dead.push((newer, into_runs(walk.fresh))),
+            (Ok(()), Some(newer)) => dead.push((newer, walk.fresh)),
             (Ok(()), None) => {}
             (Err(e), Some(_)) if e.is_corrupt() => {
                 tracing::warn!("generation {} is dropped: {e}", kept.generation);
-                let fresh = into_runs(walk.fresh);
+                let fresh = into_runs(walk.fresh.into_iter().map(|block| block.place).collect());
                 fresh.into_iter().for_each(|run| map.release(run));
                 shared.amend(|root| root.kept.retain(|other| other.generation != kept.generation));
                 continue;
@@ -69,7 +69,7 @@ fn walk(shared: &Shared) -> Result<Space, Error> {
     // Settling, or a growth, may have gone on meanwhile.
     let root = &shared.current().root;
     map.grow(root.places);
-    Ok(Space::new(map, dead, shared.listed_at_open))
+    Ok(Space::new(map, dead, shared.listed_at_open.clone()))
 }
 
 /// The walk over one tree.
@@ -77,7 +77,7 @@ struct Walk<'a> {
     reader: Reader<'a>,
     map: &'a mut FreeMap,
     /// Places that no newer generation has.
-    fresh: Vec<u64>,
+    fresh: Vec<DeadBlock>,
     /// This is the newest generation: nothing can be shared, and a place that is met twice is a fault.
     first: bool,
 }
@@ -113,7 +113,7 @@ impl Walk<'_> {
     fn claim(&mut self, block: BlockRef) -> Result<bool, Error> {
         let fresh = self.map.mark(block.place);
         if fresh && !self.first {
-            self.fresh.push(block.place);
+            self.fresh.push(DeadBlock { place: block.place, birth: block.birth });
         }
         if fresh || !self.first {
             return Ok(fresh);

@@ -36,7 +36,7 @@ pub(crate) struct Found {
     pub snapshot: Snapshot,
     pub recovery: Recovery,
     pub to_walk: Vec<Kept>,
-    pub listed: [u64; 2],
+    pub listed: [Vec<u64>; 2],
     pub unsettled: bool,
     /// A root lists a generation that is left because of damage.
     pub lists_left: bool,
@@ -117,8 +117,11 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary
     root.places = places;
     root.sequence = newest_root.sequence;
     root.highest = roots.iter().map(|(_, root)| root.highest).max().unwrap_or(root.highest);
-    let fallback = root.oldest();
-    let listed = [0, 1].map(|slot| slots[slot].as_ref().map_or(fallback, Root::oldest).min(generation));
+    let listed = [0, 1].map(|slot| {
+        let mut listed = slots[slot].as_ref().map_or_else(|_| root.listed(), Root::listed);
+        listed.retain(|listed| *listed <= generation);
+        listed
+    });
     let unsettled = candidates[0].1.generation != generation;
     let recovery = Recovery { generation: Generation(generation), fallen_back };
     Ok(Found { snapshot: Snapshot { root, slot }, recovery, to_walk, listed, unsettled, lists_left })
@@ -202,7 +205,7 @@ fn candidates<'r>(roots: &[(usize, &'r Root)]) -> Vec<(usize, &'r Kept)> {
 }
 
 /// Checks the upper nodes of a tree.
-fn look_at(disk: &dyn Disk, root: &Root, kept: &Kept, places: u64) -> Result<(), Error> {
+pub(crate) fn look_at(disk: &dyn Disk, root: &Root, kept: &Kept, places: u64) -> Result<(), Error> {
     if kept.tree.height == 0 {
         return Ok(());
     }

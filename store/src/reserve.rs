@@ -1,7 +1,6 @@
 //! Space promised before it is needed.
 
 use crate::error::Error;
-use crate::root::MIN_KEPT;
 use crate::shared::{Map, Shared};
 use std::sync::Arc;
 
@@ -36,10 +35,7 @@ impl Reservation {
         let places = pages.saturating_add(nodes_for(pages, newest.nodes, newest.tree.height));
         let mut books = self.shared.books();
         let free = match &books.map {
-            Map::Known(space) => {
-                let oldest = root.kept[root.kept.len().min(MIN_KEPT) - 1].generation;
-                space.map().free() + space.reclaimable(oldest)
-            }
+            Map::Known(space) => space.map().free() + space.reclaimable(&self.shared.holds().staying(root)),
             _ => root.places.saturating_sub(root.used),
         };
         let others = books.reserved - self.places;

@@ -88,9 +88,9 @@ impl Root {
         &self.kept[0]
     }
 
-    /// The oldest generation that this root lists.
-    pub fn oldest(&self) -> u64 {
-        self.kept[self.kept.len() - 1].generation
+    /// The generations that it lists, newest first.
+    pub fn listed(&self) -> Vec<u64> {
+        self.kept.iter().map(|kept| kept.generation).collect()
     }
 
     pub fn find(&self, generation: Generation) -> Option<&Kept> {

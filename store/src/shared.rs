@@ -8,8 +8,9 @@ use crate::disk::{BufferPool, Disk, DiskBuf};
 use crate::error::{Error, Fault, no_space};
 use crate::file::IoKind;
 use crate::freemap::Run;
+use crate::hold::Holds;
 use crate::ids::{Generation, PAGE_SIZE, StoreId};
-use crate::root::{Kept, MIN_KEPT, Root, SLOT_PLACES};
+use crate::root::{Kept, Root, SLOT_PLACES};
 use crate::space::{Purpose, Space};
 use crate::tree::Reader;
 use std::path::PathBuf;
@@ -51,8 +52,12 @@ pub(crate) struct Shared {
     pub books_changed: Condvar,
     /// Generations that the walk must find the places of, newest first: those that either slot lists.
     pub to_walk: Vec<Kept>,
-    /// The oldest generation that each slot listed when the store was opened.
-    pub listed_at_open: [u64; 2],
+    /// The generations that each slot listed when the store was opened, up to the one that stands.
+    pub listed_at_open: [Vec<u64>; 2],
+    /// Generations that are held.
+    holds: Mutex<Holds>,
+    /// Held while the file of tags is changed.
+    pub tagging: Mutex<()>,
     /// A slot lists a generation newer than the current one: it must be rewritten before any place is reused.
     unsettled: AtomicBool,
     writing: Mutex<bool>,
@@ -92,6 +97,8 @@ impl Shared {
             books_changed: Condvar::new(),
             to_walk: found.to_walk,
             listed_at_open: found.listed,
+            holds: Mutex::new(Holds::default()),
+            tagging: Mutex::new(()),
             unsettled: AtomicBool::new(found.unsettled),
             writing: Mutex::new(false),
             writing_done: Condvar::new(),
@@ -126,6 +133,10 @@ impl Shared {
         let places = self.current().root.places;
         let generation = Generation(generation);
         Reader { disk: &*self.disk, cache: &self.cache, id: self.id, places, generation, canary: self.canary }
+    }
+
+    pub fn holds(&self) -> MutexGuard<'_, Holds> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn books(&self) -> MutexGuard<'_, Books> {
@@ -248,8 +259,8 @@ impl Shared {
         self.unsettled.store(false, Ordering::Release);
         let mut books = self.books();
         if let Map::Known(space) = &mut books.map {
-            space.listed(0, root.oldest());
-            space.listed(1, root.oldest());
+            space.listed(0, root.listed());
+            space.listed(1, root.listed());
         }
         Ok(())
     }
@@ -272,12 +283,12 @@ impl Shared {
             if let Some(run) = self.allocate_free(cursor, want, purpose) {
                 return Ok(run);
             }
-            if self.current().root.kept.len() <= MIN_KEPT {
+            let Some(at) = self.holds().first_to_go(&self.current().root) else {
                 return Err(Error::Full { needed: 1, available: 0 });
-            }
+            };
             self.settle(|root| {
-                let dropped = root.kept.pop();
-                tracing::info!("space runs short: generation {:?} is kept no longer", dropped.map(|k| k.generation));
+                let dropped = root.kept.remove(at);
+                tracing::info!("space runs short: generation {} is kept no longer", dropped.generation);
             })?;
         }
     }

@@ -1,12 +1,13 @@
 //! Space: what a commit may write to, and when what it replaced may be written to again.
 //!
 //! A place is free for a commit only if no generation refers to it that *either* root slot lists, so that each root that
-//! recovery may fall back to is whole. Places that died with generation D are therefore held back until both slots list
-//! nothing older than D.
+//! recovery may fall back to is whole. A block that was born in generation B and died with generation D can be referred to by
+//! the generations from B on and before D, so its place is held back until neither slot lists one of those. (Which
+//! of them really do matters only after going back: one of the future that was left may be taken for a referrer, never the other way round.)
 
-use crate::freemap::{FreeMap, Run};
+use crate::freemap::{FreeMap, Run, into_runs};
 use crate::root::FIRST_PLACE;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 /// Runs shorter than this are taken only when there are no longer ones: a commit should stream.
 const GOOD_RUN: u64 = 64;
@@ -31,20 +32,44 @@ pub(crate) fn spare(places: u64) -> u64 {
 /// The exact state of space; known once all listed trees have been walked.
 pub(crate) struct Space {
     map: FreeMap,
-    /// Places that generation `.0` refers to no more, but an older one does; oldest first.
-    dead: VecDeque<(u64, Vec<Run>)>,
-    /// The oldest generation that each root slot lists.
-    listed: [u64; 2],
+    /// Places that the newest generation refers to no more, but an older one may.
+    dead: Vec<Dead>,
+    /// The generations that each root slot lists.
+    listed: [Vec<u64>; 2],
     /// Extents of [`BACKING`] places for which the host has found space since the store was opened.
     backed: BTreeSet<u64>,
 }
 
+/// Places to which only generations in `born..died` can refer.
+struct Dead {
+    born: u64,
+    died: u64,
+    runs: Vec<Run>,
+}
+
+impl Dead {
+    fn needed_by(&self, generation: u64) -> bool {
+        (self.born..self.died).contains(&generation)
+    }
+}
+
+/// A block that the newest generation refers to no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct DeadBlock {
+    pub place: u64,
+    pub birth: u64,
+}
+
 impl Space {
-    /// From a walk: `map` has all places in use, `dead` those that only older generations use, newest first.
-    pub fn new(map: FreeMap, dead: impl IntoIterator<Item = (u64, Vec<Run>)>, listed: [u64; 2]) -> Self {
-        let mut dead: VecDeque<_> = dead.into_iter().collect();
-        dead.make_contiguous().sort_by_key(|(generation, _)| *generation);
-        Self { map, dead, listed, backed: BTreeSet::new() }
+    /// From a walk: `map` has all places in use, `dead` those that only older generations use, with the generation with which they
+    /// died at the latest.
+    pub fn new(map: FreeMap, dead: impl IntoIterator<Item = (u64, Vec<DeadBlock>)>, listed: [Vec<u64>; 2]) -> Self {
+        let mut space = Self { map, dead: Vec::new(), listed, backed: BTreeSet::new() };
+        for (died, blocks) in dead {
+            space.retire(died, blocks);
+        }
+        space.free_dead();
+        space
     }
 
     pub fn map(&self) -> &FreeMap {
@@ -75,28 +100,42 @@ impl Space {
         self.map.release(run);
     }
 
-    /// Places that would become free if no slot listed anything older than `oldest`.
-    pub fn reclaimable(&self, oldest: u64) -> u64 {
-        let freed = self.dead.iter().filter(|(died, _)| *died <= oldest);
-        freed.flat_map(|(_, runs)| runs).map(|run| run.len).sum()
+    /// Places that would become free if the slots listed nothing but the generations `kept`.
+    pub fn reclaimable(&self, kept: &[u64]) -> u64 {
+        let freed = self.dead.iter().filter(|dead| !kept.iter().any(|generation| dead.needed_by(*generation)));
+        freed.flat_map(|dead| &dead.runs).map(|run| run.len).sum()
     }
 
-    /// Notes what the commit of `generation` replaced.
-    pub fn retire(&mut self, generation: u64, runs: Vec<Run>) {
-        if !runs.is_empty() {
-            self.dead.push_back((generation, runs));
+    /// Notes blocks that died with the commit of `generation`.
+    pub fn retire(&mut self, generation: u64, mut blocks: Vec<DeadBlock>) {
+        let mut marks: Vec<u64> = self.listed.iter().flatten().copied().filter(|listed| *listed < generation).collect();
+        marks.sort_unstable();
+        marks.dedup();
+        // What matters of a birth is the first listed generation after it, so there are few kinds.
+        let first = |block: &DeadBlock| marks.get(marks.partition_point(|listed| *listed < block.birth)).copied();
+        blocks.sort_unstable_by_key(|block| (first(block), block.place));
+        for kind in blocks.chunk_by(|a, b| first(a) == first(b)) {
+            let runs = into_runs(kind.iter().map(|block| block.place).collect());
+            // Listed by nobody: it is free once the commit is durable, which it is when this is called.
+            self.dead.push(Dead { born: first(&kind[0]).unwrap_or(generation), died: generation, runs });
         }
     }
 
-    /// Notes that root slot `slot` now lists nothing older than `oldest`, and frees what that allows.
-    pub fn listed(&mut self, slot: usize, oldest: u64) {
-        self.listed[slot] = oldest;
-        let needed = self.listed[0].min(self.listed[1]);
-        while self.dead.front().is_some_and(|(died, _)| *died <= needed) {
-            for run in self.dead.pop_front().into_iter().flat_map(|(_, runs)| runs) {
-                self.map.release(run);
+    /// Notes which generations root slot `slot` lists now, and frees what that allows.
+    pub fn listed(&mut self, slot: usize, generations: Vec<u64>) {
+        self.listed[slot] = generations;
+        self.free_dead();
+    }
+
+    fn free_dead(&mut self) {
+        let Self { map, dead, listed, .. } = self;
+        dead.retain(|dead| {
+            let needed = listed.iter().flatten().any(|generation| dead.needed_by(*generation));
+            if !needed {
+                dead.runs.iter().for_each(|run| map.release(*run));
             }
-        }
+            needed
+        });
     }
 
     pub fn grow(&mut self, places: u64) {

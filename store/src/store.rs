@@ -50,6 +50,7 @@ pub struct Store {
 impl Store {
     pub(crate) fn from_opened(opened: Opened) -> Self {
         let shared = Arc::new(Shared::new(opened.parts, opened.found));
+        shared.hold_tagged();
         let walker = opened.background.then(|| {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new().name("store-walk".to_owned()).spawn(move || rebuild(&shared))

@@ -7,6 +7,7 @@
 
 use crate::error::Error;
 use crate::node::{BlockRef, CAPACITY, Key, MAX_HEIGHT, MINIMUM, Node, Slot, TreeRef};
+use crate::space::DeadBlock;
 use crate::tree::Reader;
 use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
@@ -58,7 +59,7 @@ impl Removed {
 #[derive(Default)]
 pub(crate) struct Outcome {
     /// Blocks of the old tree that the new one has no more.
-    pub dead: Vec<u64>,
+    pub dead: Vec<DeadBlock>,
     /// Pages present: those that came and those that went.
     pub pages_added: u64,
     pub pages_removed: u64,
@@ -97,7 +98,7 @@ impl<'a> Update<'a> {
     /// Takes the node for the keys `from..to` into the stream.
     fn take(&mut self, block: BlockRef, level: u8, from: Key, to: Option<Key>) -> Result<(), Error> {
         let node = self.reader.node(block, level)?;
-        self.outcome.dead.push(block.place);
+        self.outcome.dead.push(DeadBlock { place: block.place, birth: block.birth });
         self.outcome.nodes_removed += 1;
         if level == 0 {
             return self.take_leaf(&node, to);
@@ -126,7 +127,7 @@ impl<'a> Update<'a> {
                 self.put(*key, *new)?;
             }
             if replaced || self.removed.covers(slot.key) {
-                self.outcome.dead.push(slot.block.place);
+                self.outcome.dead.push(DeadBlock { place: slot.block.place, birth: slot.block.birth });
                 self.outcome.pages_removed += 1;
             } else {
                 self.push(0, slot)?;

@@ -1,8 +1,8 @@
 //! One store, crashed again and again.
 
-use crate::model::{World, compare, step};
+use crate::model::{World, compare, compare_changes, step};
 use semper_store::sim::{Failure, SimDisk, SimRng};
-use semper_store::{Canary, CreateOptions, Error, Generation, OpenOptions, Store};
+use semper_store::{Canary, CreateOptions, Error, Generation, Hold, OpenOptions, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,6 +36,10 @@ pub struct Outcome {
     /// No generation was left.
     pub destroyed: u64,
     pub full: u64,
+    /// Generations held over some commits.
+    pub held: u64,
+    /// Times that an older generation was made the newest again.
+    pub gone_back: u64,
 }
 
 impl std::ops::AddAssign for Outcome {
@@ -47,6 +51,8 @@ impl std::ops::AddAssign for Outcome {
         self.rewound += o.rewound;
         self.destroyed += o.destroyed;
         self.full += o.full;
+        self.held += o.held;
+        self.gone_back += o.gone_back;
     }
 }
 
@@ -104,24 +110,97 @@ impl Harness {
     }
 
     fn cycle(&mut self) -> Result<(), String> {
-        let store = self.recover()?;
+        let mut store = self.recover()?;
         self.plan_trouble();
+        if self.rng.one_in(6) {
+            match self.rewind(store)? {
+                Some(again) => store = again,
+                None => return self.end_of_cycle(),
+            }
+        }
+        let held = if self.rng.one_in(3) { self.hold(&store) } else { None };
         let commits = 1 + self.rng.below(6);
         for _ in 0..commits {
             if !self.commit(&store)? {
                 break;
             }
         }
+        if let Some(held) = held {
+            self.outcome.held += 1;
+            // Damage may be older than the hold.
+            self.verify(&store, held.generation(), self.damaged || held.generation().0 < self.sound_from)?;
+        }
+        self.compare_changes(&store)?;
         if self.lie_planned && !self.disk.lie_pending() {
             self.damaged = true;
         }
         drop(store);
+        self.end_of_cycle()
+    }
+
+    fn end_of_cycle(&mut self) -> Result<(), String> {
         self.disk.power_cycle(&mut self.rng);
         self.outcome.crashes += 1;
         if self.setting.dishonest && self.rng.one_in(15) {
             self.rot();
         }
         Ok(())
+    }
+
+    fn world(&self, generation: Generation) -> Result<&World, String> {
+        self.worlds.get(&generation.0).ok_or_else(|| format!("{generation} was never committed"))
+    }
+
+    /// A generation that is kept, not too old.
+    fn kept(&mut self, store: &Store) -> Generation {
+        let newest = store.generation().0;
+        let kept: Vec<Generation> = store.generations().iter().map(|info| info.generation).collect();
+        let near: Vec<Generation> = kept.into_iter().filter(|kept| kept.0 + 12 > newest).collect();
+        *self.rng.pick(&near)
+    }
+
+    fn hold(&mut self, store: &Store) -> Option<Hold> {
+        let generation = self.kept(store);
+        store.hold(generation).ok()
+    }
+
+    /// Goes back to some generation, and opens the store again; none if the disk failed.
+    fn rewind(&mut self, store: Store) -> Result<Option<Store>, String> {
+        let to = self.kept(&store);
+        if to.0 < self.sound_from {
+            return Ok(Some(store));
+        }
+        let Ok(number) = store.begin().map(|commit| commit.generation().0) else { return Ok(None) };
+        let world = self.world(to)?.clone();
+        self.worlds.insert(number, world);
+        self.in_doubt = Some(number);
+        match store.rewind(to) {
+            Ok(made) if made.0 == number => {
+                self.announced = number;
+                self.in_doubt = None;
+                self.outcome.gone_back += 1;
+                Ok(Store::open_on(self.disk.clone(), &self.options()).ok())
+            }
+            Ok(made) => Err(format!("{made} was made by going back to {to}, not {number}")),
+            Err(e @ Error::Corrupt(_)) => Err(format!("going back to {to} fails: {e}")),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// What differs between two generations, or what one holds.
+    fn compare_changes(&mut self, store: &Store) -> Result<(), String> {
+        if !self.rng.one_in(4) {
+            return Ok(());
+        }
+        let (from, to) = (self.kept(store), self.kept(store));
+        let from = if self.rng.one_in(4) { None } else { Some((from, self.world(from)?)) };
+        let oldest = from.map_or(to.0, |(from, _)| from.0.min(to.0));
+        match compare_changes(store, from, (to, self.world(to)?)) {
+            Ok(None) | Err(Error::Io { .. }) => Ok(()),
+            Ok(Some(wrong)) => Err(wrong),
+            Err(_) if self.damaged || oldest < self.sound_from => Ok(()),
+            Err(e) => Err(format!("the changes up to {to}: {e}")),
+        }
     }
 
     fn plan_trouble(&mut self) {
@@ -158,7 +237,7 @@ impl Harness {
             Err(_) => return Ok(false),
         };
         let number = commit.generation().0;
-        let mut world = self.worlds[&store.generation().0].clone();
+        let mut world = self.world(store.generation())?.clone();
         for _ in 0..=self.rng.below(8) {
             match step(&mut world, &mut commit, &mut self.rng) {
                 Ok(()) => {}
@@ -198,9 +277,7 @@ impl Harness {
     /// A failed comparison in words. Faults that are found by a checksum are all right where `may_be_damaged`; a
     /// disk that fails or loses its power on the way says nothing.
     fn verify(&self, store: &Store, generation: Generation, may_be_damaged: bool) -> Result<(), String> {
-        let Some(world) = self.worlds.get(&generation.0) else {
-            return Err(format!("{generation} was never committed"));
-        };
+        let world = self.world(generation)?;
         match compare(store, generation, world) {
             Ok(None) | Err(Error::Io { .. }) => Ok(()),
             Ok(Some(wrong)) => Err(wrong),
@@ -290,6 +367,6 @@ impl Harness {
     fn stand_at(&mut self, generation: u64) {
         self.announced = generation;
         self.in_doubt = None;
-        self.worlds.retain(|number, _| *number <= generation && *number + 20 > generation);
+        self.worlds.retain(|number, _| *number <= generation && *number + 60 > generation);
     }
 }

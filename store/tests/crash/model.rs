@@ -1,8 +1,11 @@
 //! What the store should hold.
 
 use semper_store::sim::SimRng;
-use semper_store::{ATTRIBUTES_LEN, Commit, Error, Generation, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store};
+use semper_store::{
+    ATTRIBUTES_LEN, Change, Commit, Error, Generation, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store,
+};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 /// The pages of one generation: what each was filled from. Absent = hole.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -108,6 +111,48 @@ pub fn compare(store: &Store, generation: Generation, world: &World) -> Result<O
         }
     }
     if newest { compare_index(store, world) } else { Ok(None) }
+}
+
+/// Whether what the store says has changed from one generation to another makes the one world of the other.
+pub fn compare_changes(
+    store: &Store,
+    from: Option<(Generation, &World)>,
+    (to, world): (Generation, &World),
+) -> Result<Option<String>, Error> {
+    let old = from.map(|(_, world)| world.pages.clone()).unwrap_or_default();
+    let mut made = old.clone();
+    let mut wrong = None;
+    let mut last = (0, 0);
+    store.changes(from.map(|(generation, _)| generation), to, &mut |change| {
+        let (segment, first) = match change {
+            Change::Pages { segment, first, .. } => (segment.0, first.0),
+            Change::Removed { segment, range } => (segment.0, range.first.0),
+        };
+        if (segment, first) < last {
+            wrong.get_or_insert(format!("segment {segment}, page {first} comes after {last:?}"));
+        }
+        match change {
+            Change::Pages { data, .. } => {
+                last = (segment, first + (data.len() / PAGE_SIZE) as u64);
+                for (index, bytes) in (first..).zip(data.chunks(PAGE_SIZE)) {
+                    let id = world.pages.get(&(segment, index)).copied().unwrap_or(0);
+                    if id == 0 || !is_page(id, bytes) {
+                        wrong.get_or_insert(format!("segment {segment}, page {index} is not what {to} has"));
+                    }
+                    made.insert((segment, index), id);
+                }
+            }
+            Change::Removed { range, .. } => {
+                last = (segment, range.end());
+                made.retain(|(s, page), _| *s != segment || !range.contains(PageIndex(*page)));
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    if wrong.is_none() && made != world.pages {
+        wrong = Some(format!("{} pages come out, {to} has {}", made.len(), world.pages.len()));
+    }
+    Ok(wrong.map(|wrong| format!("the changes from {:?} to {to}: {wrong}", from.map(|(generation, _)| generation))))
 }
 
 /// Whether exactly the pages of `world` are said to be present.

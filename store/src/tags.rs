@@ -1,0 +1,128 @@
+//! Names for generations, which stay as long as they have one.
+//!
+//! The file `tags` in the store's directory: a title line, then `GENERATION NAME` for each. It is replaced as a whole. Without it nothing is held
+//! any more, and nothing else is lost.
+
+use crate::directory::{self, TAGS_FILE};
+use crate::error::Error;
+use crate::ids::Generation;
+use crate::shared::Shared;
+use crate::store::Store;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::PoisonError;
+
+/// The first line of the file.
+const TITLE: &str = "semper: generations that stay";
+
+/// Bytes that a name can have.
+const LONGEST: usize = 64;
+
+/// A generation with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Its name.
+    pub name: String,
+    /// Which one.
+    pub generation: Generation,
+}
+
+/// What the file in `dir` says; a line that is none of ours is passed over.
+fn read(dir: &Path) -> Vec<Tag> {
+    let text = fs::read_to_string(dir.join(TAGS_FILE)).unwrap_or_default();
+    text.lines().filter_map(parse).collect()
+}
+
+fn parse(line: &str) -> Option<Tag> {
+    let (generation, name) = line.split_once(' ')?;
+    check_name(name).ok()?;
+    Some(Tag { name: name.to_owned(), generation: Generation(generation.parse().ok()?) })
+}
+
+fn write(dir: &Path, tags: &[Tag]) -> Result<(), Error> {
+    let mut text = format!("{TITLE}\n");
+    for Tag { name, generation } in tags {
+        let _ = writeln!(text, "{} {name}", generation.0);
+    }
+    directory::replace(dir, TAGS_FILE, &text)
+}
+
+fn bad(name: &str, why: impl Into<String>) -> Error {
+    Error::BadTag { name: name.to_owned(), why: why.into() }
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let letter = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > LONGEST || !name.chars().all(letter) {
+        return Err(bad(name, format!("a name has 1 to {LONGEST} letters, digits, dots, dashes or underscores")));
+    }
+    if name.chars().all(|c| c.is_ascii_digit()) {
+        return Err(bad(name, "a name of digits alone would be taken for the number of a generation"));
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// Holds what the tags name and the root lists.
+    pub fn hold_tagged(&self) {
+        let Some(dir) = &self.dir else { return };
+        let root = &self.current().root;
+        for Tag { name, generation } in read(dir) {
+            if root.find(generation).is_none() {
+                tracing::warn!("the tag {name} is void: {generation} is not kept any more");
+            } else if let Err(e) = self.holds().add(root, generation.0) {
+                tracing::warn!("the tag {name} does not hold {generation}: {e}");
+            }
+        }
+    }
+}
+
+impl Store {
+    /// The tags of the store in `dir`, whether or not the generations are still there.
+    #[must_use]
+    pub fn tags_in(dir: &Path) -> Vec<Tag> {
+        read(dir)
+    }
+
+    /// Gives `generation` a name, durably: it stays readable until [`Store::untag`].
+    ///
+    /// # Errors
+    /// [`Error::BadTag`] for a name that cannot be or is taken; [`Error::NoSuchGeneration`]; [`Error::TooManyHeld`]; what the host says.
+    pub fn tag(&self, name: &str, generation: Generation) -> Result<(), Error> {
+        check_name(name)?;
+        let dir = self.tagged_dir(name)?;
+        let hold = self.hold(generation)?;
+        let _one = self.shared.tagging.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tags = read(dir);
+        if let Some(taken) = tags.iter().find(|tag| tag.name == name) {
+            return Err(bad(name, format!("it names {} already", taken.generation)));
+        }
+        tags.push(Tag { name: name.to_owned(), generation });
+        write(dir, &tags)?;
+        // From now on it is the tag that holds.
+        self.shared.holds().add(&self.shared.current().root, generation.0)?;
+        drop(hold);
+        Ok(())
+    }
+
+    /// Takes a name away, durably; gives the generation, which stays as long as it would without.
+    ///
+    /// # Errors
+    /// [`Error::BadTag`] if there is none of that name; what the host says.
+    pub fn untag(&self, name: &str) -> Result<Generation, Error> {
+        let dir = self.tagged_dir(name)?;
+        let _one = self.shared.tagging.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tags = read(dir);
+        let at = tags.iter().position(|tag| tag.name == name).ok_or_else(|| bad(name, "there is none of that name"))?;
+        let Tag { generation, .. } = tags.remove(at);
+        write(dir, &tags)?;
+        self.shared.holds().remove(generation.0);
+        Ok(generation)
+    }
+
+    fn tagged_dir(&self, name: &str) -> Result<&Path, Error> {
+        self.shared.check_writable()?;
+        self.shared.dir.as_deref().ok_or_else(|| bad(name, "a store on a disk of the caller's has no tags"))
+    }
+}

@@ -36,7 +36,7 @@ Exit codes of run and resume:
   124  `semper stop` stopped the runtime before the program had ended: resume goes on
   125  Semper itself failed
   126  the program cannot be run: it is not a static x86-64 Linux program
-  127  the program, domain or object was not found
+  127  the program, domain, object, generation or tag was not found
   130  SIGINT stopped the runtime cleanly before the program had ended: resume goes on
   131, 143  Ctrl-\\ or SIGTERM did
 The other commands end with 0 when they did what was asked, with 1 when check, doctor or demo found
@@ -96,6 +96,25 @@ pub enum Command {
     ///
     /// A domain that runs is stopped for the moment that it takes to read its registers.
     Inspect(Inspect),
+    /// List the generations of a store that can be gone back to, with their tags, running or not
+    Generations(Status),
+    /// Name a generation, which then stays until the name is taken away
+    ///
+    /// The newest, or another one. What it holds keeps its space. Beside the 4 newest generations 8 can be held.
+    Tag(Tag),
+    /// Go back: an older generation becomes the newest, and the next `semper resume` goes on from it
+    ///
+    /// The runtime has to be stopped. The generations in between, the future that is left, can be gone to as before until
+    /// newer ones take their place; a tag keeps one. Takes the same time for every size of store.
+    Rewind(Rewind),
+    /// Copy the world of a store, running or not, into a new store, which goes on by itself
+    ///
+    /// The new store has an identity of its own. What the programs have written out stays with the old one.
+    Fork(Fork),
+    /// Show which segments differ between two generations, and by how many pages
+    Diff(Diff),
+    /// Make a store larger, running or not
+    Grow(Grow),
     /// Read and verify every byte of a store, beside a running runtime or without one
     Check(Status),
     /// Say what this machine offers, what is missing and what to do
@@ -202,6 +221,69 @@ pub struct Status {
     /// Print JSON, for scripts
     #[arg(long)]
     pub json: bool,
+}
+
+/// `semper tag`.
+#[derive(Args, Clone, Debug)]
+pub struct Tag {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// The name: letters, digits, dots, dashes, underscores
+    pub name: String,
+    /// The generation, or the name of one [default: the newest]
+    #[arg(long, value_name = "GEN|TAG", conflicts_with = "delete")]
+    pub at: Option<String>,
+    /// Take the name away
+    #[arg(long)]
+    pub delete: bool,
+}
+
+/// `semper rewind`.
+#[derive(Args, Clone, Debug)]
+pub struct Rewind {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// The generation to go back to, or the name of one
+    #[arg(long, value_name = "GEN|TAG")]
+    pub to: String,
+}
+
+/// `semper fork`.
+#[derive(Args, Clone, Debug)]
+pub struct Fork {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Directory of the new one, which must not be there
+    pub new_store: PathBuf,
+    /// The generation, or the name of one [default: the newest]
+    #[arg(long, value_name = "GEN|TAG")]
+    pub at: Option<String>,
+}
+
+/// `semper diff`.
+#[derive(Args, Clone, Debug)]
+pub struct Diff {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// A generation, or the name of one
+    #[arg(value_name = "GEN|TAG")]
+    pub from: String,
+    /// Another
+    #[arg(value_name = "GEN|TAG")]
+    pub to: String,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `semper grow`.
+#[derive(Args, Clone, Debug)]
+pub struct Grow {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Its new size
+    #[arg(value_parser = parse_size)]
+    pub size: u64,
 }
 
 /// A command on a store.

@@ -94,7 +94,7 @@ impl From<RuntimeError> for Failure {
             RuntimeError::NoStore(_) | RuntimeError::NotAStore { .. } => code::NO_STORE,
             RuntimeError::NoProgram(_) | RuntimeError::NoObject { .. } => code::NOT_FOUND,
             RuntimeError::NotRunnable { .. } | RuntimeError::Kernel(KernelError::Program(_)) => code::NOT_RUNNABLE,
-            RuntimeError::MemoryTooSmall { .. } => code::TOO_SMALL,
+            RuntimeError::MemoryTooSmall { .. } | RuntimeError::TooFullToHold { .. } => code::TOO_SMALL,
             RuntimeError::Refused(_) | RuntimeError::Kernel(KernelError::Refused(_)) => code::USAGE,
             RuntimeError::Damaged(_) => code::NO_STORE,
             RuntimeError::Store(error) => return store_failure(error),
@@ -139,7 +139,8 @@ fn store_code(error: &semper_store::Error) -> u8 {
         | Error::Truncated { .. }
         | Error::Corrupt(_) => code::NO_STORE,
         Error::BadSize { bytes, .. } if *bytes < semper_store::MIN_SIZE_BYTES => code::TOO_SMALL,
-        Error::BadSize { .. } => code::USAGE,
+        Error::BadSize { .. } | Error::BadTag { .. } | Error::TooManyHeld { .. } => code::USAGE,
+        Error::NoSuchGeneration { .. } => code::NOT_FOUND,
         Error::Full { .. } => code::TOO_SMALL,
         Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,
         Error::Io { source, .. } if may_not(source) => code::NO_STORE,

@@ -5,21 +5,28 @@ mod check;
 mod checkpoint;
 mod debugging;
 mod demo;
+mod diff;
 mod doctor;
 mod document;
 mod domain;
 mod failure;
 mod figures;
 mod foreground;
+mod fork;
 mod gdb;
+mod generations;
+mod grow;
+mod held;
 mod inspect;
 mod logs;
 mod ls;
 mod resume;
+mod rewind;
 mod run;
 mod served;
 mod status;
 mod stop;
+mod tag;
 mod terminal;
 
 use std::process::ExitCode;
@@ -46,6 +53,12 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Gdb(gdb) => gdb::run(&gdb),
         Command::Ls(ls) => ls::run(&ls),
         Command::Inspect(inspect) => inspect::run(&inspect),
+        Command::Generations(of) => generations::run(&of),
+        Command::Tag(tag) => tag::run(&tag),
+        Command::Rewind(rewind) => rewind::run(&rewind),
+        Command::Fork(fork) => fork::run(&fork),
+        Command::Diff(diff) => diff::run(&diff),
+        Command::Grow(grow) => grow::run(&grow),
         Command::Check(check) => check::run(&check),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Demo(demo) => demo::run(&demo),

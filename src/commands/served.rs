@@ -129,6 +129,23 @@ impl Served for Stoppable {
         Ok(Box::new(Debugging(debugger)))
     }
 
+    fn hold(&self, generation: Option<u64>) -> Result<(u64, Box<dyn Send>), Refusal> {
+        let hold = self.runtime.hold(generation).map_err(refusal)?;
+        Ok((hold.generation().0, Box::new(hold)))
+    }
+
+    fn tag(&self, name: &str, generation: Option<u64>) -> Result<u64, Refusal> {
+        self.runtime.tag(name, generation).map_err(refusal)
+    }
+
+    fn untag(&self, name: &str) -> Result<u64, Refusal> {
+        self.runtime.untag(name).map_err(refusal)
+    }
+
+    fn grow(&self, size_bytes: u64) -> Result<(), Refusal> {
+        self.runtime.grow(size_bytes).map_err(refusal)
+    }
+
     fn checkpoint(&self) -> Result<u64, Refusal> {
         self.runtime.checkpoint().map_err(refusal)
     }

@@ -48,6 +48,28 @@ pub enum Request {
         /// What.
         act: Act,
     },
+    /// A generation stays readable. Answered by [`Reply::Generation`]; it stays until the connection ends.
+    Hold {
+        /// Which; none: the newest.
+        generation: Option<u64>,
+    },
+    /// A generation gets a name, and stays. Answered by [`Reply::Generation`].
+    Tag {
+        /// The name.
+        name: String,
+        /// Which; none: the newest.
+        generation: Option<u64>,
+    },
+    /// A name is taken away. Answered by [`Reply::Generation`].
+    Untag {
+        /// The name.
+        name: String,
+    },
+    /// The store gets larger. Answered by [`Reply::Done`].
+    Grow {
+        /// To this size.
+        size_bytes: u64,
+    },
     /// A debugger on a native domain. Answered by [`Reply::Done`]; from then on the connection carries
     /// [`super::DebugRequest`]s and [`super::DebugReply`]s, and its end is the end of the session.
     Debug {
@@ -124,6 +146,11 @@ pub enum Reply {
     },
     /// It is done.
     Done,
+    /// It is done, with this generation.
+    Generation {
+        /// Its number.
+        generation: u64,
+    },
 }
 
 /// How a domain ended.

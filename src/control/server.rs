@@ -50,6 +50,26 @@ pub trait Served: Send + Sync + 'static {
     fn wait(&self, domain: u64) -> Ending;
     /// Gives a domain a signal of its terminal; false, and nothing done, if its program has no wish about that signal.
     fn signal(&self, domain: u64, signal: u8) -> bool;
+    /// Holds a generation, the newest if none is named, until what is returned is dropped; gives its number.
+    ///
+    /// # Errors
+    /// When it cannot be held.
+    fn hold(&self, generation: Option<u64>) -> Result<(u64, Box<dyn Send>), Refusal>;
+    /// Names a generation, the newest if none is given; gives its number.
+    ///
+    /// # Errors
+    /// When it cannot be named.
+    fn tag(&self, name: &str, generation: Option<u64>) -> Result<u64, Refusal>;
+    /// Takes a name away; gives the number of its generation.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    fn untag(&self, name: &str) -> Result<u64, Refusal>;
+    /// Makes the store larger.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    fn grow(&self, size_bytes: u64) -> Result<(), Refusal>;
     /// Leaves a domain's terminal alone from now on.
     fn detach(&self, domain: u64);
     /// The banks to this depth and what they sold, as JSON.
@@ -192,6 +212,15 @@ impl Shared {
                 Ok(debugged) => return self.debug(stream, debugged),
                 Err(refusal) => Err(refusal),
             },
+            Request::Hold { generation } => match served.hold(generation) {
+                Ok((generation, hold)) => return self.hold(stream, generation, hold),
+                Err(refusal) => Err(refusal),
+            },
+            Request::Tag { name, generation } => {
+                served.tag(&name, generation).map(|generation| Reply::Generation { generation })
+            }
+            Request::Untag { name } => served.untag(&name).map(|generation| Reply::Generation { generation }),
+            Request::Grow { size_bytes } => served.grow(size_bytes).map(|()| Reply::Done),
             Request::Stop => served.stop().map(|()| Reply::Stopped),
             Request::Signal { domain, signal } => Ok(Reply::Signal { taken: served.signal(domain, signal) }),
             Request::Detach { domain } => {
@@ -230,6 +259,18 @@ impl Shared {
             if let Err(error) = served {
                 debug!(%error, "a debugger was dropped");
             }
+        })
+    }
+
+    /// Keeps a hold until the peer is gone.
+    fn hold(self: &Arc<Shared>, stream: &UnixStream, generation: u64, hold: Box<dyn Send>) -> Result<(), WireError> {
+        self.later(stream, "control-hold", move |_, mut stream| {
+            let answered = wire::send(&stream, &Reply::Generation { generation }, &[]);
+            if answered.is_ok() && stream.set_read_timeout(None).is_ok() {
+                // Nothing more is to be said here: whatever ends the read ends the hold.
+                let _ = io::Read::read(&mut stream, &mut [0]);
+            }
+            drop(hold);
         })
     }
 

@@ -8,6 +8,18 @@ use super::*;
 struct Stub;
 
 impl Served for Stub {
+    fn hold(&self, generation: Option<u64>) -> Result<(u64, Box<dyn Send>), Refusal> {
+        Ok((generation.unwrap_or(7), Box::new(())))
+    }
+    fn tag(&self, _name: &str, generation: Option<u64>) -> Result<u64, Refusal> {
+        Ok(generation.unwrap_or(7))
+    }
+    fn untag(&self, _name: &str) -> Result<u64, Refusal> {
+        Ok(7)
+    }
+    fn grow(&self, _size_bytes: u64) -> Result<(), Refusal> {
+        Ok(())
+    }
     fn status(&self) -> Result<String, Refusal> {
         Ok("{}".to_owned())
     }

@@ -53,6 +53,14 @@ pub enum RuntimeError {
         /// The least limit, in bytes.
         least: u64,
     },
+    /// What a held generation would keep does not fit beside what the programs may write.
+    #[error(
+        "{dir} is too full to hold a generation beside what its programs may write; grow it: semper grow {dir} SIZE"
+    )]
+    TooFullToHold {
+        /// The store.
+        dir: String,
+    },
     /// The store is damaged, and the world ended because of it.
     #[error("{0}")]
     Damaged(super::End),

@@ -10,6 +10,7 @@ mod room;
 mod rot;
 mod stall;
 mod status;
+mod travel;
 mod world;
 
 pub use error::RuntimeError;

@@ -3,7 +3,19 @@
 //! A frame may be written to without anybody being asked, so a commit may have to write all of them. When space runs short the store
 //! keeps two generations only: the newest, and the one before, which differs from it by at most one commit. So with `R` frames and `S`
 //! pages in the newest generation, the next commit fits if `S + R + R` places do, plus tree nodes. Pages that come anew, at most `R`,
-//! add to `S`. `docs/decisions/0102-space-before-pages-get-dirty.md` has the whole argument.
+//! add to `S`. While a generation is held, what the commits since replaced stays too, `H` places by now and at most `R` more with each
+//! commit. `docs/decisions/0102-space-before-pages-get-dirty.md` has the whole argument.
+
+/// What the store says of itself, in places and pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// Places that it can have.
+    pub total: u64,
+    /// Pages of the newest generation.
+    pub stored: u64,
+    /// Places that only held generations need; none if nothing is held.
+    pub held: Option<u64>,
+}
 
 /// Places that stay out of the account in a store of `total`: for tree nodes (1/64 of the pages in each of the two generations, as much in
 /// the commit under way, and what the store keeps back for them), the roots, and what the kernel itself writes.
@@ -11,21 +23,28 @@ const fn spare(total: u64) -> u64 {
     1024 + total / 12
 }
 
-/// The frames that there may be until the next commit, in a store of `total` places whose newest generation has `stored` pages: each
-/// may be written in this commit and in the next, and may hold a page that the store does not have yet.
-const fn most(total: u64, stored: u64) -> u64 {
-    total.saturating_sub(spare(total)).saturating_sub(stored) / 3
-}
+impl Extent {
+    /// The frames that there may be until the next commit: each may be written in this commit and in the next, may hold a page that
+    /// the store does not have yet, and may replace one that a held generation needs.
+    const fn most(self) -> u64 {
+        let (held, times) = match self.held {
+            None => (0, 3),
+            Some(held) => (held, 4),
+        };
+        self.total.saturating_sub(spare(self.total)).saturating_sub(self.stored).saturating_sub(held) / times
+    }
 
-/// The frames that programs may have: an eighth is left to what they write to files, which asks [`room_for`] and is not made to wait.
-pub const fn frames(total: u64, stored: u64) -> u64 {
-    let most = most(total, stored);
-    most - most / 8
-}
+    /// The frames that programs may have: an eighth is left to what they write to files, which asks [`Extent::room_for`] and is not
+    /// made to wait.
+    pub const fn frames(self) -> u64 {
+        let most = self.most();
+        most - most / 8
+    }
 
-/// Whether `pages` more pages may be written anew before the next commit, with `resident` frames in use.
-pub const fn room_for(total: u64, stored: u64, resident: u64, pages: u64) -> bool {
-    most(total, stored) >= resident.saturating_add(pages)
+    /// Whether `pages` more pages may be written anew before the next commit, with `resident` frames in use.
+    pub const fn room_for(self, resident: u64, pages: u64) -> bool {
+        self.most() >= resident.saturating_add(pages)
+    }
 }
 
 #[cfg(test)]
@@ -37,14 +56,20 @@ mod tests {
     /// is new, and old pages are brought back only to be written. No commit may fail, up to the standstill.
     #[test]
     fn no_commit_fails_for_want_of_space_whatever_the_programs_do() {
-        for (size, seed) in [(24 << 20, 1), (48 << 20, 2)] {
+        for (size, seed, hold) in [(24 << 20, 1, false), (48 << 20, 2, false), (32 << 20, 3, true), (64 << 20, 4, true)]
+        {
             let dir = tempfile::tempdir().unwrap();
             let options = CreateOptions { size_bytes: size, ..CreateOptions::default() };
             let store = Store::create(dir.path(), &options).unwrap();
             let total = store.space().total;
             let mut random = fastrand::Rng::with_seed(seed);
             let (mut resident, mut pages) = (Vec::<u64>::new(), 0_u64);
-            let mut quota = most(total, 0);
+            let most = |store: &Store| {
+                let stored = store.generations()[0].pages;
+                Extent { total, stored, held: store.held_places() }.most()
+            };
+            let mut quota = most(&store);
+            let mut held = None;
             let mut page = [0; PAGE_SIZE];
             for round in 1..160_u64 {
                 // Clean after the commit, some are evicted, in the worst case none; then come new pages or old ones.
@@ -74,11 +99,20 @@ mod tests {
                 commit
                     .commit()
                     .unwrap_or_else(|e| panic!("round {round}, {} frames, {pages} pages: {e}", resident.len()));
-                let stored = store.generations()[0].pages;
-                quota = most(total, stored);
+                // Held for some rounds, as by a backup, and not while there is no room for it.
+                if hold && round % 20 == 5 {
+                    held = store.hold(store.generation()).ok().filter(|_| most(&store) >= resident.len() as u64);
+                } else if round % 20 == 17 {
+                    held = None;
+                }
+                quota = most(&store);
             }
+            drop(held);
             let left = total - spare(total) - store.generations()[0].pages;
-            assert!(left < total / 20, "the edge was not reached: {left} of {total} places are left");
+            assert!(
+                left < total / if hold { 8 } else { 20 },
+                "the edge was not reached: {left} of {total} places are left"
+            );
         }
     }
 }

@@ -77,10 +77,12 @@ impl Stall {
 
     fn sentence(&self, short: Short) -> String {
         let dir = self.dir.display();
-        let larger = format!("semper stop {dir}, then semper resume --size SIZE {dir}");
+        let larger = format!("make it larger: semper grow {dir} SIZE");
         match short {
             Short::Store if self.on_device => {
-                format!("the store fills its device, and a program waits: make the device larger, then {larger}")
+                format!(
+                    "the store fills its device, and a program waits: make the device larger, then semper grow {dir} SIZE"
+                )
             }
             Short::Disk => format!("the disk that {dir} lies on is full, and a program waits: free space on it"),
             Short::Store | Short::Memory => format!("the store is full, and a program waits: {larger}"),
@@ -106,7 +108,7 @@ mod tests {
         // Helped in time.
         assert_eq!((at(500, Some(6), Short::Store), at(900, Some(6), Short::Store)), (None, None));
         let told = at(1000, Some(6), Short::Store).unwrap();
-        assert!(told.contains("semper resume --size"), "{told}");
+        assert!(told.contains("semper grow s SIZE"), "{told}");
         assert_eq!((at(2000, Some(6), Short::Store), stall.told()), (None, Some(told)));
         assert_eq!((at(2100, None, Short::Store), stall.told()), (None, None));
         assert_eq!((at(2200, Some(6), Short::Disk), at(2600, Some(6), Short::Memory)), (None, None));

@@ -1,6 +1,6 @@
 //! Ties the crates together: the kernel is what the checkpointer stops, the store is what the pager reads from.
 
-use super::room;
+use super::room::Extent;
 use super::rot::Watch;
 use super::stall::{Short, Stall};
 use semper_checkpoint::{CheckpointError, Checkpointer, Inconsistency};
@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 /// How long adding a program waits for the commit that contains it.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
 
-/// The places that the store and the file system below it can have, and the pages of the newest generation.
-fn extent(store: &Store) -> (u64, u64) {
+/// What the store and the file system below it can have, and what is taken for sure.
+pub fn extent(store: &Store) -> Extent {
     let total = store.space().total.min(store.host_places());
-    (total, store.generations().first().map_or(0, |newest| newest.pages))
+    let stored = store.generations().first().map_or(0, |newest| newest.pages);
+    Extent { total, stored, held: store.held_places() }
 }
 
 /// The store as the pager sees it.
@@ -76,16 +77,15 @@ impl World {
     /// Every frame may become dirty without anybody being asked, so there may be no more frames than a commit has
     /// room for: beyond that, faults wait until frames are clean and can be evicted, or the store grows.
     fn set_quota(&self) {
-        let (total, stored) = extent(&self.store);
-        self.pager.set_frame_quota(Some(room::frames(total, stored)));
+        self.pager.set_frame_quota(Some(extent(&self.store).frames()));
     }
 
     fn tell_of_stall(&self) {
-        let (total, stored) = extent(&self.store);
-        let frames = room::frames(total, stored);
+        let extent = extent(&self.store);
+        let frames = extent.frames();
         let short = if self.pager.memory_limit().is_some_and(|limit| limit < frames) {
             Short::Memory
-        } else if total < self.store.space().total {
+        } else if extent.total < self.store.space().total {
             Short::Disk
         } else {
             Short::Store
@@ -184,7 +184,6 @@ impl Surroundings for Around {
     }
 
     fn room_for(&self, pages: u64) -> bool {
-        let (total, stored) = extent(&self.store);
-        room::room_for(total, stored, self.pager.usage().resident, pages)
+        extent(&self.store).room_for(self.pager.usage().resident, pages)
     }
 }

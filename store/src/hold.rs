@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::ids::Generation;
 use crate::root::{MAX_KEPT, MIN_KEPT, Root};
-use crate::shared::Shared;
+use crate::shared::{Map, Shared};
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,6 +95,26 @@ impl std::fmt::Debug for Hold {
 }
 
 impl Store {
+    /// Places that only held generations need; none if nothing is held. Until the trees have been walked after opening, the most that
+    /// it can be.
+    #[must_use]
+    pub fn held_places(&self) -> Option<u64> {
+        let root = &self.shared.current().root;
+        let holds = self.shared.holds();
+        if holds.0.is_empty() {
+            return None;
+        }
+        let all = root.kept.iter().skip(MIN_KEPT).filter(|kept| holds.held(kept.generation));
+        let most = all.map(|kept| kept.pages + kept.nodes).sum();
+        let staying = holds.staying(root);
+        drop(holds);
+        let newest: Vec<u64> = root.listed().into_iter().take(MIN_KEPT).collect();
+        Some(match &self.shared.books().map {
+            Map::Known(space) => space.reclaimable(&newest).saturating_sub(space.reclaimable(&staying)),
+            _ => most,
+        })
+    }
+
     /// Keeps `generation` readable as long as the hold lives, over any number of commits. Not over the end of the process: a tag is
     /// for that.
     ///

@@ -33,7 +33,7 @@
 //! | `directory`, `open`, `recover`, `damage` | which store, whose, and which generation stands |
 //! | `root`, `node`, `checksum` | the bytes |
 //! | `tree`, `cache`, `changes` | reading, and what differs between two generations |
-//! | `commit`, `stream`, `update` | writing |
+//! | `commit`, `stream`, `update`, `fill` | writing |
 //! | `space`, `freemap`, `rebuild`, `reserve` | free space |
 //! | `hold`, `tags`, `rewind` | keeping a generation, and going back to one |
 //! | `check` | verifying everything |
@@ -54,6 +54,7 @@ mod disk;
 mod error;
 #[expect(unsafe_code, reason = "one hint to the host that no crate wraps")]
 mod file;
+mod fill;
 mod freemap;
 mod hold;
 mod ids;
@@ -87,6 +88,7 @@ pub use directory::{DAMAGE_FILE, LOCK_FILE, PAGES_FILE, TAGS_FILE};
 pub use disk::{BUFFER_LEN, BufferPool, Disk, DiskBuf, QUEUE_DEPTH};
 pub use error::{Error, Fault};
 pub use file::{FileDisk, IoChoice, IoKind};
+pub use fill::Fill;
 pub use hold::Hold;
 pub use ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, Page, PageIndex, PageRange, SegmentId, StoreId};
 pub use open::{CreateOptions, MIN_SIZE_BYTES, OpenOptions};

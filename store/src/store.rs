@@ -96,6 +96,14 @@ impl Store {
         self.shared.current().root.newest().attributes
     }
 
+    /// The user area of a generation that is kept.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGeneration`].
+    pub fn attributes_of(&self, generation: Generation) -> Result<[u8; ATTRIBUTES_LEN], Error> {
+        self.at(generation, |_, kept| Ok(kept.attributes))
+    }
+
     /// How full the store is. Until the trees have been walked after opening, as the root says.
     #[must_use]
     pub fn space(&self) -> Space {

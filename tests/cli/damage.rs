@@ -197,7 +197,11 @@ fn a_writer_that_rewrites_all_it_has_never_makes_a_checkpoint_fail() {
     assert!(stalled["stalled"].as_str().unwrap().starts_with("the store is full"), "{stalled}");
     let shown = session.output(&mut session.on_store("status"));
     assert!(String::from_utf8(shown.stdout).unwrap().contains("\nstalled      the store is full"));
-    assert!(fs::read_to_string(&err).unwrap().contains("the store is full, and a program waits: semper stop"));
+    assert!(
+        fs::read_to_string(&err)
+            .unwrap()
+            .contains("the store is full, and a program waits: make it larger: semper grow")
+    );
     let stopped = session.output(&mut session.on_store("stop"));
     assert!(stopped.status.success(), "{stopped:?}");
     assert_eq!(crate::harness::wait_for(&mut runtime).code(), Some(124));

@@ -23,3 +23,4 @@ mod packages;
 mod rot;
 mod run;
 mod terminal;
+mod travel;

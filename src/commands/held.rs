@@ -1,0 +1,82 @@
+//! A generation that stays readable while a command reads it, whether or not a runtime commits meanwhile.
+
+use std::path::Path;
+
+use semper::control::{Connection, ControlError, Reply, Request};
+use semper_store::{Generation, OpenOptions, Store};
+
+use super::Failure;
+use super::failure::code;
+
+/// A store to read, and generations of it that stay.
+pub struct Held {
+    /// For reading only, beside a runtime; else it is open as by one, so that none starts meanwhile.
+    pub store: Store,
+    /// In the order in which they were asked for.
+    pub generations: Vec<Generation>,
+    /// To the runtime, which keeps them until these end.
+    _connections: Vec<Connection>,
+}
+
+/// Opens the store in `dir` and holds generations of it, each named by its number or tag; none: the newest.
+pub fn open(dir: &Path, which: &[Option<&str>]) -> Result<Held, Failure> {
+    match Connection::open(dir) {
+        Ok(first) => {
+            let store = Store::open_read_only(dir)?;
+            let (mut generations, mut connections) = (Vec::new(), vec![first]);
+            for name in which {
+                let generation = name.map(|name| find(dir, &store, name)).transpose()?;
+                let connection = match connections.pop() {
+                    Some(unused) if generations.is_empty() => unused,
+                    other => {
+                        connections.extend(other);
+                        Connection::open(dir).map_err(|error| Failure::control(dir, error))?
+                    }
+                };
+                generations.push(hold(dir, &connection, generation)?);
+                connections.push(connection);
+            }
+            store.refresh()?;
+            Ok(Held { store, generations, _connections: connections })
+        }
+        Err(ControlError::NotRunning) => {
+            let store = Store::open(dir, &OpenOptions::default())?;
+            let chosen =
+                |name: &Option<&str>| name.map_or_else(|| Ok(store.generation()), |name| find(dir, &store, name));
+            let generations = which.iter().map(chosen).collect::<Result<_, Failure>>()?;
+            Ok(Held { store, generations, _connections: Vec::new() })
+        }
+        Err(error) => Err(Failure::control(dir, error)),
+    }
+}
+
+fn hold(dir: &Path, connection: &Connection, generation: Option<Generation>) -> Result<Generation, Failure> {
+    let request = Request::Hold { generation: generation.map(|generation| generation.0) };
+    match connection.ask(&request).map_err(|error| Failure::control(dir, error))? {
+        Reply::Generation { generation } => Ok(Generation(generation)),
+        other => Err(Failure::control(dir, ControlError::Unexpected(Box::new(other)))),
+    }
+}
+
+/// The generation with this number or tag, which is kept.
+pub fn find(dir: &Path, store: &Store, name: &str) -> Result<Generation, Failure> {
+    let kept = store.generations();
+    let generation = match name.parse() {
+        Ok(number) => Generation(number),
+        Err(_) => {
+            let tags = Store::tags_in(dir);
+            let tag = tags.iter().find(|tag| tag.name == name).ok_or_else(|| {
+                let shown = dir.display();
+                let told = format!("{shown} has no tag `{name}`; semper generations {shown} lists what there is");
+                Failure::new(code::NOT_FOUND, told)
+            })?;
+            tag.generation
+        }
+    };
+    if kept.iter().any(|kept| kept.generation == generation) {
+        return Ok(generation);
+    }
+    let list: Vec<String> = kept.iter().map(|kept| kept.generation.0.to_string()).collect();
+    let told = format!("{generation} is not kept in {} (kept: {})", dir.display(), list.join(", "));
+    Err(Failure::new(code::NOT_FOUND, told))
+}

@@ -1,0 +1,190 @@
+//! A generation into a stream: one thread reads and checks, the other one packs, hashes and writes.
+
+use crate::error::Error;
+use crate::format::{Base, Header, Manifest, PIECE_LEN};
+use crate::side::SideFiles;
+use crate::write::{Compression, StreamWriter};
+use semper_store::{Change, Generation, GenerationInfo, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Pieces between the two threads: 8 MiB of them at most.
+const AHEAD: usize = 8;
+
+/// What is backed up. Somebody has to hold both generations meanwhile.
+#[derive(Debug)]
+pub struct Pinned<'a> {
+    /// The store, opened for reading or not.
+    pub store: &'a Store,
+    /// The generation that the backup is of.
+    pub generation: Generation,
+    /// What it holds the changes since; none: it holds all.
+    pub since: Option<Generation>,
+    /// The files beside the pages.
+    pub files: &'a SideFiles,
+}
+
+/// How to write it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// How pages are written.
+    pub compression: Compression,
+    /// The most bytes of the stream in a second; none: as fast as it goes.
+    pub rate_limit: Option<u64>,
+}
+
+/// What is to be written next.
+enum Piece {
+    Pages(SegmentId, PageIndex, Vec<u8>),
+    Removed(SegmentId, PageRange),
+}
+
+impl Pinned<'_> {
+    /// The header of the backup.
+    ///
+    /// # Errors
+    /// A generation is not kept (any more).
+    pub fn header(&self) -> Result<Header, Error> {
+        let generations = self.store.generations();
+        let found = |wanted: Generation| generations.iter().find(|info| info.generation == wanted);
+        let attributes = self.store.attributes_of(self.generation)?;
+        // The store tells which ones there are.
+        let missing = |wanted| self.store.attributes_of(wanted).err().map(Error::from);
+        let Some(info) = found(self.generation) else {
+            return Err(missing(self.generation).unwrap_or_else(|| gone(self.generation)));
+        };
+        let since = match self.since {
+            None => None,
+            Some(since) => match found(since) {
+                Some(info) => Some(base(info)),
+                None => return Err(missing(since).unwrap_or_else(|| gone(since))),
+            },
+        };
+        Ok(Header {
+            store: self.store.id().0,
+            since,
+            generation: base(info),
+            made_at: nanos(SystemTime::now()),
+            pages: info.pages,
+            store_bytes: self.store.space().total * PAGE_SIZE as u64,
+            attributes,
+        })
+    }
+}
+
+fn gone(generation: Generation) -> Error {
+    Error::io("back up", std::io::Error::other(format!("{generation} is gone")))
+}
+
+/// A generation as a header names it.
+pub(crate) fn base(info: &GenerationInfo) -> Base {
+    Base { generation: info.generation.0, committed_at: nanos(info.committed_at) }
+}
+
+fn nanos(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Writes the backup to `out`, which is neither flushed nor buffered more than a piece. `progress` is called with the pages written so far.
+/// Takes some 30 MiB of memory, whatever the size.
+///
+/// # Errors
+/// What the store or the output says; the stream is then a cut one.
+pub fn write_backup<W: Write>(
+    pinned: &Pinned<'_>,
+    options: Options,
+    out: W,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(W, Header, Manifest), Error> {
+    let header = pinned.header()?;
+    let mut pace = Pace::new(options.rate_limit);
+    let mut stream = StreamWriter::begin(out, &header, options.compression)?;
+    for (path, content) in pinned.files.iter() {
+        stream.file(path, content)?;
+    }
+    let (pieces, arriving) = sync_channel(AHEAD);
+    let (spent, spare) = channel();
+    let (read, written) = std::thread::scope(|scope| {
+        let reader = scope.spawn(move || read(pinned, &pieces, &spare));
+        let written = write(&mut stream, arriving, &spent, &mut pace, progress);
+        (reader.join(), written)
+    });
+    // A failed write makes the reader end without a word.
+    written?;
+    read.map_err(|_| Error::io("read the store", std::io::Error::other("the reader panicked")))??;
+    let (out, manifest) = stream.finish()?;
+    Ok((out, header, manifest))
+}
+
+fn read(pinned: &Pinned<'_>, pieces: &SyncSender<Piece>, spare: &Receiver<Vec<u8>>) -> Result<(), Error> {
+    let mut visit = |change: Change<'_>| {
+        let sent = match change {
+            Change::Removed { segment, range } => pieces.send(Piece::Removed(segment, range)).is_ok(),
+            Change::Pages { segment, first, data } => data.chunks(PIECE_LEN).zip(0..).all(|(piece, at)| {
+                let mut buffer: Vec<u8> = spare.try_recv().unwrap_or_default();
+                buffer.clear();
+                buffer.extend_from_slice(piece);
+                let first = PageIndex(first.0 + at * (PIECE_LEN / PAGE_SIZE) as u64);
+                pieces.send(Piece::Pages(segment, first, buffer)).is_ok()
+            }),
+        };
+        if sent { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    Ok(pinned.store.changes(pinned.since, pinned.generation, &mut visit)?)
+}
+
+/// Takes the pieces, so that the reader ends when this does.
+fn write<W: Write>(
+    stream: &mut StreamWriter<W>,
+    arriving: Receiver<Piece>,
+    spent: &Sender<Vec<u8>>,
+    pace: &mut Pace,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
+    let mut pages = 0;
+    for piece in arriving {
+        match piece {
+            Piece::Removed(segment, range) => stream.removed(segment, range)?,
+            Piece::Pages(segment, first, data) => {
+                stream.pages(segment, first, &data)?;
+                pages += (data.len() / PAGE_SIZE) as u64;
+                // The reader may have ended already.
+                let _ = spent.send(data);
+            }
+        }
+        progress(pages);
+        pace.keep(stream.bytes());
+    }
+    Ok(())
+}
+
+/// Keeps a stream below its rate.
+struct Pace {
+    rate: Option<u64>,
+    /// When the next byte may be written.
+    next: Instant,
+    seen: u64,
+}
+
+impl Pace {
+    /// What may be caught up after a standstill.
+    const SLACK: Duration = Duration::from_millis(100);
+
+    fn new(rate: Option<u64>) -> Self {
+        Self { rate: rate.map(|rate| rate.max(1)), next: Instant::now(), seen: 0 }
+    }
+
+    /// Waits until the rate lets the stream have `bytes` bytes.
+    fn keep(&mut self, bytes: u64) {
+        let Some(rate) = self.rate else { return };
+        let now = Instant::now();
+        let since = now.checked_sub(Self::SLACK).unwrap_or(now);
+        let new = bytes - std::mem::replace(&mut self.seen, bytes);
+        #[expect(clippy::cast_precision_loss, reason = "a pace needs no more digits")]
+        let due = Duration::from_secs_f64(new as f64 / rate as f64);
+        self.next = self.next.max(since) + due;
+        std::thread::sleep(self.next.saturating_duration_since(now));
+    }
+}

@@ -1,0 +1,111 @@
+//! What can go wrong, by who must act.
+
+use semper_store::{Generation, StoreId};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a backup could not be made, read or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store refused, or is damaged.
+    #[error(transparent)]
+    Store(#[from] semper_store::Error),
+    /// The host refused an operation.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// What is read is no backup.
+    #[error("{name} is no backup of Semper: byte {at} should begin one")]
+    NotABackup {
+        /// The file, or `standard input`.
+        name: String,
+        /// Where a stream should begin.
+        at: u64,
+    },
+    /// The stream was written by another version of the format.
+    #[error(
+        "{name} has version {found} of the backup format, and this program reads version {}; use the program that wrote it",
+        crate::FORMAT_VERSION
+    )]
+    Version {
+        /// The file, or `standard input`.
+        name: String,
+        /// The version that it says.
+        found: u32,
+    },
+    /// The stream ends before its end.
+    #[error(
+        "{name} is cut off: it ends at byte {at}, in or before frame {frame}, without its manifest; use another copy of it"
+    )]
+    Cut {
+        /// The file, or `standard input`.
+        name: String,
+        /// Its length.
+        at: u64,
+        /// The frame that is missing or not whole.
+        frame: u64,
+    },
+    /// Something in the stream is not what was written.
+    #[error("{name} is damaged: frame {frame}, at byte {at}: {why}; use another copy of it")]
+    Damaged {
+        /// The file, or `standard input`.
+        name: String,
+        /// Where the frame begins.
+        at: u64,
+        /// Its number.
+        frame: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// A backup of another store than the rest.
+    #[error("{name} belongs to the store {found}, and not to {expected} as the others do")]
+    OtherStore {
+        /// The file or directory.
+        name: String,
+        /// Its store.
+        found: StoreId,
+        /// That of the rest.
+        expected: StoreId,
+    },
+    /// An increment without what it was made since.
+    #[error("{name} holds what changed since {needs}, {why}; a full backup and each increment after it are needed")]
+    MissingBase {
+        /// The file, or `standard input`.
+        name: String,
+        /// What it needs.
+        needs: Generation,
+        /// What there is instead.
+        why: String,
+    },
+    /// There is no backup of that generation.
+    #[error("{} has no backup of {wanted} (there are: {found})", dir.display())]
+    NoSuchBackup {
+        /// The directory.
+        dir: PathBuf,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
+    /// Somebody else is at work there.
+    #[error("another backup, restore or prune is at work in {}; wait for its end", .0.display())]
+    Busy(PathBuf),
+    /// A store is to be made where something is.
+    #[error("{} is there already; name a new directory to restore to", .0.display())]
+    Exists(PathBuf),
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>, source: io::Error) -> Self {
+        Self::Io { what: what.into(), source }
+    }
+
+    /// For closures.
+    pub(crate) fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::io(format!("{what} {}", path.display()), source)
+    }
+}

@@ -1,0 +1,41 @@
+//! Backups: a generation of a store as one stream, whole or as what changed since another, and stores made of such streams.
+//!
+//! [`write_backup`] reads a generation that somebody holds ([`semper_store::Store::hold`]), so nobody waits for it; [`StreamReader`] checks a
+//! stream; [`Restore`] makes a store of a full backup and the increments that follow it; [`Directory`] knows which backups there are
+//! and what each of them needs. `docs/format-backup.md` describes every byte.
+//!
+//! # Invariants
+//!
+//! * Each frame's hash covers the frame and the hash of the one before, so that no frame can be lost, doubled, moved or taken from
+//!   another stream (`format`).
+//! * The manifest comes last: a stream without one is known to be cut.
+//! * Bytes of a stream become a [`Frame`] only in [`StreamReader`], which checks every number and takes no more memory than
+//!   the largest frame has ([`PIECE_LEN`]), whatever the bytes say.
+//! * An increment is applied only to the very generation that it was made since: same store, same number, same time of commit.
+//! * A restored store gets its name when it is complete and flushed, and no generation in it holds a part of a world.
+//! * A file of a backup gets its name when it is complete and flushed.
+//!
+//! # What it does not do
+//!
+//! It does not encrypt, and a hash is no signature: who can write a backup can make another one. The journal and the log of a store
+//! are not part of it.
+
+#![forbid(unsafe_code)]
+
+mod create;
+mod directory;
+mod error;
+mod format;
+mod read;
+mod restore;
+mod side;
+mod write;
+
+pub use create::{Options, Pinned, write_backup};
+pub use directory::{Backup, Directory, NewFile, PARTIAL, SUFFIX, file_name};
+pub use error::Error;
+pub use format::{Base, FORMAT_VERSION, Header, MAX_FRAMES, Manifest, PIECE_LEN};
+pub use read::{Frame, StreamReader};
+pub use restore::{Restore, Restored};
+pub use side::SideFiles;
+pub use write::{Compression, StreamWriter};

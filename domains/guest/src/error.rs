@@ -128,6 +128,9 @@ macro_rules! errors {
             NoFreeSlot,
             /// Keys cannot be invoked: the program does not run in Semper. (Said by this crate.)
             NoKernel,
+            /// A signal of the Linux program came while it waited. What it sent was not taken, so nothing has happened; an answer
+            /// that it gave by the key in slot 16 has gone. (Said by this crate.)
+            Interrupted,
             /// An answer that this crate does not know.
             Unknown {
                 /// The answer code.
@@ -160,6 +163,7 @@ macro_rules! errors {
                     $(Self::$name $({ $($field),* })? => write!(f, $message),)*
                     Self::NoFreeSlot => f.write_str("no slot is free"),
                     Self::NoKernel => f.write_str("there is no kernel of Semper's here"),
+                    Self::Interrupted => f.write_str("a signal came while it waited"),
                     Self::Unknown { code, words } => write!(f, "answer {code:#x} with words {words:x?}"),
                 }
             }
@@ -215,6 +219,8 @@ errors! {
     Overlap { page: u64 = u64::from } = 22, "page {page:#x} is mapped already";
     /// Nothing is mapped there.
     NotMapped { page: u64 = u64::from } = 23, "nothing is mapped at page {page:#x}";
+    /// The domain is a Linux program: its registers, memory and life are its personality's affair.
+    Foreign = 24, "not of a Linux program";
 }
 
 impl core::error::Error for Error {}

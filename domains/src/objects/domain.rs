@@ -100,6 +100,12 @@ impl Ctx<'_, '_> {
         self.key_core(&request.key, Which::Invoked)
     }
 
+    /// As [`Self::this`], if it is a native one.
+    fn native(&mut self, request: &Request) -> Result<At, Stop> {
+        let at = self.this(request)?;
+        if self.domain(at).is_native() { Ok(at) } else { Err(InvokeError::Foreign.into()) }
+    }
+
     /// A domain with what it needs to be executed.
     fn check_meter(&self, at: At) -> Result<(), Stop> {
         let meter = crate::table::RecordId::from_u64(self.domain(at).meter);
@@ -205,7 +211,7 @@ fn state(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
 }
 
 fn begin(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
-    let at = ctx.this(request)?;
+    let at = ctx.native(request)?;
     ctx.check_meter(at)?;
     if at == request.invoker {
         return Err(InvokeError::SelfCall.into());
@@ -217,13 +223,13 @@ fn begin(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
 }
 
 fn stop(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
-    let at = ctx.this(request)?;
+    let at = ctx.native(request)?;
     ctx.stop(at);
     Done::nothing()
 }
 
 fn start(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
-    let at = ctx.this(request)?;
+    let at = ctx.native(request)?;
     ctx.start(at)?;
     Done::nothing()
 }
@@ -235,13 +241,13 @@ fn check_stands(ctx: &Ctx<'_, '_>, at: At) -> Result<(), InvokeError> {
 }
 
 fn get_registers(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
-    let at = ctx.this(request)?;
+    let at = ctx.native(request)?;
     check_stands(ctx, at)?;
     Done::text(Text::Registers { domain: ctx.id(at) })
 }
 
 fn set_registers(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
-    let at = ctx.this(request)?;
+    let at = ctx.native(request)?;
     check_stands(ctx, at)?;
     let domain = ctx.id(at);
     ctx.tell(Effect::SetRegisters { domain, text: request.text });
@@ -260,7 +266,7 @@ fn set_slot(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
 }
 
 fn set_keeper(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
-    let at = ctx.this(request)?;
+    let at = ctx.native(request)?;
     ctx.domain_mut(at).keeper = request.keys[0];
     Done::nothing()
 }
@@ -286,14 +292,14 @@ fn revoke_starts(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop>
 }
 
 fn map(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
-    let at = ctx.this(request)?;
+    let at = ctx.native(request)?;
     let [first, offset, pages, _] = request.words;
     ctx.map(at, request.keys[0], Which::Argument(0), [first, offset, pages])?;
     Done::nothing()
 }
 
 fn unmap(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
-    let at = ctx.this(request)?;
+    let at = ctx.native(request)?;
     ctx.unmap(at, request.words[0])?;
     Done::nothing()
 }

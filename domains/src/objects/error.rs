@@ -163,6 +163,8 @@ errors! {
     /// Nothing is mapped there.
     NotMapped { page: u64 } = 23, "nothing is mapped at page {page:#x}",
         [page, 0, 0], "the page";
+    /// The domain is a Linux program: its registers, memory and life are its personality's affair.
+    Foreign = 24, "not of a Linux program", [0, 0, 0], "none";
 }
 
 /// How an operation ends early: the guest's doing, or not.

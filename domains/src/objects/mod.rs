@@ -43,6 +43,7 @@ mod meter;
 mod node;
 mod operator;
 mod order;
+mod personality;
 mod reap;
 mod records;
 mod service;
@@ -63,11 +64,12 @@ pub use key::{KEY_BYTES, Key, KeyType, Rights};
 pub use list::waits_outside;
 pub use operator::{sell_domain, start as start_domain, stop as stop_domain};
 pub use order::{KeyArgument, Order, orders};
+pub use personality::{LinuxDomain, NewLinuxDomain, end_linux, give_start, make_linux, personality_starts, withdraw};
 pub use records::{
     Alarm, Bank, Components, Console, Domain, Factory, HALF, Hub, IN_FAULT, Mapping, Meter, NO_LINK, Node, NodeHalf,
     OUTSIDE, Owned, Page, Pending, SEVERING, STOPPED, Segment, Slots, Storage, Timer,
 };
-pub use service::{Fault, charge, complete, expire, fault, personality_starts, work};
+pub use service::{Fault, charge, complete, expire, fault, work};
 pub use slots::{NO_SLOT, RESUME_SLOT, SELF_SLOT, SLOTS};
 pub use view::{mappings, slots_of};
 

@@ -374,6 +374,12 @@ impl Domain {
         self.flags & flag != 0
     }
 
+    /// Whether it executes by itself; if not, a personality makes a Linux program of it.
+    #[must_use]
+    pub const fn is_native(&self) -> bool {
+        self.control != 0
+    }
+
     /// The record of its slots 0 to 7 or 8 to 15.
     #[must_use]
     pub const fn slots_id(&self, half: usize) -> RecordId {

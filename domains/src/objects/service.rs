@@ -124,28 +124,8 @@ pub fn complete(
     Ok(done.unwrap_or(false))
 }
 
-/// A domain that a personality serves begins: it counts as running, and can invoke keys.
-///
-/// # Errors
-/// When segment 0 is damaged, or `domain` is none.
-pub fn personality_starts(
-    table: &mut Table,
-    around: &dyn Surroundings,
-    domain: RecordId,
-    effects: &mut Vec<Effect>,
-) -> Result<(), TableError> {
-    let done = transact(table, around, effects, |ctx| {
-        let at = ctx.core(domain)?;
-        let me = ctx.domain_mut(at);
-        me.phase = Phase::Running as u8;
-        me.flags &= !super::STOPPED;
-        Ok(())
-    })?;
-    settle(done)
-}
-
 /// These operations have no refusals of a guest's making left; one that comes all the same changed nothing.
-fn settle(done: Result<(), InvokeError>) -> Result<(), TableError> {
+pub(super) fn settle(done: Result<(), InvokeError>) -> Result<(), TableError> {
     if let Err(error) = done {
         tracing::error!(%error, "an operation of the kernel on an object was refused");
     }

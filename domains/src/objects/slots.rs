@@ -41,6 +41,11 @@ pub(super) const ORDERS: &[Order] = &[
                get `CalleeDied`. Does not return.",
         ..order(KeyType::Own, 4, "end", Rights::NONE, end)
     },
+    Order {
+        gives: &["slots"],
+        does: "Which of the slots 0 to 15 hold a key, void or not: bit by bit.",
+        ..order(KeyType::Own, 5, "used", Rights::NONE, used)
+    },
 ];
 
 /// A slot number in a word.
@@ -81,6 +86,14 @@ fn end(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
     ctx.tell(Effect::Ended { domain, code: request.words[0] });
     ctx.become_new(request.invoker)?;
     Ok(Done::Waits)
+}
+
+fn used(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
+    let mut slots = 0;
+    for slot in 0..SLOTS {
+        slots |= u64::from(!ctx.slot(request.invoker, slot)?.is_null()) << slot;
+    }
+    Done::words([slots])
 }
 
 fn place(slot: u8) -> (usize, usize) {

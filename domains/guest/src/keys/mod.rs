@@ -159,5 +159,5 @@ orders! {
     Log { WRITE = 1, "write"; }
     Checkpoint { REQUEST = 1, "request"; WAIT = 2, "wait"; NEWEST = 3, "newest"; }
     Restart { READ = 1, "read"; }
-    Own { COPY = 0, "copy"; EXCHANGE = 1, "exchange"; CLEAR = 2, "clear"; WEAKEN = 3, "weaken"; END = 4, "end"; }
+    Own { COPY = 0, "copy"; EXCHANGE = 1, "exchange"; CLEAR = 2, "clear"; WEAKEN = 3, "weaken"; END = 4, "end"; USED = 5, "used"; }
 }

@@ -118,6 +118,21 @@ const STEPS: &[(&str, Step)] = &[
     ("a fault", |world, ids| {
         fault(&mut world.table, &world.nature, ids[0], &Fault::default(), &mut world.effects).unwrap();
     }),
+    ("a message that queues is withdrawn", |world, ids| {
+        withdraw(&mut world.table, &world.nature, ids[5], &mut world.effects).unwrap();
+    }),
+    ("a wait for messages is given up", |world, ids| {
+        withdraw(&mut world.table, &world.nature, ids[3], &mut world.effects).unwrap();
+    }),
+    ("an operator gives a start key", |world, ids| {
+        give_start(&mut world.table, &world.nature, ids[0], 10, ids[3], 1).unwrap().unwrap();
+    }),
+    ("a Linux program gets its domain", |world, _| {
+        let Genesis { bank, meter } = world.genesis;
+        let limit = Storage { pages: 10, records: 10 };
+        let new = NewLinuxDomain { bank, meter, limit, program: RecordId::from_u64(1 << 32), console: 1 };
+        make_linux(&mut world.table, &world.nature, &new, &mut world.effects).unwrap().unwrap();
+    }),
     ("work on a dying bank", |world, _| {
         work(&mut world.table, &world.nature, &mut world.effects).unwrap();
     }),

@@ -9,6 +9,7 @@ mod crash;
 mod docs;
 mod factories;
 mod limits;
+mod linux;
 mod messages;
 mod model;
 mod orders;

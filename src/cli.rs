@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use semper::runtime::StartKey;
 
 /// Runs ordinary programs so that nothing can end them.
 ///
@@ -189,6 +190,11 @@ pub struct Run {
     /// Memory of a native program: image, heap and stack [default: 16M]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "native")]
     pub native_memory: Option<u64>,
+    /// A start key to a domain of the store, put into a free slot of the program: SLOT is 10 to 15 of a Linux program, 12 to 15 of a
+    /// native one; DOMAIN is INDEX.VERSION as `semper ls` shows it, or the name of a program; the domain is told BADGE with each
+    /// message [default badge: 0]
+    #[arg(long = "key", value_name = "SLOT=DOMAIN[:BADGE]", value_parser = parse_key)]
+    pub keys: Vec<StartKey>,
     /// Flags of the runtime.
     #[command(flatten)]
     pub runtime: RuntimeFlags,
@@ -446,6 +452,17 @@ fn parse_file(text: &str) -> Result<FileArg, String> {
     Ok(FileArg { host: host.into(), guest: guest.to_owned() })
 }
 
+fn parse_key(text: &str) -> Result<StartKey, String> {
+    let (slot, domain) = text.split_once('=').ok_or("write SLOT=DOMAIN or SLOT=DOMAIN:BADGE")?;
+    let slot = slot.parse().map_err(|_| format!("`{slot}` is no slot; a domain has slots 0 to 15"))?;
+    let badged = domain.rsplit_once(':').and_then(|(domain, badge)| Some((domain, badge.parse().ok()?)));
+    let (domain, badge) = badged.unwrap_or((domain, 0));
+    if domain.is_empty() {
+        return Err("the domain is missing; write SLOT=DOMAIN".to_owned());
+    }
+    Ok(StartKey { slot, domain: domain.to_owned(), badge })
+}
+
 fn parse_env(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) => Err("the name of the variable is missing".to_owned()),
@@ -490,6 +507,17 @@ mod tests {
         assert_eq!(parse_interval("10ms"), Ok(Interval(Some(Duration::from_millis(10)))));
         assert!(parse_interval("9ms").is_err());
         assert!(parse_interval("soon").is_err());
+    }
+
+    #[test]
+    fn a_key_has_a_slot_a_domain_and_perhaps_a_badge() {
+        let key = |slot, domain: &str, badge| StartKey { slot, domain: domain.into(), badge };
+        assert_eq!(parse_key("12=13.1"), Ok(key(12, "13.1", 0)));
+        assert_eq!(parse_key("10=kv:7"), Ok(key(10, "kv", 7)));
+        assert_eq!(parse_key("10=a:b"), Ok(key(10, "a:b", 0)));
+        for bad in ["", "12", "x=kv", "256=kv", "12=", "12=:5", "=kv"] {
+            assert!(parse_key(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

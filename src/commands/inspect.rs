@@ -94,7 +94,8 @@ fn show(view: &ObjectView) {
 }
 
 fn show_domain(domain: &DomainView) {
-    optional("program", domain.program.as_ref());
+    let linux = if domain.linux { ", a Linux program" } else { "" };
+    optional("program", domain.program.as_ref().map(|name| format!("{name}{linux}")));
     field("phase", format_args!("{}{}", domain.phase, if domain.stopped { ", stopped" } else { "" }));
     field("CPU", seconds(domain.cpu_ns));
     optional("process", domain.pid);

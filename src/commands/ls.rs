@@ -30,7 +30,7 @@ fn show(listing: &Listing) {
     let Listing { tree, linux, .. } = listing;
     match &tree.bank {
         Some(bank) => show_bank(bank, 0),
-        None => say("no objects: no native program has run in this store"),
+        None => say("no objects: no program has run in this store"),
     }
     if !linux.is_empty() {
         say("linux programs");
@@ -73,8 +73,9 @@ fn line(sold: &SoldView) -> String {
     let object = &sold.object;
     let kind = sold.what.kind();
     match &sold.what {
-        Sold::Domain { program, phase, stopped, cpu_ns, mappings, pages, pid } => {
-            let program = program.as_ref().map(|name| format!(" of program {name}")).unwrap_or_default();
+        Sold::Domain { program, linux, phase, stopped, cpu_ns, mappings, pages, pid } => {
+            let of = if *linux { "Linux program" } else { "program" };
+            let program = program.as_ref().map(|name| format!(" of {of} {name}")).unwrap_or_default();
             let stopped = if *stopped { ", stopped" } else { "" };
             let process = pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
             let cpu = seconds(*cpu_ns);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use semper::control::{self, Debugged, Ending, Program, Refusal, Served};
-use semper::runtime::{Act, ConsoleFds, ExitStatus, Import, NewProgram, Runtime, RuntimeError, TerminalOf};
+use semper::runtime::{Act, ConsoleFds, ExitStatus, Import, NewProgram, Runtime, RuntimeError, StartKey, TerminalOf};
 use semper_domains::console::share_controlling_terminal;
 
 use super::Failure;
@@ -77,6 +77,7 @@ pub fn to_message(program: &NewProgram) -> Program {
             .map(|file| (bytes(file.host.as_os_str()), file.guest.clone().unwrap_or_default()))
             .collect(),
         native: program.native,
+        keys: program.keys.iter().map(|key| (key.slot, key.domain.clone(), key.badge)).collect(),
     }
 }
 
@@ -99,6 +100,7 @@ fn from_message(program: Program) -> NewProgram {
             })
             .collect(),
         native: program.native,
+        keys: program.keys.into_iter().map(|(slot, domain, badge)| StartKey { slot, domain, badge }).collect(),
     }
 }
 

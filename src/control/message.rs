@@ -106,6 +106,8 @@ pub struct Program {
     pub files: Vec<(Vec<u8>, String)>,
     /// Bytes of the memory of a native program; none: a Linux program.
     pub native: Option<u64>,
+    /// Start keys that it is given: slot, `INDEX.VERSION` or name of the domain that is called, badge.
+    pub keys: Vec<(u8, String, u64)>,
 }
 
 /// What the runtime answers.

@@ -80,7 +80,15 @@ fn start() -> (tempfile::TempDir, Server) {
 }
 
 fn program(path: &str) -> Request {
-    Request::Run(Program { name: None, path: path.into(), args: vec![], env: vec![], files: vec![], native: None })
+    Request::Run(Program {
+        name: None,
+        path: path.into(),
+        args: vec![],
+        env: vec![],
+        files: vec![],
+        native: None,
+        keys: vec![],
+    })
 }
 
 #[test]
@@ -180,6 +188,7 @@ fn a_flipped_bit_in_a_request_never_harms() {
         env: vec![(b"K".to_vec(), b"V".to_vec())],
         files: vec![(b"/host".to_vec(), "/guest".to_owned())],
         native: None,
+        keys: vec![],
     });
     let body = rkyv::to_bytes::<rkyv::rancor::Error>(&request).unwrap();
     for bit in (0..body.len() * 8).step_by(7) {

@@ -18,6 +18,7 @@ pub use objects::{Inspected, Listing, offline_inspect, offline_listing};
 pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
 pub use rot::End;
 pub use semper_domains::console::ConsoleFds;
+pub use semper_domains::kernel::StartKey;
 pub use semper_domains::kernel::{OutputPolicy, TerminalOf};
 pub use semper_domains::linux::ExitStatus;
 pub use semper_domains::native::{Act, Debugger, Stood};
@@ -251,6 +252,7 @@ impl Runtime {
             KernelError::Program(reason) if self.ending().is_none() => {
                 RuntimeError::NotRunnable { program: path, reason: reason.to_string() }
             }
+            KernelError::NoDomain(object) => RuntimeError::NoObject { dir: self.dir.clone(), object },
             other => self.explained(other),
         })
     }

@@ -25,7 +25,7 @@ pub struct Listing {
 pub enum Inspected {
     /// An object.
     Object(Box<ObjectView>),
-    /// A Linux program: it has no object yet.
+    /// A Linux program that has ended: it has no object any more.
     Linux(DomainStatus),
 }
 
@@ -57,7 +57,7 @@ impl Runtime {
         Ok(Listing { live: true, tree, linux: self.linux_programs() })
     }
 
-    /// The object `INDEX.VERSION`, or the first domain of a native program by its name, or a Linux program.
+    /// The object `INDEX.VERSION`, or the first domain of a program by its name, or a Linux program that has ended.
     ///
     /// # Errors
     /// [`RuntimeError::NoObject`] if there is none; when segment 0 is damaged.

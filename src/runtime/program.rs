@@ -1,7 +1,7 @@
 //! A program to be added: read from the host's files, once, before anything in the store changes.
 
 use super::RuntimeError;
-use semper_domains::kernel as domains;
+use semper_domains::kernel::{self as domains, StartKey};
 use semper_domains::native::NativeSpec;
 use std::ffi::OsString;
 use std::fs::File;
@@ -40,6 +40,8 @@ pub struct NewProgram {
     pub files: Vec<Import>,
     /// Bytes of the memory of a native program; none: a Linux program.
     pub native: Option<u64>,
+    /// Start keys to domains of the store that it is given.
+    pub keys: Vec<StartKey>,
 }
 
 impl NewProgram {
@@ -59,7 +61,8 @@ impl NewProgram {
         let image = read_image(&self.program)?;
         let args = self.args.into_iter().map(OsStringExt::into_vec).collect();
         let name = self.name.unwrap_or_else(|| file_name(&self.program));
-        let spec = NativeSpec { name, image, args, memory: self.native.unwrap_or(DEFAULT_NATIVE_MEMORY) };
+        let memory = self.native.unwrap_or(DEFAULT_NATIVE_MEMORY);
+        let spec = NativeSpec { name, image, args, memory, keys: self.keys };
         spec.check().map_err(|reason| RuntimeError::NotRunnable { program: self.program, reason })?;
         Ok(spec)
     }
@@ -98,6 +101,7 @@ impl NewProgram {
             args: self.args.into_iter().map(OsStringExt::into_vec).collect(),
             env: env.collect(),
             files,
+            keys: self.keys,
         })
     }
 }

@@ -189,6 +189,7 @@ impl Kernel {
                 place.store(value, SeqCst);
             }
             domain.captured_end.store(domain.ended().is_some(), SeqCst);
+            domain.captured_keys();
             // Whoever runs again is touched again: the stub writes its header at the next stop.
             let goes_on = domain.process().is_some_and(|p| p.is_stopped() && is_frozen(&domain)) && !domain.is_held();
             domain.touched.store(goes_on, SeqCst);
@@ -213,6 +214,7 @@ impl Kernel {
         self.native.committed(generation);
         for domain in self.domains() {
             domain.progressed();
+            domain.committed_keys();
             let [out, err, input] = [0, 1, 2].map(|i: usize| domain.captured[i].load(SeqCst));
             if let Some(releaser) = domain.releaser() {
                 releaser.release([out, err]);

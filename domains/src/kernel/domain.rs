@@ -49,6 +49,8 @@ pub struct Domain {
     pub captured_end: AtomicBool,
     /// A commit contains its end.
     pub committed_end: AtomicBool,
+    /// How often it used keys: so far, as of the newest capture, as of the newest commit.
+    key_uses: [AtomicU64; 3],
     deaths: AtomicU32,
     ended: Mutex<Option<ExitStatus>>,
     killed: AtomicBool,
@@ -97,6 +99,7 @@ impl Domain {
             captured: Default::default(),
             captured_end: AtomicBool::new(false),
             committed_end: AtomicBool::new(false),
+            key_uses: Default::default(),
             deaths: AtomicU32::new(0),
             ended: Mutex::new(content.exit()),
             killed: AtomicBool::new(false),
@@ -177,6 +180,27 @@ impl Domain {
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.held.load(SeqCst)
+    }
+
+    /// It invoked a key, or something came for it: others have seen what it did.
+    pub fn used_keys(&self) {
+        self.key_uses[0].fetch_add(1, SeqCst);
+    }
+
+    /// A capture contains what it did.
+    pub fn captured_keys(&self) {
+        self.key_uses[1].store(self.key_uses[0].load(SeqCst), SeqCst);
+    }
+
+    /// That capture is durable.
+    pub fn committed_keys(&self) {
+        self.key_uses[2].store(self.key_uses[1].load(SeqCst), SeqCst);
+    }
+
+    /// Whether others have seen by keys what the newest generation does not contain: then it cannot go back to it alone.
+    #[must_use]
+    pub fn is_entangled(&self) -> bool {
+        self.key_uses[0].load(SeqCst) != self.key_uses[2].load(SeqCst)
     }
 
     /// Its process died; tells whether that happened too often since it last got anywhere.

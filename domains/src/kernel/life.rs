@@ -11,6 +11,7 @@ use super::{Kernel, KernelError, OutputPolicy};
 use crate::abi::{CONTROL_PAGES, POSTED, WINDOW_END, WINDOW_START};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, Releaser};
 use crate::linux::{self, ExitStatus, Host, Program, ProgramSpec, Stream};
+use crate::native::ProgramKeys;
 use crate::platform::PlatformError;
 use crate::platform::control::Control;
 use crate::platform::frame::Frame;
@@ -38,6 +39,17 @@ pub struct ImportFile {
     pub content: Box<dyn Read + Send>,
 }
 
+/// A start key that a program is given when it is added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartKey {
+    /// The slot, which must be empty otherwise.
+    pub slot: u8,
+    /// The domain that it leads to: `INDEX.VERSION`, or the name of a program.
+    pub domain: String,
+    /// What that domain is told with each message.
+    pub badge: u64,
+}
+
 /// A program to be added as a domain.
 pub struct NewProgram {
     /// Its name; made unique if it is not.
@@ -52,6 +64,8 @@ pub struct NewProgram {
     pub env: Vec<Vec<u8>>,
     /// Files.
     pub files: Vec<ImportFile>,
+    /// Keys to other domains.
+    pub keys: Vec<StartKey>,
 }
 
 pub(crate) fn random(out: &mut [u8]) {
@@ -77,6 +91,7 @@ impl Kernel {
     /// # Errors
     /// When it cannot be loaded, or there is no room; nothing of it is left then.
     pub fn add(self: &Arc<Self>, new: NewProgram, fds: ConsoleFds) -> Result<u64, KernelError> {
+        self.start_executive()?;
         let domain = {
             let _pass = self.gate.enter();
             let id = self.new_domain_id()?;
@@ -163,7 +178,16 @@ impl Kernel {
         tx.commit();
         drop(objects);
         let segments = [memory, control_segment];
-        Ok(Domain::new(Parts { record: (at, record), segments, control, clock, bell, console, program }))
+        let domain = Domain::new(Parts { record: (at, record), segments, control, clock, bell, console, program });
+        if let Err(error) = self.join_linux(&domain).and_then(|id| self.give_keys(id, &new.keys)) {
+            self.leave_linux(id);
+            let mut objects = self.objects();
+            let mut tx = objects.table.begin();
+            tx.remove(at)?;
+            tx.commit();
+            return Err(error);
+        }
+        Ok(domain)
     }
 
     pub(crate) fn unique_name(&self, wanted: &str) -> Result<String, KernelError> {
@@ -189,6 +213,7 @@ impl Kernel {
             console: Arc::clone(console) as Arc<dyn crate::linux::Console>,
             clock: Arc::clone(clock) as Arc<dyn crate::linux::Clock>,
             random,
+            keys: Arc::new(ProgramKeys { kernel: Arc::downgrade(self), program: id }),
             name: name.to_owned(),
         }
     }
@@ -299,7 +324,15 @@ impl Kernel {
         tx.commit();
         drop(objects);
         let segments = [memory, control_segment];
-        Ok(Domain::new(Parts { record: (at, record), segments, control, clock, bell, console, program }))
+        let domain = Domain::new(Parts { record: (at, record), segments, control, clock, bell, console, program });
+        if domain.ended().is_none() {
+            // A store of before has no object for it.
+            self.join_linux(&domain)?;
+            if domain.is_held() {
+                self.hold_linux(id, true)?;
+            }
+        }
+        Ok(domain)
     }
 
     /// Removes segments that a call made and then, undone, left behind: the program's records do not know them.
@@ -381,6 +414,7 @@ impl Kernel {
             program.note_released(Stream::Out, released[0]);
             program.note_released(Stream::Err, released[1]);
         }
+        self.linux_released(id);
         domain.bell.ring();
     }
 
@@ -438,6 +472,7 @@ impl Kernel {
             tracing::error!(%error, domain = %domain.name, "the end cannot be noted");
         }
         domain.set_ended(status);
+        self.leave_linux(domain.id);
         if let Some(process) = domain.set_process(None) {
             process.end();
         }
@@ -452,6 +487,7 @@ impl Kernel {
             return Err(KernelError::Refused(format!("{} has ended", domain.name)));
         }
         self.change_domain(domain, |record| record.life.state = if held { HELD } else { ALIVE })?;
+        self.hold_linux(domain.id, held)?;
         domain.touched.store(true, SeqCst);
         domain.set_held(held);
         Ok(())

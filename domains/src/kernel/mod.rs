@@ -23,7 +23,7 @@ mod segments;
 mod server;
 
 pub use capture::FreezeError;
-pub use life::{ImportFile, NewProgram};
+pub use life::{ImportFile, NewProgram, StartKey};
 pub(crate) use life::{fsgsbase, random};
 
 use crate::console::{HostConsole, OutputEvents};
@@ -54,6 +54,9 @@ pub enum KernelError {
     /// The user asked for something that is not there or cannot be.
     #[error("{0}")]
     Refused(String),
+    /// There is no domain of that name or number.
+    #[error("there is no domain {0}")]
+    NoDomain(String),
     /// Segment 0 cannot be used.
     #[error("the object table: {0}")]
     Table(#[from] TableError),

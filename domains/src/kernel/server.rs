@@ -82,7 +82,8 @@ impl Server<'_> {
         let mut waiting: Option<Wait> = None;
         let mut rings = self.domain.bell.rings();
         loop {
-            if self.domain.closing.load(SeqCst) {
+            // It may have been ended since its process died.
+            if self.domain.closing.load(SeqCst) || self.domain.ended().is_some() {
                 return Ok(());
             }
             if self.domain.is_killed() {
@@ -177,6 +178,11 @@ impl Server<'_> {
         for _ in 0..MAX_REVERTS {
             let result = kernel.capture.while_idle(|| {
                 let _pass = kernel.gate.enter();
+                if domain.is_entangled() {
+                    tracing::error!(domain = %domain.name, "it had invoked keys since, so it cannot; the domain is ended");
+                    kernel.end(domain, ExitStatus::Signal(SIGKILL));
+                    return Ok(());
+                }
                 kernel.revert(domain)
             });
             match result {
@@ -253,6 +259,9 @@ impl Server<'_> {
             control.set_advice(ranges);
         }
         drop(program);
+        if cause == SIGSYS && before.rax == crate::guest::SYSCALL {
+            self.kernel.write_by_key();
+        }
         let last = orders.split_off(orders.len().saturating_sub(MAX_ORDERS));
         process.order(&orders)?;
         match outcome {

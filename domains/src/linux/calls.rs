@@ -1,6 +1,6 @@
 //! The table of served calls.
 
-use super::{Answer, Errno, Program, files, identity, memory, process, signal_calls, time};
+use super::{Answer, Errno, Program, files, identity, keys, memory, process, signal_calls, time};
 use crate::cpu::Cpu;
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ pub type Handler = fn(&mut Program, &mut Cpu<'_>, [u64; 6]) -> Result<Answer, Er
 #[derive(Clone, Copy)]
 pub struct Call {
     /// Its number.
-    pub number: u16,
+    pub number: u32,
     /// Its name.
     pub name: &'static str,
     /// Its code.
@@ -20,17 +20,19 @@ pub struct Call {
     pub note: &'static str,
 }
 
-/// Numbers at or beyond it are no calls.
+/// Numbers at or beyond it are no calls of Linux.
 pub const NUMBERS: usize = 512;
 
 /// The parts of the table.
-const PARTS: [&[Call]; 6] =
-    [memory::CALLS, signal_calls::CALLS, time::CALLS, process::CALLS, identity::CALLS, files::CALLS];
+const PARTS: [&[Call]; 7] =
+    [memory::CALLS, signal_calls::CALLS, time::CALLS, process::CALLS, identity::CALLS, files::CALLS, keys::CALLS];
 
 static BY_NUMBER: LazyLock<Vec<Option<Call>>> = LazyLock::new(|| {
     let mut by_number = vec![None; NUMBERS];
     for call in all() {
-        by_number[usize::from(call.number)] = Some(*call);
+        if let Some(place) = usize::try_from(call.number).ok().and_then(|number| by_number.get_mut(number)) {
+            *place = Some(*call);
+        }
     }
     by_number
 });
@@ -43,6 +45,9 @@ pub fn all() -> impl Iterator<Item = &'static Call> {
 /// The call of this number.
 #[must_use]
 pub fn find(number: u64) -> Option<&'static Call> {
+    if number == crate::guest::SYSCALL {
+        return keys::CALLS.first();
+    }
     BY_NUMBER.get(usize::try_from(number).ok()?)?.as_ref()
 }
 

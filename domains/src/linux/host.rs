@@ -1,4 +1,4 @@
-//! What the personality is given by the kernel: segments, a console, clocks, randomness. Nothing else reaches it.
+//! What the personality is given by the kernel: segments, a console, clocks, randomness, keys. Nothing else reaches it.
 
 use semper_pager::Segment;
 use semper_store::SegmentId;
@@ -123,6 +123,8 @@ pub struct Host {
     pub clock: Arc<dyn Clock>,
     /// Fills with random bytes.
     pub random: fn(&mut [u8]),
+    /// Its keys.
+    pub keys: Arc<dyn super::Keys>,
     /// The domain's name, for log lines.
     pub name: String,
 }

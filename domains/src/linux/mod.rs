@@ -5,6 +5,8 @@
 //! memory, files and console roll back together. What is kept beside the records is a cache that [`Program::load`] makes
 //! again from them. A call that is not served answers `ENOSYS`, is named once in the log, and never corrupts.
 //!
+//! A program holds keys, too, and invokes them by a call of its own (`keys`).
+//!
 //! **How a call runs.** The platform gives a stopped domain's [`Cpu`](crate::cpu::Cpu) to [`Program::syscall`]. The handler reads its
 //! arguments once, checks them, changes records in one transaction and answers. A handler that must wait says
 //! for what ([`Answer::Wait`]) and leaves nothing half done: the same call is given again when what it waits for may have
@@ -15,6 +17,7 @@ mod errno;
 mod files;
 mod host;
 mod identity;
+mod keys;
 mod loader;
 mod memory;
 mod mm;
@@ -35,6 +38,7 @@ pub use calls::Call;
 pub use errno::Errno;
 pub use files::{HELD_LIMIT, ImportError, StreamState};
 pub use host::{Clock, Console, ConsoleKind, Host, Input, SegmentError, Segments, Stream};
+pub use keys::{CAME_BACK, Invoked, Keys, MESSAGE_BYTES, Received};
 pub(crate) use loader::fixed_image;
 pub use loader::{LoadError, check_image};
 pub use process::{Identity, PARENT, PID, UID};

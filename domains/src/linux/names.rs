@@ -3,6 +3,9 @@
 /// The name of a call; none if there is no such call.
 #[must_use]
 pub fn of(number: u64) -> Option<&'static str> {
+    if number == crate::guest::SYSCALL {
+        return Some("semper_invoke");
+    }
     let number = usize::try_from(number).ok()?;
     let name = match number.checked_sub(LATER) {
         Some(at) => LATER_NAMES.get(at),

@@ -2,6 +2,7 @@
 
 use super::calls::{self, Call};
 use super::files::Files;
+use super::keys::{self, KeyCall};
 use super::loader::{self, LoadError};
 use super::mm::Mm;
 use super::process::Process;
@@ -11,7 +12,7 @@ use super::user::UserMemory;
 use super::{Answer, Errno, ExitStatus, Fault, Host, Outcome, Wait, names, signals, time};
 use crate::abi::Order;
 use crate::cpu::Cpu;
-use crate::table::TableMemory;
+use crate::table::{RecordId, TableMemory};
 use semper_pager::Segment;
 use semper_store::{PageRange, SegmentId};
 use std::collections::BTreeSet;
@@ -61,6 +62,8 @@ pub struct Program {
     pub(super) signals: Signals,
     /// Identity, limits, timers, what it waits for.
     pub(super) process: Process,
+    /// The invocation of a key that it stands in.
+    pub(super) key_call: Option<(RecordId, KeyCall)>,
     pub(super) orders: Vec<Order>,
     told: BTreeSet<u64>,
 }
@@ -84,6 +87,7 @@ impl Program {
             user: UserMemory::new(memory, super::vma::Vmas::default()),
             mm: Mm::default(),
             signals: Signals::create(&mut state)?,
+            key_call: None,
             orders: Vec::new(),
             told: BTreeSet::new(),
             host,
@@ -111,6 +115,7 @@ impl Program {
             files: Files::load(&state, &host).map_err(LoadError::Records)?,
             signals: Signals::load(&state)?,
             process: Process::load(&state)?,
+            key_call: keys::load(&state),
             orders: Vec::new(),
             told: BTreeSet::new(),
             host,
@@ -138,7 +143,7 @@ impl Program {
         };
         match result {
             Ok(Answer::Ended(status)) => Outcome::Ended(status),
-            Ok(Answer::Wait(wait)) if !self.signals.interrupts() => self.waiting(wait),
+            Ok(Answer::Wait(wait)) if !self.signals.interrupts() || !self.gives_up(number) => self.waiting(wait),
             Ok(Answer::Wait(_)) => {
                 cpu.regs.rax = time::interrupted(self, number, arguments).as_result();
                 self.finish(cpu, Some(number))
@@ -260,7 +265,7 @@ impl Program {
     }
 
     /// Aborts the open transaction and makes the caches say what the records say.
-    fn undo(&mut self) {
+    pub(super) fn undo(&mut self) {
         self.user.forget();
         if !self.state.abort() && self.user.vmas.take_touched().is_empty() {
             return;
@@ -279,6 +284,7 @@ impl Program {
         self.signals = Signals::load(&self.state)?;
         self.process = Process::load(&self.state)?;
         self.files = Files::load(&self.state, &self.host).map_err(LoadError::Records)?;
+        self.key_call = keys::load(&self.state);
         Ok(())
     }
 

@@ -238,7 +238,13 @@ impl Signals {
 
     /// Whether a call that waits must end: a signal is due that is not ignored.
     pub fn interrupts(&self) -> bool {
-        self.pending.iter().any(|(_, i)| self.record.mask & bit(i.number()) == 0 && !self.ignores(i.number()))
+        self.due().next().is_some()
+    }
+
+    /// The signals that are due: neither blocked nor ignored.
+    pub fn due(&self) -> impl Iterator<Item = u8> {
+        let pending = self.pending.iter().map(|(_, info)| info.number());
+        pending.filter(|&signal| self.record.mask & bit(signal) == 0 && !self.ignores(signal))
     }
 
     /// Makes a signal wait (or vanish, if it is ignored).

@@ -101,7 +101,7 @@ impl Executive {
 fn note_run_list(state: &mut State, table: &mut Table) -> Result<(), TableError> {
     let running = state.natives.values().filter(|n| n.executing).map(|n| n.id.as_u64());
     let waiting = state.programs.values().flat_map(|p| p.waiting.iter().map(|id| id.as_u64()));
-    let mut all: Vec<u64> = running.chain(waiting).collect();
+    let mut all: Vec<u64> = running.chain(waiting).chain(state.linux.waiting()).collect();
     all.sort_unstable();
     all.dedup();
     let mut tx = table.begin();

@@ -75,7 +75,10 @@ impl Kernel {
         let refused = |why: &str| KernelError::Refused(format!("domain {id:?} cannot be debugged: {why}"));
         let found = self.objects().table.get::<objects::Domain>(id);
         let core = found.map_err(|_| refused("it is another kind of object"))?;
-        if core.control == 0 || matches!(core.phase(), Phase::New | Phase::Dying) {
+        if !core.is_native() {
+            return Err(refused("it is a Linux program; gdb is for native domains"));
+        }
+        if matches!(core.phase(), Phase::New | Phase::Dying) {
             return Err(refused("it is no native domain that has begun"));
         }
         if turn.state.debugged.contains_key(&id.index()) {

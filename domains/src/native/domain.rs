@@ -2,8 +2,7 @@
 
 use crate::abi::{CAUSE_READY, CONTROL_PAGES, FREEZE_SIGNAL, MESSAGE_OFFSET, POSTED};
 use crate::cpu::{ExtendedState, Registers};
-use crate::guest::Message;
-use crate::objects::{Answer, Delivery, Fault};
+use crate::objects::Fault;
 use crate::platform::PlatformError;
 use crate::platform::control::Control;
 use crate::platform::frame::{Frame, INITIAL_FLAGS, USER_SELECTORS};
@@ -15,10 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// Offset of the string's page within the control segment.
-const STRING_OFFSET: u64 = MESSAGE_OFFSET + 4096;
-/// Where what came back begins in [`Message`].
-const CAME_BACK: u64 = MESSAGE_OFFSET + 64;
 /// Bytes of the legacy XSAVE area, which holds the control words.
 const LEGACY: usize = 512;
 
@@ -72,43 +67,6 @@ impl Native {
             charged: 0,
             used: 0,
         })
-    }
-
-    /// What it asks, copied once.
-    #[must_use]
-    pub fn message(&self) -> Message {
-        let mut bytes = [0u8; size_of::<Message>()];
-        self.control.read(MESSAGE_OFFSET, &mut bytes);
-        // SAFETY: a message is plain integers: any bytes are one.
-        unsafe { std::mem::transmute(bytes) }
-    }
-
-    /// The first `len` bytes of its string page.
-    pub fn read_string(&self, out: &mut [u8]) {
-        self.control.read(STRING_OFFSET, out);
-    }
-
-    /// Puts a string before it.
-    pub fn write_string(&self, bytes: &[u8]) {
-        self.control.write(STRING_OFFSET, bytes);
-    }
-
-    /// Puts an answer before it; `len`: bytes of the string.
-    pub fn put_answer(&self, answer: &Answer, len: u32) {
-        self.put(answer.code, answer.keys, false, &answer.words, 0, len);
-    }
-
-    /// Puts a message before it; `len`: bytes of the string.
-    pub fn put_delivery(&self, delivery: &Delivery, len: u32) {
-        self.put(delivery.order, delivery.keys, delivery.answerable, &delivery.words, delivery.badge, len);
-    }
-
-    fn put(&self, code: u32, keys: u8, answerable: bool, words: &[u64; 4], badge: u64, len: u32) {
-        let first = u64::from(code) | u64::from(keys) << 32 | u64::from(answerable) << 40;
-        let all = [first, words[0], words[1], words[2], words[3], badge, u64::from(len)];
-        for (offset, word) in (CAME_BACK..).step_by(8).zip(all) {
-            self.control.set_word(offset, word);
-        }
     }
 
     /// It begins, or begins anew: at `entry` (instruction, stack, argument) with all else fresh. Without a process.

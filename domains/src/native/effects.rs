@@ -19,7 +19,8 @@ impl Turn<'_> {
         match *effect {
             Effect::Deliver { to, delivery } => {
                 let len = self.give(to, &delivery.text, given)?;
-                self.native(to)?.put_delivery(&delivery, len);
+                self.mailbox(to)?.put_delivery(&delivery, len);
+                self.mail_came(to);
                 self.execute(to)
             }
             Effect::Answer { to, answer } => self.answer(to, &answer, given),
@@ -141,7 +142,7 @@ impl Turn<'_> {
             return Ok(0);
         }
         let bytes = self.text(text, given)?;
-        self.native(to)?.write_string(&bytes);
+        self.mailbox(to)?.write_string(&bytes);
         let len = u32::try_from(bytes.len()).unwrap_or(0);
         self.state.buffer = bytes;
         Ok(len)
@@ -156,7 +157,7 @@ impl Turn<'_> {
             Text::Empty => {}
             Text::Message { domain, len } => {
                 buffer.resize(size(len), 0);
-                self.native(domain)?.read_string(&mut buffer);
+                self.mailbox(domain)?.read_string(&mut buffer);
             }
             Text::Registers { domain } => {
                 buffer = self.native(domain)?.registers(crate::guest::MAX_STRING);

@@ -15,20 +15,25 @@
 //! * `capture`: what a checkpoint needs.
 //! * `inspect`: looking at objects from outside.
 //! * `operate`, `log`: what an operator does to domains, and what they tell.
-//! * `image`, `life`, `records`, `sleep`: the parts.
+//! * `linux`: Linux programs, which invoke keys by a system call.
+//! * `give`: keys that an operator gives at the start.
+//! * `image`, `life`, `mailbox`, `records`, `sleep`: the parts.
 
 mod capture;
 mod debug;
 mod domain;
 mod effects;
+mod give;
 mod image;
 pub mod inspect;
 mod life;
+mod linux;
 mod log;
+mod mailbox;
 mod operate;
 mod overlay;
 mod program;
-mod records;
+pub(crate) mod records;
 mod sleep;
 mod space;
 mod turn;
@@ -36,7 +41,9 @@ mod watch;
 
 pub use debug::{Debugger, Stood};
 pub use life::Life;
+pub(crate) use linux::ProgramKeys;
 pub use log::{LOG, LOG_BYTES, OLD_LOG};
+pub(crate) use mailbox::message_of;
 pub use operate::Act;
 pub use program::{NativeSpec, ProgramView, programs};
 pub use records::NativeProgram;
@@ -120,6 +127,8 @@ pub struct Executive {
 pub(crate) struct State {
     /// Loaded domains, by the index of their record.
     natives: BTreeMap<u32, Native>,
+    /// Linux programs.
+    linux: linux::LinuxDomains,
     /// Programs that have not finished, by number.
     programs: BTreeMap<u64, Program>,
     /// Who waits for a commit: not captured yet, and captured.
@@ -154,6 +163,7 @@ impl Executive {
     pub fn new(life: Life) -> Self {
         let state = State {
             natives: BTreeMap::new(),
+            linux: linux::LinuxDomains::default(),
             programs: BTreeMap::new(),
             durable: [Vec::new(), Vec::new()],
             committed: false,
@@ -243,6 +253,9 @@ impl Executive {
     #[must_use]
     pub fn pid(&self, domain: RecordId) -> Option<i32> {
         let state = self.state();
+        if let Some(linux) = state.linux.of(domain) {
+            return linux.program.process().map(|process| process.pid);
+        }
         state.natives.get(&domain.index()).filter(|n| n.id == domain)?.process.as_ref().map(|p| p.pid)
     }
 

@@ -29,14 +29,10 @@ impl Kernel {
     /// # Errors
     /// When it cannot be done to that domain, or nothing can be committed.
     pub fn operate(self: &Arc<Self>, domain: &str, act: Act) -> Result<bool, KernelError> {
-        let id = find_object(&self.objects().table, domain);
-        match id {
-            Some(id) => self.operate_native(id, act)?,
-            None => {
-                let linux = self.domains().into_iter().rfind(|d| d.name == domain && d.ended().is_none());
-                let Some(linux) = linux else { return Ok(false) };
-                self.operate_linux(&linux, act)?;
-            }
+        let Some(id) = find_object(&self.objects().table, domain) else { return Ok(false) };
+        match self.linux_of(id) {
+            Some(linux) => self.operate_linux(&linux, act)?,
+            None => self.operate_native(id, act)?,
         }
         self.surroundings.commit_now().map_err(KernelError::Refused)?;
         Ok(true)
@@ -46,9 +42,8 @@ impl Kernel {
         let found = self.objects().table.get::<objects::Domain>(id);
         let found =
             found.map_err(|_| KernelError::Refused(format!("{id:?} is no domain; semper inspect tells what it is")))?;
-        if found.control == 0 {
-            let told = format!("{id:?} belongs to a Linux program; name the program");
-            return Err(KernelError::Refused(told));
+        if !found.is_native() {
+            return Err(KernelError::Refused(format!("{id:?} is of a Linux program that has ended")));
         }
         let done = self.in_turn(|turn| match act {
             Act::Kill => turn.kill(id),

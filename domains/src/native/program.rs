@@ -7,7 +7,7 @@ use super::{Around, ExecutiveError, ImageError};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, OutputStream, Releaser};
 use crate::kernel::bell::Bell;
 use crate::kernel::objects::{FINISHED, FileIdentity, LifeState};
-use crate::kernel::{Kernel, KernelError, OutputPolicy};
+use crate::kernel::{Kernel, KernelError, OutputPolicy, StartKey};
 use crate::linux::{Console as _, ExitStatus, HELD_LIMIT, Input, Stream};
 use crate::objects::{self, Answer, InvokeError, Key, KeyType, Storage, Text};
 use crate::platform::PlatformError;
@@ -19,8 +19,8 @@ use std::sync::atomic::Ordering::SeqCst;
 
 /// Pages of an output's segment: byte `n` of the stream lies at offset `n`.
 const STREAM_PAGES: u64 = 1 << 28;
-/// The quota of a program's bank: more pages than a store has, so that the store is the limit, and millions of objects.
-const QUOTA: Storage = Storage { pages: 1 << 40, records: 1 << 23 };
+/// The quota of a program's bank, native or Linux: more pages than a store has, so that the store is the limit, and millions of objects.
+pub(super) const QUOTA: Storage = Storage { pages: 1 << 40, records: 1 << 23 };
 
 const SIGKILL: u8 = 9;
 
@@ -34,6 +34,8 @@ pub struct NativeSpec {
     pub args: Vec<Vec<u8>>,
     /// Bytes of its memory.
     pub memory: u64,
+    /// Keys to other domains.
+    pub keys: Vec<StartKey>,
 }
 
 impl NativeSpec {
@@ -151,7 +153,8 @@ impl Program {
         }
     }
 
-    fn held(&self) -> u64 {
+    /// Bytes of its standard output that are held back.
+    pub(super) fn held(&self) -> u64 {
         let released = self.releaser.as_ref().map_or(self.record.released, |r| r.released());
         self.record.written[0].saturating_sub(released[0])
     }
@@ -165,7 +168,10 @@ impl Program {
 
 impl Turn<'_> {
     pub(super) fn console_write(&mut self, number: u64, bytes: &[u8]) -> Result<(), ExecutiveError> {
-        let Some(program) = self.state.programs.get_mut(&number) else { return Ok(()) };
+        let Some(program) = self.state.programs.get_mut(&number) else {
+            self.linux_console_write(number, bytes);
+            return Ok(());
+        };
         program.outputs[0].write_at(program.record.written[0], bytes)?;
         program.record.written[0] += bytes.len() as u64;
         program.console.wrote(Stream::Out, program.record.written[0]);
@@ -190,8 +196,16 @@ impl Turn<'_> {
     /// Whether a domain whose order was just answered goes on only when output has left: what it wrote is more than may be held.
     pub(super) fn waits_for_output(&mut self, id: RecordId) -> bool {
         let Some(number) = self.state.held_up.take() else { return false };
-        let Some(program) = self.state.programs.get_mut(&number) else { return false };
-        program.waiting.push(id);
+        self.waits_for_console(number, id)
+    }
+
+    /// `id` goes on when a console holds less. False: there is no such console.
+    pub(super) fn waits_for_console(&mut self, number: u64, id: RecordId) -> bool {
+        match self.state.programs.get_mut(&number) {
+            Some(program) if program.waiting.contains(&id) => {}
+            Some(program) => program.waiting.push(id),
+            None => return self.waits_for_linux_output(number, id),
+        }
         true
     }
 
@@ -207,7 +221,7 @@ impl Turn<'_> {
                 }
             }
         }
-        Ok(())
+        self.linux_consoles()
     }
 
     fn read_input(&mut self, number: u64) -> Result<(), ExecutiveError> {
@@ -243,6 +257,9 @@ impl Turn<'_> {
 
     /// The name of the program whose first domain this is, or nothing.
     pub(super) fn name_of(&self, domain: RecordId) -> String {
+        if let Some(linux) = self.state.linux.of(domain) {
+            return linux.program.name.clone();
+        }
         let program = self.state.programs.values().find(|p| p.record.domain() == domain);
         program.map(|p| p.record.name()).unwrap_or_default()
     }
@@ -347,6 +364,10 @@ impl Kernel {
         };
         let made = turn.transact(|table, around, effects| objects::make_program(table, around, &new, effects));
         let made = made.and_then(|done| Ok(done?)).map_err(explain)?;
+        if let Err(error) = self.give_keys(made.domain.id(), &spec.keys) {
+            let gone = turn.transact(|table, around, effects| objects::end_program(table, around, &made.bank, effects));
+            return Err(gone.err().map_or(error, explain));
+        }
         for number in made.segments {
             memory.write(&*turn.segment(number).map_err(explain)?)?;
         }
@@ -428,8 +449,8 @@ impl Kernel {
         })
     }
 
-    /// The first objects of the world, made when the first native program comes.
-    fn genesis(&self) -> Result<objects::Genesis, KernelError> {
+    /// The first objects of the world, made when the first program comes.
+    pub(super) fn genesis(&self) -> Result<objects::Genesis, KernelError> {
         let known = self.objects().table.first::<objects::Hub>().map(|(_, hub)| hub.pool);
         let pool = match known {
             Some(pool) => pool,
@@ -511,7 +532,8 @@ impl Kernel {
         }
     }
 
-    fn start_executive(self: &Arc<Self>) -> Result<(), KernelError> {
+    /// Starts the thread, if it does not run yet.
+    pub(crate) fn start_executive(self: &Arc<Self>) -> Result<(), KernelError> {
         if self.native.started.swap(true, SeqCst) {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use crate::kernel::objects::{FileIdentity, LifeState, name_of};
 use crate::linux::ExitStatus;
+use crate::objects::LinuxDomain;
 use crate::table::{Record, RecordId};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -60,6 +61,31 @@ impl NativeProgram {
     #[must_use]
     pub fn exit(&self) -> Option<ExitStatus> {
         self.life.exit()
+    }
+}
+
+/// The objects of a live Linux program: nothing in its own record names them, so that records of before stay as they are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct LinuxObject {
+    /// The number of the program.
+    pub id: u64,
+    /// Its domain.
+    pub domain: u64,
+    /// The bank that sold it.
+    pub bank: u64,
+}
+
+impl Record for LinuxObject {
+    const KIND: u16 = 6;
+    const NAME: &'static str = "objects of a Linux program";
+}
+
+impl LinuxObject {
+    /// Both objects.
+    #[must_use]
+    pub const fn domain(&self) -> LinuxDomain {
+        LinuxDomain { bank: RecordId::from_u64(self.bank), domain: RecordId::from_u64(self.domain) }
     }
 }
 

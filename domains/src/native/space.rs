@@ -54,7 +54,11 @@ impl Turn<'_> {
     /// A domain, loaded if it is not.
     pub fn native(&mut self, id: RecordId) -> Result<&mut Native, ExecutiveError> {
         if !self.state.natives.contains_key(&id.index()) {
-            let number = self.kernel.objects().table.get::<objects::Domain>(id)?.control;
+            let core: objects::Domain = self.kernel.objects().table.get(id)?;
+            if !core.is_native() {
+                return Err(PlatformError::BadFrame("a Linux program that is no more has no control pages").into());
+            }
+            let number = core.control;
             let native = Native::load(id, self.segment(number)?)?;
             self.state.natives.insert(id.index(), native);
         }

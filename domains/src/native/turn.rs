@@ -1,5 +1,6 @@
 //! One turn of the executive: what domains posted is served, what is due happens. Then it sleeps.
 
+use super::mailbox::Mailbox;
 use super::sleep::{self, Watched};
 use super::{Around, Executive, ExecutiveError, State};
 use crate::abi::{CAUSE_INVOKE, CAUSE_READY, POSTED};
@@ -38,6 +39,7 @@ impl Kernel {
         let mut state = self.native.state();
         let result = act(&mut Turn { kernel: self, state: &mut state });
         drop(state);
+        self.write_by_key();
         self.native.ring();
         result
     }
@@ -59,7 +61,13 @@ impl Executive {
                 if let Err(error) = turn.run() {
                     tracing::error!(%error, "a turn of the native domains failed");
                 }
-                turn.finished()
+                let finished = turn.finished();
+                let wrote = state.linux.has_written();
+                drop(state);
+                if wrote {
+                    kernel.write_by_key();
+                }
+                finished
             };
             if finished {
                 kernel.programs_finished();
@@ -178,7 +186,7 @@ impl Turn<'_> {
         let Some(native) = self.loaded(id) else { return Ok(()) };
         match cause {
             CAUSE_INVOKE => {
-                let message = native.message();
+                let message = Mailbox(&native.control).message();
                 self.invoke(id, &message)
             }
             4 | 5 | 7 | 8 | 11 | SIGSYS => {
@@ -190,7 +198,8 @@ impl Turn<'_> {
         }
     }
 
-    fn invoke(&mut self, id: RecordId, message: &Message) -> Result<(), ExecutiveError> {
+    /// A domain invokes a key. What comes back at once is put before it, and it goes on.
+    pub(super) fn invoke(&mut self, id: RecordId, message: &Message) -> Result<(), ExecutiveError> {
         let how = match message.how {
             SEND => How::Send,
             REPLY_AND_WAIT => How::ReplyAndWait,
@@ -218,7 +227,8 @@ impl Turn<'_> {
     /// A domain gets an answer and goes on.
     pub fn answer(&mut self, id: RecordId, answer: &Answer, given: &[u8]) -> Result<(), ExecutiveError> {
         let len = self.give(id, &answer.text, given)?;
-        self.native(id)?.put_answer(answer, len);
+        self.mailbox(id)?.put_answer(answer, len);
+        self.mail_came(id);
         if self.waits_for_output(id) { Ok(()) } else { self.execute(id) }
     }
 
@@ -259,6 +269,9 @@ impl Turn<'_> {
     pub fn execute(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
         let runnable = self.kernel.objects().table.get::<objects::Domain>(id).is_ok_and(|domain| domain.is_runnable());
         if !runnable {
+            return Ok(());
+        }
+        if self.wake_linux(id) {
             return Ok(());
         }
         let native = self.native(id)?;

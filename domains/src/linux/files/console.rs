@@ -191,6 +191,13 @@ impl Program {
         if no_room {
             return Err(Errno::ENOSPC);
         }
+        self.append_output(stream, data)?;
+        Ok(Flow::Done(data.len()))
+    }
+
+    /// Adds to an output stream, whatever it holds already.
+    fn append_output(&mut self, stream: Stream, data: &[u8]) -> Result<(), Errno> {
+        let record = self.files.stream_record(stream);
         let written = record.written + data.len() as u64;
         if written > OUTPUT_BYTES {
             return Err(Errno::EFBIG);
@@ -199,7 +206,21 @@ impl Program {
         self.files.streams.update(&mut self.state, record.stream, |s| s.written = written)?;
         segment.write_at(record.written, data).map_err(|_| Errno::EIO)?;
         self.host.console.wrote(stream, written);
-        Ok(Flow::Done(data.len()))
+        Ok(())
+    }
+
+    /// A holder of the key to this program's console wrote to it: that goes to standard output. Who writes waits while much is held.
+    pub fn write_by_key(&mut self, data: &[u8]) {
+        self.state.begin();
+        let room = self.host.segments.room_for(super::data::pages_of(data.len() as u64));
+        let done = if room { self.append_output(Stream::Out, data) } else { Err(Errno::ENOSPC) };
+        match done {
+            Ok(()) => self.state.commit(),
+            Err(errno) => {
+                tracing::warn!(program = %self.host.name, errno = errno.0, "what was written to its console by a key is lost");
+                self.undo();
+            }
+        }
     }
 
     /// `lseek` on the console: standard input that is a regular file has a position that can be moved; output only tells.

@@ -2,8 +2,9 @@
 
 mod docs;
 mod hostile;
+mod keys;
 mod loading;
 mod memory;
 mod signals;
-mod support;
+pub(in crate::linux) mod support;
 mod timing;

@@ -1,10 +1,11 @@
 //! A host in which time stands still unless told, and a program that a test gives calls to.
 
 use crate::cpu::{BadExtendedState, Cpu, ExtendedState, Registers};
+use crate::guest::Message;
 use crate::linux::*;
 use crate::table::TableMemory;
 use semper_pager::{Backing, BackingError, PageIndex, Pager, PagerConfig, Segment, SegmentId};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -103,6 +104,42 @@ impl Clock for TestClock {
     }
 }
 
+/// Keys that a test answers for.
+#[derive(Default)]
+pub struct TestKeys {
+    /// What becomes of invocations; none: the program has no domain.
+    pub becomes: Mutex<Option<Invoked>>,
+    /// What comes back: the code, and the string.
+    pub comes: Mutex<(u32, Vec<u8>)>,
+    /// Whether a wait can be given up.
+    pub withdraws: AtomicBool,
+    /// What was invoked: order code and string.
+    pub seen: Mutex<Vec<(u32, Vec<u8>)>>,
+}
+
+impl Keys for TestKeys {
+    fn invoke(&self, message: &Message, string: &[u8]) -> Result<Invoked, Errno> {
+        self.seen.lock().unwrap().push((message.order, string.to_vec()));
+        self.state()
+    }
+
+    fn state(&self) -> Result<Invoked, Errno> {
+        self.becomes.lock().unwrap().ok_or(Errno::ENOSYS)
+    }
+
+    fn received(&self) -> Received {
+        let (code, string) = self.comes.lock().unwrap().clone();
+        let mut half = [0; MESSAGE_BYTES - CAME_BACK];
+        half[..4].copy_from_slice(&code.to_le_bytes());
+        half[48..52].copy_from_slice(&u32::try_from(string.len()).unwrap().to_le_bytes());
+        Received { half, string }
+    }
+
+    fn withdraw(&self) -> bool {
+        self.withdraws.load(Ordering::SeqCst)
+    }
+}
+
 /// The state segment's bytes, which outlive a program.
 #[derive(Clone)]
 pub struct StateMemory(Arc<Mutex<Vec<u8>>>);
@@ -171,6 +208,7 @@ pub struct Machine {
     pub gs_base: u64,
     pub vector: Vector,
     pub clock: Arc<TestClock>,
+    pub keys: Arc<TestKeys>,
     pub start: Start,
     host: Host,
     memory: Arc<Segment>,
@@ -189,6 +227,7 @@ fn random(out: &mut [u8]) {
 pub fn try_create(image: &[u8], args: &[&str], env: &[&str]) -> Result<Machine, LoadError> {
     let segments = TestSegments::new();
     let clock = Arc::new(TestClock::default());
+    let keys = Arc::new(TestKeys::default());
     let memory = segments.make(MEMORY_PAGES);
     let state = StateMemory::new(4096);
     let host = Host {
@@ -196,6 +235,7 @@ pub fn try_create(image: &[u8], args: &[&str], env: &[&str]) -> Result<Machine, 
         console: Arc::new(NoConsole),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         random,
+        keys: Arc::clone(&keys) as Arc<dyn Keys>,
         name: "test".into(),
     };
     let owned = |list: &[&str]| list.iter().map(|s| s.as_bytes().to_vec()).collect();
@@ -209,7 +249,7 @@ pub fn try_create(image: &[u8], args: &[&str], env: &[&str]) -> Result<Machine, 
         ..Registers::default()
     };
     let vector = Vector::avx();
-    Ok(Machine { program, regs, fs_base: 0, gs_base: 0, vector, clock, start, host, memory, state })
+    Ok(Machine { program, regs, fs_base: 0, gs_base: 0, vector, clock, keys, start, host, memory, state })
 }
 
 impl Machine {

@@ -12,16 +12,20 @@ pub use object::{
 pub use tree::{BankView, LISTED_PER_BANK, Sold, SoldView, Tree};
 
 use super::domain::Native;
+use super::records::LinuxObject;
 use super::{ExecutiveError, program};
 use crate::abi::CONTROL_PAGES;
 use crate::cpu::Registers;
 use crate::kernel::clock::WorldClock;
+use crate::kernel::domain::Domain as LinuxProgram;
 use crate::kernel::objects::DomainRecord;
 use crate::kernel::{Kernel, KernelError, Objects};
-use crate::objects::{Domain, Phase};
+use crate::linux::Clock as _;
+use crate::objects::{Domain, LinuxDomain, Phase};
 use crate::table::{RecordId, Table, TableError};
 use semper_pager::Pager;
 use semper_store::{PageRange, SegmentId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A world at rest, open to be looked at.
@@ -72,6 +76,13 @@ impl Resting {
     }
 }
 
+/// The domains of the live Linux programs, and their records.
+fn linux_domains(table: &Table) -> Vec<(LinuxDomain, DomainRecord)> {
+    let records: BTreeMap<u64, DomainRecord> = table.iter::<DomainRecord>().map(|(_, r)| (r.id, r)).collect();
+    let objects = table.iter::<LinuxObject>();
+    objects.filter_map(|(_, object)| Some((object.domain(), *records.get(&object.id)?))).collect()
+}
+
 /// Where the looking happens.
 enum Looking<'a> {
     Live(&'a Kernel),
@@ -101,6 +112,42 @@ impl Looking<'_> {
 
     fn programs(&self) -> Vec<program::ProgramView> {
         self.read(super::programs)
+    }
+
+    /// The live Linux programs, by their domains.
+    fn linux_programs(&self) -> BTreeMap<u64, LinuxSeen> {
+        let domains = self.read(linux_domains);
+        let seen = |(object, record): (LinuxDomain, DomainRecord)| {
+            let (id, bank) = (object.domain, object.bank);
+            let seen = match self {
+                Self::Live(kernel) => kernel.linux_of(id).map(|program| LinuxSeen::live(&program, bank))?,
+                Self::Rest(_) => LinuxSeen { name: record.name(), bank, cpu_ns: record.cpu, mappings: 0, pages: 0 },
+            };
+            Some((id.as_u64(), seen))
+        };
+        domains.into_iter().filter_map(seen).collect()
+    }
+}
+
+/// What is told of a Linux program beside its object.
+struct LinuxSeen {
+    name: String,
+    bank: RecordId,
+    cpu_ns: u64,
+    mappings: u32,
+    pages: u64,
+}
+
+impl LinuxSeen {
+    fn live(program: &LinuxProgram, bank: RecordId) -> Self {
+        let mapped = program.program().mapped_ranges();
+        Self {
+            name: program.name.clone(),
+            bank,
+            cpu_ns: u64::try_from(program.clock.cpu().as_nanos()).unwrap_or(u64::MAX),
+            mappings: u32::try_from(mapped.len()).unwrap_or(u32::MAX),
+            pages: mapped.iter().map(|range| range.count).sum(),
+        }
     }
 }
 

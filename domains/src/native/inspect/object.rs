@@ -44,8 +44,10 @@ pub enum ObjectDetail {
 /// A domain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DomainView {
-    /// The native program whose first domain it is.
+    /// The program whose first domain it is.
     pub program: Option<String>,
+    /// Whether it is a Linux program.
+    pub linux: bool,
     /// What it is doing.
     pub phase: String,
     /// Whether it is not executed.
@@ -180,11 +182,17 @@ pub(super) fn parse_id(text: &str) -> Option<RecordId> {
     Some(RecordId::from_u64(u64::from(version) << 32 | u64::from(index)))
 }
 
-/// The object that `text` names: `INDEX.VERSION`, or the name of a native program, whose first domain it is.
+/// The object that `text` names: `INDEX.VERSION`, or the name of a program: the first domain of a native one, the domain of a live Linux one.
 #[must_use]
 pub fn find_object(table: &Table, text: &str) -> Option<RecordId> {
-    let named = || crate::native::programs(table).into_iter().rfind(|p| p.name == text).map(|p| p.domain);
-    named().or_else(|| parse_id(text)).filter(|id| table.contains(*id))
+    let native = || crate::native::programs(table).into_iter().rfind(|p| p.name == text).map(|p| p.domain);
+    let linux = || {
+        super::linux_domains(table)
+            .into_iter()
+            .rfind(|(_, record)| record.name() == text)
+            .map(|(object, _)| object.domain)
+    };
+    native().or_else(linux).or_else(|| parse_id(text)).filter(|id| table.contains(*id))
 }
 
 /// What can be said of `id`; none if it is no object.
@@ -203,6 +211,9 @@ pub(super) fn object(
     match &mut detail {
         ObjectDetail::Domain(domain) => {
             domain.pid = looking.pid(id);
+            if let Some(seen) = domain.linux.then(|| looking.linux_programs().remove(&id.as_u64())).flatten() {
+                (domain.program, domain.cpu_ns) = (Some(seen.name), seen.cpu_ns);
+            }
             domain.registers = registers.map(RegistersView::from);
         }
         ObjectDetail::Segment { number, resident, .. } => *resident = looking.resident(*number),
@@ -290,6 +301,7 @@ fn domain(table: &Table, id: RecordId, core: &Domain, programs: &[ProgramView]) 
     maps.sort_unstable_by_key(|mapping| mapping.at);
     Ok(DomainView {
         program: programs.iter().find(|p| p.domain == id).map(|p| p.name.clone()),
+        linux: !core.is_native(),
         phase: core.phase().name().into(),
         stopped: core.has(STOPPED),
         cpu_ns: core.cpu,

@@ -1,7 +1,7 @@
 //! The tree of banks, and what each of them sold.
 
-use super::Looking;
 use super::object::{id_text, parse_id};
+use super::{LinuxSeen, Looking};
 use crate::objects::{
     Bank, Console, Domain, Factory, Hub, Meter, NO_LINK, Node, Owned, Page, STOPPED, Segment, Timer, mappings,
 };
@@ -30,7 +30,7 @@ pub struct Tree {
 pub struct BankView {
     /// Its object, `INDEX.VERSION`.
     pub object: String,
-    /// The native program whose bank it is.
+    /// The program whose bank it is.
     pub program: Option<String>,
     /// Pages that it and the banks below it have.
     pub pages_used: u64,
@@ -70,6 +70,8 @@ pub enum Sold {
     Domain {
         /// The program whose first domain it is.
         program: Option<String>,
+        /// Whether it is a Linux program.
+        linux: bool,
         /// What it is doing.
         phase: String,
         /// Whether it is not executed.
@@ -78,7 +80,7 @@ pub enum Sold {
         cpu_ns: u64,
         /// Its mappings.
         mappings: u32,
-        /// The pages that they show.
+        /// The pages that they show. Of a Linux program: those that it has mapped, of a live world only.
         pages: u64,
         /// The process that caches it now.
         pid: Option<i32>,
@@ -142,13 +144,15 @@ impl Sold {
 /// The tree to `depth` below the prime bank.
 pub(super) fn tree(looking: &Looking<'_>, depth: u32) -> Result<Tree, TableError> {
     let Some((_, hub)) = looking.read(|table| table.first::<Hub>()) else { return Ok(Tree::default()) };
-    let programs = looking.programs();
+    let (programs, linux) = (looking.programs(), looking.linux_programs());
+    let linux_banks = linux.values().map(|seen| (seen.bank.as_u64(), seen.name.clone()));
     let mut walk = Walk {
         looking,
         depth,
         left: LISTED,
         domains: programs.iter().map(|p| (p.domain.as_u64(), p.name.clone())).collect(),
-        banks: programs.iter().map(|p| (p.bank.as_u64(), p.name.clone())).collect(),
+        banks: programs.iter().map(|p| (p.bank.as_u64(), p.name.clone())).chain(linux_banks).collect(),
+        linux,
         incomplete: false,
     };
     let bank = walk.bank(RecordId::from_u64(hub.bank))?;
@@ -162,6 +166,7 @@ struct Walk<'a> {
     left: usize,
     /// Names of programs by their first domains, and by their banks.
     domains: BTreeMap<u64, String>,
+    linux: BTreeMap<u64, LinuxSeen>,
     banks: BTreeMap<u64, String>,
     incomplete: bool,
 }
@@ -258,10 +263,14 @@ impl Walk<'_> {
     /// Adds what the table does not tell.
     fn complete(&self, sold: &mut SoldView) {
         match &mut sold.what {
-            Sold::Domain { program, pid, .. } => {
+            Sold::Domain { program, pid, cpu_ns, mappings, pages, .. } => {
                 let Some(id) = parse_id(&sold.object) else { return };
                 *program = self.domains.get(&id.as_u64()).cloned();
                 *pid = self.looking.pid(id);
+                if let Some(seen) = self.linux.get(&id.as_u64()) {
+                    *program = Some(seen.name.clone());
+                    (*cpu_ns, *mappings, *pages) = (seen.cpu_ns, seen.mappings, seen.pages);
+                }
             }
             Sold::Segment { number, resident, .. } => *resident = self.looking.resident(*number),
             _ => {}
@@ -279,6 +288,7 @@ fn sold_at(table: &Table, index: u32) -> Result<(RecordId, Owned, Option<Sold>),
             let pages = mappings(table, id)?.iter().map(|mapping| mapping.pages).sum();
             let sold = Sold::Domain {
                 program: None,
+                linux: !domain.is_native(),
                 phase: domain.phase().name().into(),
                 stopped: domain.has(STOPPED),
                 cpu_ns: domain.cpu,

@@ -232,6 +232,7 @@ impl Machine {
             console: Arc::clone(&console) as Arc<dyn Console>,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: |out| out.fill(0x5a),
+            keys: Arc::new(crate::linux::tests::support::TestKeys::default()),
             name: "test".into(),
         };
         let memory = segments.make(crate::abi::WINDOW_END >> 12);

@@ -4,12 +4,19 @@
  *
  * The program defines `int semper_main(const struct semper_boot *boot)`; what it gives is its exit code. Orders and errors are in
  * docs/objects.md. Programs of one file only: this header defines the entry of the image. A file that invokes keys and is not the
- * entry defines SEMPER_NO_ENTRY before it. */
+ * entry defines SEMPER_NO_ENTRY before it.
+ *
+ * A Linux program that Semper runs, with a C library and a main of its own, defines SEMPER_LINUX before it: keys are then invoked by a
+ * system call. */
 #ifndef SEMPER_DOMAIN_H
 #define SEMPER_DOMAIN_H
 
 #include <stddef.h>
 #include <stdint.h>
+#ifdef SEMPER_LINUX
+#include <string.h>
+#define SEMPER_NO_ENTRY
+#endif
 
 /* The pages that a domain and the kernel share, and the code that invokes. */
 #define SEMPER_CONTROL 0x600000000000ull
@@ -26,6 +33,12 @@
 
 /* Answers from here on are errors of the kernel's. */
 #define SEMPER_FIRST_ERROR 0x80000001u
+/* Said by this header, in a Linux program: a signal ended the wait and nothing was invoked (but an answer given by the key in slot 16 has
+ * gone); there is no kernel of Semper's. */
+#define SEMPER_INTERRUPTED 0xfffffffeu
+#define SEMPER_NO_KERNEL 0xffffffffu
+/* The number of the system call. */
+#define SEMPER_SYSCALL 0x53656d70
 
 /* How a key is invoked. */
 enum { SEMPER_CALL = 0, SEMPER_SEND = 1, SEMPER_REPLY_AND_WAIT = 2 };
@@ -74,6 +87,7 @@ struct semper_boot {
     uint64_t args_len;
 };
 
+#ifndef SEMPER_LINUX
 /* What a compiler expects to be there. Written in a way that none turns into a call of itself. */
 __attribute__((weak)) void *memcpy(void *to, const void *from, size_t n) {
     void *result = to;
@@ -86,6 +100,7 @@ __attribute__((weak)) void *memset(void *to, int byte, size_t n) {
     __asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(byte) : "memory");
     return result;
 }
+#endif
 
 static inline size_t semper_length(const char *text) {
     size_t n = 0;
@@ -102,21 +117,32 @@ static inline struct semper_message semper_message(uint8_t slot, uint32_t order)
 
 /* The string page: before a call the string to send, after it the one that came. */
 static inline char *semper_string(void) {
+#ifdef SEMPER_LINUX
+    static char page[SEMPER_MAX_STRING];
+    return page;
+#else
     return (char *)SEMPER_STRING;
+#endif
 }
 
 /* Invokes. `string` may be null if `string_len` is 0, or if the string is in its page already. Returns message->code: 0, the answer of
  * another domain, or an error of the kernel's. The string that came is in its page until the next call. */
 static inline uint32_t semper_invoke(struct semper_message *message, const void *string, uint32_t string_len) {
-    struct semper_message *page = (struct semper_message *)SEMPER_MESSAGE;
-    void (*invoke)(void) = (void (*)(void))SEMPER_INVOKE;
     message->string_len = string_len;
     if (string && string_len <= SEMPER_MAX_STRING) memcpy(semper_string(), string, string_len);
+#ifdef SEMPER_LINUX
+    long result = SEMPER_SYSCALL;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(message), "S"(semper_string()) : "rcx", "r11", "memory");
+    if (result) message->code = result == -4 ? SEMPER_INTERRUPTED : SEMPER_NO_KERNEL;
+#else
+    struct semper_message *page = (struct semper_message *)SEMPER_MESSAGE;
+    void (*invoke)(void) = (void (*)(void))SEMPER_INVOKE;
     memcpy(page, message, sizeof *message);
     __asm__ volatile("" : : : "memory");
     invoke();
     __asm__ volatile("" : : : "memory");
     memcpy(message, page, sizeof *message);
+#endif
     return message->code;
 }
 

@@ -10,13 +10,17 @@ use core::arch::asm;
 #[allow(clippy::cast_possible_truncation)] // 4096
 const LIMIT: u32 = MAX_STRING as u32;
 
+/// The system call's result when a signal ended the wait: `-EINTR`.
+const INTERRUPTED: i64 = -4;
+
 /// Invokes what `message` says with `string`, and waits as it says. The answer is in the second half of `message`; its string is shown
 /// to `take` before anything else can be invoked. The rest of the message is not changed but for the length of the string.
 ///
 /// A refusal of the kernel's is an answer as well: `message.code` is then [`abi::FIRST_ERROR`] or above.
 ///
 /// # Errors
-/// [`Error::StringTooLong`], and nothing was invoked; [`Error::NoKernel`] in a Linux program that does not run in Semper.
+/// [`Error::StringTooLong`], and nothing was invoked; in a Linux program [`Error::Interrupted`], and [`Error::NoKernel`] if it does not
+/// run in Semper.
 pub fn invoke<R>(message: &mut Message, string: &[u8], take: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
     message.string_len = u32::try_from(string.len()).unwrap_or(u32::MAX);
     if string.len() > MAX_STRING {
@@ -61,10 +65,11 @@ fn by_system_call<R>(message: &mut Message, string: &[u8], take: impl FnOnce(&[u
             lateout("r11") _,
         );
     }
-    if result != 0 {
-        return Err(Error::NoKernel);
+    match result {
+        0 => Ok(take(&text[..received(message)])),
+        INTERRUPTED => Err(Error::Interrupted),
+        _ => Err(Error::NoKernel),
     }
-    Ok(take(&text[..received(message)]))
 }
 
 /// Bytes of the string that came back, within the page whatever the kernel says.

@@ -5,16 +5,29 @@ use crate::keys::order::Own;
 use crate::{Error, raw};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// The slots that hold keys at the beginning of the first domain of a program: [`abi::slot`]. Those of a Linux program (console, clock,
-/// random, files, bank) are among them.
+/// The slots that hold keys at the beginning of the first domain of a program, if the kernel does not say: [`abi::slot`].
 pub(crate) const FIRST_KEYS: u32 = (1 << (abi::slot::IMAGE + 1)) - 1;
 
-/// Bit by bit, the slots that are in use.
-static TAKEN: AtomicU32 = AtomicU32::new(FIRST_KEYS);
+/// In [`TAKEN`]: the other bits mean something.
+const KNOWN: u32 = 1 << 31;
+
+/// Bit by bit, the slots that are in use. The kernel is asked which hold keys when the first one is taken: an operator may have
+/// given some.
+static TAKEN: AtomicU32 = AtomicU32::new(if cfg!(test) { FIRST_KEYS | KNOWN } else { 0 });
 
 /// Says which slots hold keys when the program begins.
 pub(crate) fn set_taken(taken: u32) {
-    TAKEN.store(taken, Ordering::Relaxed);
+    TAKEN.store(taken | KNOWN, Ordering::Relaxed);
+}
+
+/// The slots that are in use.
+fn taken() -> u32 {
+    let taken = TAKEN.load(Ordering::Relaxed);
+    if taken & KNOWN != 0 {
+        return taken;
+    }
+    set_taken(Slot::used().unwrap_or(FIRST_KEYS));
+    TAKEN.load(Ordering::Relaxed)
 }
 
 /// A key slot of this domain. One that was taken is emptied and free again when this value is dropped; one that is
@@ -31,6 +44,7 @@ impl Slot {
     /// # Errors
     /// [`Error::NoFreeSlot`].
     pub fn take() -> Result<Self, Error> {
+        taken();
         let take = |taken: u32| (taken.trailing_ones() < u32::from(SLOTS)).then(|| taken | (taken + 1));
         let before = TAKEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map_err(|_| Error::NoFreeSlot)?;
         let number = u8::try_from(before.trailing_ones()).map_err(|_| Error::NoFreeSlot)?;
@@ -53,7 +67,16 @@ impl Slot {
     /// How many slots are free.
     #[must_use]
     pub fn free() -> u32 {
-        u32::from(SLOTS) - (TAKEN.load(Ordering::Relaxed) & ((1 << SLOTS) - 1)).count_ones()
+        u32::from(SLOTS) - (taken() & ((1 << SLOTS) - 1)).count_ones()
+    }
+
+    /// Which of the slots hold a key, void or not: bit by bit.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`].
+    pub fn used() -> Result<u32, Error> {
+        let words = own_words(Own::USED, [0; 4])?;
+        Ok(u32::try_from(words[0]).unwrap_or(FIRST_KEYS))
     }
 
     /// Its number, as messages carry it.
@@ -116,9 +139,14 @@ impl Drop for Slot {
 
 /// An order of the domain's own slots.
 pub(crate) fn own_order(order: u32, words: [u64; 4]) -> Result<(), Error> {
+    own_words(order, words).map(drop)
+}
+
+/// An order of the domain's own slots, and the words that it gives.
+fn own_words(order: u32, words: [u64; 4]) -> Result<[u64; 4], Error> {
     let mut message = Message { slot: OWN, order, words, keys: NO_KEYS, accept: NO_KEYS, ..Message::default() };
     raw::invoke(&mut message, &[], |_| ())?;
-    if message.code == 0 { Ok(()) } else { Err(Error::from_answer(message.code, message.got_words)) }
+    if message.code == 0 { Ok(message.got_words) } else { Err(Error::from_answer(message.code, message.got_words)) }
 }
 
 /// No slot, four times.

@@ -3,7 +3,7 @@
 use crate::abi::{self, BOOT_MAGIC, Boot};
 use crate::heap::Heap;
 use crate::keys::order::Own;
-use crate::slot::{FIRST_KEYS, own_order, set_taken};
+use crate::slot::{own_order, set_taken};
 use alloc::string::String;
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -70,7 +70,6 @@ pub unsafe fn begin<R: Outcome>(at: *const Boot, heap: &'static Heap, main: fn()
     // SAFETY: the range lies between image and stack, and is for this.
     unsafe { heap.claim(boot.heap_start, boot.heap_end) };
     if boot.start == 0 {
-        set_taken(FIRST_KEYS);
         end(main().code());
     }
     // SAFETY: `Template` wrote this block, of the same image: the number is the address of such a function.

@@ -14,6 +14,7 @@ mod device;
 mod doctor;
 mod full_disk;
 mod hostile;
+mod keys;
 mod killing;
 mod lifecycle;
 mod native;

@@ -83,16 +83,24 @@ pub fn rust_program(name: &str) -> PathBuf {
 
 /// A domain program of `examples/native`, built as `docs/native.md` says.
 pub fn native_program(name: &str) -> PathBuf {
-    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("native");
-        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/native");
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["build", "--release", "--locked", "--target-dir"]).arg(&target).current_dir(package);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "the examples do not build:\n{}", String::from_utf8_lossy(&output.stderr));
-        target.join("release")
-    });
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| build_examples("native"));
     BUILT.join(name)
+}
+
+/// A Linux program of `examples/linux`, which uses the kit beside std.
+pub fn linux_program(name: &str) -> PathBuf {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| build_examples("linux"));
+    BUILT.join(name)
+}
+
+fn build_examples(package: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(package);
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(package);
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["build", "--release", "--locked", "--target-dir"]).arg(&target).current_dir(from);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "the examples do not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    target.join("release")
 }
 
 /// A domain program of `examples/native`, or else of `tests/programs`, in C, built as `docs/native.md` says; `None`, said by name, without a compiler.

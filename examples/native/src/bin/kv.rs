@@ -1,5 +1,6 @@
 //! A key-value server with many clients and not a line of persistence code: its map is a map on its heap.
-//! `kv [ENTRIES]`, for each of the clients.
+//! `kv [ENTRIES]`, for each of the clients. `kv serve`: the server alone, for programs that are given a key to it. `kv client [ENTRIES]`:
+//! a client of whatever server the key in slot 12 leads to.
 #![no_std]
 #![no_main]
 
@@ -10,27 +11,19 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::convert::Infallible;
+use map::{Map, MapClient};
 use semper_domain::abi::slot;
 use semper_domain::keys::{Bank, Domain, Key, Meter, Start};
 use semper_domain::{CallError, Caller, Error, Spawn, args, argument, entry, give_up, interface, println};
 
+#[path = "../map.rs"]
+mod map;
+
 const CLIENTS: u64 = 4;
 /// Where a client has the key to the store.
 const STORE: u8 = 0;
-
-interface! {
-    /// A map from texts to bytes.
-    pub trait Map, client MapClient, fails Infallible {
-        /// Puts a value, and gives the one that was there.
-        1 => fn put(name: &str, value: &[u8]) -> Option<Vec<u8>>;
-        /// A value.
-        2 => fn get(name: &str) -> Option<Vec<u8>>;
-        /// Removes a value. Was there one?
-        3 => fn remove(name: &str) -> bool;
-        /// How many values there are, and the sum of all their bytes.
-        4 => fn census() -> (u64, u64);
-    }
-}
+/// Where a client that is a program of its own was given it.
+const GIVEN: u8 = 12;
 
 interface! {
     /// A client of the map, as the one who made it sees it.
@@ -60,6 +53,11 @@ impl Map for Store {
 
     fn census(&mut self, _: &mut Caller) -> Result<(u64, u64), Infallible> {
         Ok((self.0.len() as u64, self.0.values().flatten().map(|byte| u64::from(*byte)).sum()))
+    }
+
+    fn close(&mut self, caller: &mut Caller) -> Result<(), Infallible> {
+        caller.end = true;
+        Ok(())
     }
 }
 
@@ -107,9 +105,35 @@ fn work(map: &MapClient, me: u64, entries: u64) -> Result<u64, CallError<Infalli
     Ok(wrong)
 }
 
+/// The server as a program of its own, until a client closes it.
+fn serve() -> Result<(), CallError<Infallible>> {
+    let mut store = Store::default();
+    store.serve()?;
+    println!("kv: closed with {} values", store.0.len());
+    Ok(())
+}
+
+/// A client of a server that is another program.
+fn call(entries: u64) -> Result<(), CallError<Infallible>> {
+    let map = MapClient::at(GIVEN);
+    let wrong = work(&map, 1, entries)?;
+    let (count, sum) = map.census()?;
+    println!("kv: {entries} entries, {count} are left with sum {sum}, {wrong} wrong");
+    map.close()
+}
+
 fn main() -> Result<(), CallError<Infallible>> {
     assert_eq!(argument(), 0, "children begin elsewhere");
-    let entries = args().nth(1).and_then(|arg| arg.parse().ok()).unwrap_or(500);
+    let entries = |n| args().nth(n).and_then(|arg| arg.parse().ok()).unwrap_or(500);
+    match args().nth(1).as_deref() {
+        Some("serve") => serve(),
+        Some("client") => call(entries(2)),
+        _ => all(entries(1)),
+    }
+}
+
+/// A server and its clients, all of them domains of this program.
+fn all(entries: u64) -> Result<(), CallError<Infallible>> {
     // What is not needed is not held; the clients' keys take the room.
     give_up(&[slot::RANDOM, slot::CHECKPOINT, slot::RESTART, slot::DISCRIM, slot::SELF, slot::MEMORY]);
     let (bank, meter) = (Bank::at(slot::BANK), Meter::at(slot::METER));

@@ -308,7 +308,12 @@ fn a_killed_linux_server_is_told_to_its_callers_and_a_stopped_one_lets_them_queu
     std::thread::sleep(Duration::from_millis(50));
     on(&["kill", "map"]);
     wait_for(&mut runtime.0);
-    assert_eq!(fs::read_to_string(&out).unwrap(), "error: the domain that was to answer is gone\n");
+    // It may have died between two calls.
+    let told = fs::read_to_string(&out).unwrap();
+    assert!(
+        ["error: the domain that was to answer is gone\n", "error: the invoked key is void\n"].contains(&told.as_str()),
+        "{told}"
+    );
     session.assert_sound();
 }
 

@@ -30,6 +30,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | `disk`, `file`, `uring` | the narrow road to the disk |
+//! | `folder` | the same to many files, for the journal |
 //! | `directory`, `open`, `recover`, `damage` | which store, whose, and which generation stands |
 //! | `root`, `node`, `checksum` | the bytes |
 //! | `tree`, `cache`, `changes` | reading, and what differs between two generations |
@@ -55,6 +56,7 @@ mod error;
 #[expect(unsafe_code, reason = "one hint to the host that no crate wraps")]
 mod file;
 mod fill;
+mod folder;
 mod freemap;
 mod hold;
 mod ids;
@@ -89,6 +91,7 @@ pub use disk::{BUFFER_LEN, BufferPool, Disk, DiskBuf, QUEUE_DEPTH};
 pub use error::{Error, Fault};
 pub use file::{FileDisk, IoChoice, IoKind};
 pub use fill::Fill;
+pub use folder::{DirFolder, Folder};
 pub use hold::Hold;
 pub use ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, Page, PageIndex, PageRange, SegmentId, StoreId};
 pub use open::{CreateOptions, MIN_SIZE_BYTES, OpenOptions};

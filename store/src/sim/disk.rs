@@ -115,6 +115,12 @@ impl SimDisk {
         state.lie_at = Some(state.flushes + n);
     }
 
+    /// Whether the power is on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.state().dead
+    }
+
     /// Whether a lie is still to come.
     #[must_use]
     pub fn lie_pending(&self) -> bool {
@@ -220,6 +226,36 @@ impl SimDisk {
         self.state().len = len;
     }
 
+    /// As [`Disk::flush`], of what was written in this range only: a flush of one of several files.
+    pub(super) fn flush_within(&self, within: std::ops::Range<u64>) -> io::Result<()> {
+        let mut state = match self.call() {
+            Ok(state) => state,
+            Err(e) => {
+                let mut state = self.state();
+                let mut unsure = take_within(&mut state.pending, &within);
+                state.in_doubt.append(&mut unsure);
+                return Err(e);
+            }
+        };
+        let lies = state.lie_at == Some(state.flushes);
+        state.flushes += 1;
+        let mut covered = take_within(&mut state.pending, &within);
+        if lies {
+            state.lie_at = None;
+            state.in_doubt.append(&mut covered);
+            return Ok(());
+        }
+        for (offset, data) in covered {
+            persist(&mut state, offset, data.len());
+            // What is overwritten durably is in doubt no more.
+            state.in_doubt.retain(|(at, old)| *at != offset || old.len() > data.len());
+        }
+        if let Some(history) = &mut state.history {
+            history.push(Event::Flush);
+        }
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -285,32 +321,7 @@ impl Disk for SimDisk {
     }
 
     fn flush(&self) -> io::Result<()> {
-        let mut state = match self.call() {
-            Ok(state) => state,
-            Err(e) => {
-                let mut state = self.state();
-                let mut unsure = std::mem::take(&mut state.pending);
-                state.in_doubt.append(&mut unsure);
-                return Err(e);
-            }
-        };
-        let lies = state.lie_at == Some(state.flushes);
-        state.flushes += 1;
-        let mut covered = std::mem::take(&mut state.pending);
-        if lies {
-            state.lie_at = None;
-            state.in_doubt.append(&mut covered);
-            return Ok(());
-        }
-        for (offset, data) in covered {
-            persist(&mut state, offset, data.len());
-            // What is overwritten durably is in doubt no more.
-            state.in_doubt.retain(|(at, old)| *at != offset || old.len() > data.len());
-        }
-        if let Some(history) = &mut state.history {
-            history.push(Event::Flush);
-        }
-        Ok(())
+        self.flush_within(0..u64::MAX)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -329,6 +340,13 @@ impl Disk for SimDisk {
 
 fn pages_of(offset: u64, len: usize) -> std::ops::Range<u64> {
     offset / PAGE_SIZE as u64..(offset + len as u64).div_ceil(PAGE_SIZE as u64)
+}
+
+/// The writes that begin in this range, taken out.
+fn take_within(writes: &mut Vec<(u64, Vec<u8>)>, within: &std::ops::Range<u64>) -> Vec<(u64, Vec<u8>)> {
+    let (inside, outside) = std::mem::take(writes).into_iter().partition(|(offset, _)| within.contains(offset));
+    *writes = outside;
+    inside
 }
 
 /// Makes durable what is live.

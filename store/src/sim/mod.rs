@@ -8,14 +8,17 @@
 //! * Any call may fail with `EIO` or `ENOSPC`. After a failed flush, what was written since the last good one is in doubt
 //!   for ever: a later flush that succeeds says nothing about it.
 //! * One flush may lie: it returns `Ok`, and what it covered stays in doubt for ever.
+//! * A name that was made or removed in a [`SimFolder`] is there or not after a loss of power, until the folder was synced.
 //! * Bits rot, and two blocks may change places (a misdirected write), at rest.
 //!
 //! Everything random comes from a seed.
 
 mod disk;
+mod folder;
 mod random;
 
 pub use disk::{Event, Failure, SimDisk};
+pub use folder::SimFolder;
 pub use random::SimRng;
 
 /// The unit in which a write may be torn.

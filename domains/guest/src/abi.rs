@@ -135,4 +135,6 @@ pub mod slot {
     pub const MEMORY: u8 = 10;
     /// Segment, read-only: the memory as it was before the first instruction; what factories and `spawn` copy.
     pub const IMAGE: u8 = 11;
+    /// Journal.
+    pub const JOURNAL: u8 = 12;
 }

@@ -221,6 +221,10 @@ errors! {
     NotMapped { page: u64 = u64::from } = 23, "nothing is mapped at page {page:#x}";
     /// The domain is a Linux program: its registers, memory and life are its personality's affair.
     Foreign = 24, "not of a Linux program";
+    /// There is no room for another record.
+    JournalFull = 25, "the journal is full";
+    /// The journal, or the record that was asked for, cannot be used.
+    JournalBroken = 26, "the journal cannot be used";
 }
 
 impl core::error::Error for Error {}

@@ -70,6 +70,8 @@ key_types! {
     Checkpoint = 16, "checkpoint";
     /// Tells of restarts.
     Restart = 17, "restart";
+    /// Records that no roll-back touches.
+    Journal = 18, "journal";
     /// No key: the domain's own slots.
     Own = 255, "own";
 }

@@ -168,6 +168,7 @@ impl Kernel {
         }
         tx.commit();
         objects.world.1 = world;
+        self.journal.note(&mut objects.table).map_err(|e| e.to_string())?;
         self.native.note(&mut objects.table).map_err(|e| format!("the object table: {e}"))?;
         drop(objects);
         for domain in self.domains() {
@@ -208,10 +209,12 @@ impl Kernel {
         self.gate.open();
     }
 
-    /// The newest capture is durable, as `generation`: its output may leave, its consumed input may be forgotten.
-    pub fn committed(&self, generation: u64) {
+    /// The newest capture is durable, as `generation`: its output may leave, its consumed input may be forgotten. `oldest`: the oldest
+    /// generation that is kept.
+    pub fn committed(&self, generation: u64, oldest: u64) {
         self.capture.leave(Phase::Capturing);
         self.native.committed(generation);
+        self.journal.committed(generation, oldest);
         for domain in self.domains() {
             domain.progressed();
             domain.committed_keys();

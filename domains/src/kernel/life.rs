@@ -3,6 +3,7 @@
 use super::bell::Bell;
 use super::clock::DomainClock;
 use super::domain::{Domain, Parts};
+use super::journal::{ProgramJournal, writer};
 use super::memory::ViewMemory;
 use super::objects::{ALIVE, DomainRecord, FINISHED, FileIdentity, HELD, LifeState, NAME_BYTES};
 use super::segments::DomainSegments;
@@ -11,7 +12,7 @@ use super::{Kernel, KernelError, OutputPolicy};
 use crate::abi::{CONTROL_PAGES, POSTED, WINDOW_END, WINDOW_START};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, Releaser};
 use crate::linux::{self, ExitStatus, Host, Program, ProgramSpec, Stream};
-use crate::native::ProgramKeys;
+use crate::native::{Life, ProgramKeys};
 use crate::platform::PlatformError;
 use crate::platform::control::Control;
 use crate::platform::frame::Frame;
@@ -138,7 +139,8 @@ impl Kernel {
         let console = HostConsole::new(&self.console_dir, id, Arc::clone(&bell), events)
             .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
         let identities = self.connect(&console, fds, [FileIdentity::default(); 3], [0; 3])?;
-        let host = self.host(id, &name, &console, &clock);
+        let (_, wall) = self.clock.reading();
+        let host = self.host((id, wall), &name, &console, &clock);
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
         let hwcap2 = if fsgsbase() { 2 } else { 0 };
         let spec = ProgramSpec { path: &new.path, image: &new.image, args: new.args, env: new.env, hwcap2 };
@@ -157,7 +159,6 @@ impl Kernel {
         control.set_cause(crate::abi::CAUSE_READY);
         control.state().store(POSTED, SeqCst);
         control.mark_header_dirty();
-        let (_, wall) = self.clock.reading();
         let mut text = [0u8; NAME_BYTES];
         text[..name.len()].copy_from_slice(name.as_bytes());
         let record = DomainRecord {
@@ -207,8 +208,18 @@ impl Kernel {
         Ok(name)
     }
 
-    fn host(self: &Arc<Self>, id: u64, name: &str, console: &Arc<HostConsole>, clock: &Arc<DomainClock>) -> Host {
+    /// `started`: when the program was, nanoseconds since 1970.
+    fn host(
+        self: &Arc<Self>,
+        (id, started): (u64, u64),
+        name: &str,
+        console: &Arc<HostConsole>,
+        clock: &Arc<DomainClock>,
+    ) -> Host {
+        let Life { restarts, id: life, generation, began } = self.life;
         Host {
+            journal: ProgramJournal::new(&self.journal, writer(id, started)),
+            restart: linux::Restart { restarts, id: life, generation, began },
             segments: Arc::new(DomainSegments { kernel: Arc::downgrade(self), domain: id }),
             console: Arc::clone(console) as Arc<dyn crate::linux::Console>,
             clock: Arc::clone(clock) as Arc<dyn crate::linux::Clock>,
@@ -354,7 +365,7 @@ impl Kernel {
         console: &Arc<HostConsole>,
         clock: &Arc<DomainClock>,
     ) -> Result<Program, KernelError> {
-        let host = self.host(record.id, &record.name(), console, clock);
+        let host = self.host((record.id, record.started), &record.name(), console, clock);
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
         let program = Program::load(host, Arc::clone(memory), Box::new(ViewMemory(view)))?;
         // Only what the program has mapped can be in the store: everything else is fresh, and costs no fault of ours.

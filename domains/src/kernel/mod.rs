@@ -14,6 +14,7 @@ pub mod bell;
 pub mod clock;
 pub mod domain;
 pub mod gate;
+pub mod journal;
 pub mod objects;
 
 pub(crate) mod capture;
@@ -36,11 +37,12 @@ use capture::CaptureState;
 use clock::WorldClock;
 use domain::Domain;
 use gate::Gate;
+use journal::WorldJournal;
 use objects::{DomainRecord, OBJECT_PAGES, RECORD_BYTES, SegmentRecord, WorldRecord};
 use semper_pager::Pager;
-use semper_store::{PageRange, SegmentId};
+use semper_store::{Generation, PageRange, SegmentId, StoreId};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use thiserror::Error;
@@ -144,28 +146,33 @@ pub struct Kernel {
     cores: u32,
     /// The native domains.
     pub native: Executive,
+    /// What no roll-back touches.
+    pub(crate) journal: Arc<WorldJournal>,
+    life: Life,
     myself: Weak<Self>,
 }
 
 impl Kernel {
-    /// Opens the world in segment 0, or makes a new one if `fresh`.
+    /// Opens the world that generation `of` of a store has in segment 0, or makes a new one if that is 0. `dir`: the store's.
     ///
     /// # Errors
     /// When segment 0 is damaged or the console's directory cannot be made.
     pub fn open(
         pager: Arc<Pager>,
-        fresh: bool,
-        console_dir: PathBuf,
+        (store, of): (StoreId, Generation),
+        dir: &Path,
         policy: OutputPolicy,
         surroundings: Arc<dyn Surroundings>,
     ) -> Result<Arc<Self>, KernelError> {
+        let console_dir = dir.join("console");
         std::fs::create_dir_all(&console_dir)
             .map_err(|source| KernelError::File { path: console_dir.clone(), source })?;
         let clock = Arc::new(WorldClock::default());
-        let objects = if fresh { Objects::create(&pager)? } else { Objects::open(&pager, &clock)? };
+        let objects = if of.0 == 0 { Objects::create(&pager)? } else { Objects::open(&pager, &clock)? };
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let around = Arc::clone(&surroundings);
-        let life = Life::begin(&console_dir, random);
+        let life = Life { generation: of.0, ..Life::begin(&console_dir, random) };
+        let journal = WorldJournal::new(dir, store, journal::seen(&objects.table), life);
         Ok(Arc::new_cyclic(|myself| Self {
             pager,
             zygote: Zygote::default(),
@@ -184,6 +191,8 @@ impl Kernel {
             live: AtomicU32::new(0),
             cores,
             native: Executive::new(life),
+            journal,
+            life,
             myself: Weak::clone(myself),
         }))
     }
@@ -297,6 +306,7 @@ impl Kernel {
             }
         }
         self.native.close();
+        self.journal.close();
         // Whoever looks at `closing` under the lock has either seen it or is woken.
         drop(self.domains.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
@@ -335,6 +345,14 @@ pub fn read_records(pager: &Arc<Pager>) -> Result<(Vec<DomainRecord>, Vec<Progra
     let objects = Objects::open(pager, &WorldClock::default())?;
     let records = objects.table.iter::<DomainRecord>().map(|(_, r)| r).collect();
     Ok((records, crate::native::programs(&objects.table)))
+}
+
+/// How far the journal was when the newest generation was captured: the sequence after the last durable record; 0: none was written.
+///
+/// # Errors
+/// When segment 0 is damaged.
+pub fn read_journal_end(pager: &Arc<Pager>) -> Result<u64, KernelError> {
+    Ok(journal::seen(&Objects::open(pager, &WorldClock::default())?.table))
 }
 
 impl OutputEvents for Kernel {

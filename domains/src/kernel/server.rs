@@ -99,6 +99,10 @@ impl Server<'_> {
                 continue;
             }
             match waiting {
+                Some(wait) if wait.journal => {
+                    let journal = self.domain.program().journal();
+                    journal.work();
+                }
                 Some(wait) => self.domain.bell.wait(rings, wait.until.map(|t| self.instant(t))),
                 None => {
                     if !self.wait_for_post()? {

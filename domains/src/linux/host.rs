@@ -112,6 +112,94 @@ pub trait Clock: Send + Sync {
     fn cpu(&self) -> Duration;
 }
 
+/// Whether the journal is asked for to be written to: then it is made if there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// To be read.
+    ToRead,
+    /// To be written to.
+    ToWrite,
+}
+
+/// What an append to the journal came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appending {
+    /// It is written, and durable.
+    Written,
+    /// The program has a record of this number already, and that is durable.
+    There,
+}
+
+/// Why a call to the journal does not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalTrouble {
+    /// Not yet: wait with [`super::Wait::journal`], and give the call again.
+    Wait,
+    /// There is no room for it.
+    Full,
+    /// The record is too long.
+    TooLong,
+    /// The journal, or the record, cannot be used.
+    Broken,
+}
+
+/// A record of the program's in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalRecord {
+    /// Its place in the journal.
+    pub sequence: u64,
+    /// When it was written, nanoseconds since 1970.
+    pub time: u64,
+    /// The number that the program gave it.
+    pub number: u64,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// The records of one program in the journal, which no roll-back touches. No call waits for the disk.
+pub trait Journal: Send + Sync {
+    /// Appends a record. After [`JournalTrouble::Wait`] the same call tells what became of it.
+    ///
+    /// # Errors
+    /// [`JournalTrouble`].
+    fn append(&self, number: u64, bytes: &[u8]) -> Result<Appending, JournalTrouble>;
+    /// The durable record of this number.
+    ///
+    /// # Errors
+    /// [`JournalTrouble`].
+    fn find(&self, number: u64) -> Result<Option<JournalRecord>, JournalTrouble>;
+    /// The durable record with the largest number that is not above `number`.
+    ///
+    /// # Errors
+    /// [`JournalTrouble`].
+    fn last(&self, number: u64) -> Result<Option<JournalRecord>, JournalTrouble>;
+    /// The first durable record from this place in the journal on.
+    ///
+    /// # Errors
+    /// [`JournalTrouble`].
+    fn next(&self, from: u64) -> Result<Option<JournalRecord>, JournalTrouble>;
+    /// The place after the last durable record.
+    ///
+    /// # Errors
+    /// [`JournalTrouble`].
+    fn end(&self) -> Result<u64, JournalTrouble>;
+    /// Does what a call that has to wait waits for. Called outside of all locks; may take as long as the disk does.
+    fn work(&self);
+}
+
+/// The life of the world that a program is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restart {
+    /// Lives before it.
+    pub restarts: u64,
+    /// What no other life has.
+    pub id: [u64; 2],
+    /// The generation from which it goes on.
+    pub generation: u64,
+    /// When it began, nanoseconds since 1970.
+    pub began: u64,
+}
+
 /// Everything a program's personality is given.
 #[derive(Clone)]
 pub struct Host {
@@ -121,6 +209,10 @@ pub struct Host {
     pub console: Arc<dyn Console>,
     /// Its clock.
     pub clock: Arc<dyn Clock>,
+    /// Its records in the journal.
+    pub journal: Arc<dyn Journal>,
+    /// The life that it is in.
+    pub restart: Restart,
     /// Fills with random bytes.
     pub random: fn(&mut [u8]),
     /// Its keys.

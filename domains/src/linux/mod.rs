@@ -37,7 +37,10 @@ pub mod vma;
 pub use calls::Call;
 pub use errno::Errno;
 pub use files::{HELD_LIMIT, ImportError, StreamState};
-pub use host::{Clock, Console, ConsoleKind, Host, Input, SegmentError, Segments, Stream};
+pub use host::{
+    Appending, Clock, Console, ConsoleKind, Host, Input, Journal, JournalRecord, JournalTrouble, Restart, SegmentError,
+    Segments, Stream, Wanted,
+};
 pub use keys::{CAME_BACK, Invoked, Keys, MESSAGE_BYTES, Received};
 pub(crate) use loader::fixed_image;
 pub use loader::{LoadError, check_image};
@@ -60,6 +63,8 @@ pub struct Wait {
     pub input: bool,
     /// Room in the held output.
     pub output_room: bool,
+    /// The journal's disk: [`Journal::work`] does it. No signal ends this wait.
+    pub journal: bool,
 }
 
 /// What a handler of one call answers.

@@ -143,7 +143,7 @@ impl Program {
         };
         match result {
             Ok(Answer::Ended(status)) => Outcome::Ended(status),
-            Ok(Answer::Wait(wait)) if !self.signals.interrupts() || !self.gives_up(number) => self.waiting(wait),
+            Ok(Answer::Wait(wait)) if wait.journal || !self.signals.interrupts() || !self.gives_up(number) => self.waiting(wait),
             Ok(Answer::Wait(_)) => {
                 cpu.regs.rax = time::interrupted(self, number, arguments).as_result();
                 self.finish(cpu, Some(number))
@@ -222,6 +222,12 @@ impl Program {
     #[must_use]
     pub fn timer_deadline(&self) -> Option<Duration> {
         if self.signals.interrupts() { Some(Duration::ZERO) } else { self.process.timer_deadline() }
+    }
+
+    /// Its records in the journal.
+    #[must_use]
+    pub fn journal(&self) -> Arc<dyn super::Journal> {
+        Arc::clone(&self.host.journal)
     }
 
     /// The segments that its files and streams occupy.

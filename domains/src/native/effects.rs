@@ -112,6 +112,11 @@ impl Turn<'_> {
                 self.kernel.surroundings.hasten();
                 Ok(())
             }
+            Effect::AskJournal { domain, serial, ask } => {
+                self.state.asks.push((domain, serial, ask));
+                self.kernel.native.ring();
+                Ok(())
+            }
             Effect::Work => {
                 self.state.work = true;
                 Ok(())

@@ -4,6 +4,7 @@ use crc32fast::hash;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const MAGIC: &[u8; 8] = b"SMPRLIFE";
 const VERSION: u32 = 1;
@@ -18,6 +19,10 @@ pub struct Life {
     pub restarts: u64,
     /// A number that no other life has.
     pub id: [u64; 2],
+    /// The generation from which it goes on.
+    pub generation: u64,
+    /// When it began, nanoseconds since 1970.
+    pub began: u64,
 }
 
 impl Life {
@@ -32,7 +37,9 @@ impl Life {
         let mut bytes = [0u8; 16];
         random(&mut bytes);
         let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        Self { restarts, id: [half(0), half(8)] }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let began = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        Self { restarts, id: [half(0), half(8)], generation: 0, began }
     }
 }
 

@@ -26,6 +26,7 @@ mod effects;
 mod give;
 mod image;
 pub mod inspect;
+mod journal;
 mod life;
 mod linux;
 mod log;
@@ -121,6 +122,8 @@ pub struct Executive {
     live: Mutex<BTreeSet<u64>>,
     /// A debugged domain stands.
     stood: Condvar,
+    /// What the journal answered.
+    journal: journal::Answers,
 }
 
 /// All that its thread works on; the checkpointer and commands look at it while the gate is closed to the thread, or between turns.
@@ -135,6 +138,8 @@ pub(crate) struct State {
     durable: [Vec<(RecordId, u64)>; 2],
     /// The captured ones are durable.
     committed: bool,
+    /// What domains ask of the journal and is not on its way yet.
+    asks: Vec<(RecordId, u64, objects::JournalAsk)>,
     /// When something is due next, nanoseconds of the world's clock; as of the last turn.
     alarm: Option<u64>,
     /// A write to the console of this program was more than may be held.
@@ -167,6 +172,7 @@ impl Executive {
             programs: BTreeMap::new(),
             durable: [Vec::new(), Vec::new()],
             committed: false,
+            asks: Vec::new(),
             alarm: None,
             held_up: None,
             work: false,
@@ -189,6 +195,7 @@ impl Executive {
             crowd: Crowd::default(),
             live: Mutex::default(),
             stood: Condvar::new(),
+            journal: journal::Answers::default(),
         }
     }
 
@@ -289,6 +296,10 @@ impl objects::Surroundings for Around<'_> {
 
     fn life(&self) -> [u64; 2] {
         self.0.native.life.id
+    }
+
+    fn resumed_from(&self) -> u64 {
+        self.0.native.life.generation
     }
 
     fn generation(&self) -> u64 {

@@ -360,6 +360,7 @@ impl Kernel {
             pages: memory.pages,
             base: memory.start >> 12,
             console: [id, 0],
+            writer: crate::kernel::journal::writer(id, self.clock.reading().1).word(),
             entry: memory.entry,
         };
         let made = turn.transact(|table, around, effects| objects::make_program(table, around, &new, effects));
@@ -523,6 +524,7 @@ impl Kernel {
                         state.durable[1].push((domain, serial));
                         state.committed = true;
                     }
+                    objects::Effect::AskJournal { domain, serial, ask } => state.asks.push((domain, serial, ask)),
                     _ => {}
                 }
             }

@@ -134,6 +134,7 @@ impl Turn<'_> {
         }
         self.consoles()?;
         self.durable()?;
+        self.journal()?;
         if self.state.work {
             self.state.work = self.transact(objects::work)?;
         }

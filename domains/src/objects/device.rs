@@ -1,7 +1,8 @@
-//! Keys to what the kernel is and has: discrim, clock, timer, random, console, log, checkpoint, restart.
+//! Keys to what the kernel is and has: discrim, clock, timer, random, console, log, checkpoint, restart, journal.
 
 use super::alarm::Tree;
 use super::context::Ctx;
+use super::effect::{JournalAsk, JournalOrder};
 use super::error::Stop;
 use super::list::Outside;
 use super::order::{ANY, Done, Order, Request, order};
@@ -101,9 +102,45 @@ pub(super) const ORDERS: &[Order] = &[
         ..order(KeyType::Checkpoint, 3, "newest", Rights::READ, checkpoint_newest)
     },
     Order {
-        gives: &["restarts", "id of this life, first half", "second half"],
-        does: "How often the world was restarted, and an id that no other life has. Never rolled back.",
+        gives: &["restarts", "id of this life, first half", "second half", "generation from which it goes on"],
+        does: "How often the world was restarted, an id that no other life has, and from which generation. Never rolled back.",
         ..order(KeyType::Restart, 1, "read", Rights::READ, restart_read)
+    },
+    Order {
+        words: &["rights to keep"],
+        gives_keys: &["journal"],
+        does: "A weaker key to the same records.",
+        ..order(KeyType::Journal, 0, "weaken", Rights::NONE, super::node::weaken)
+    },
+    Order {
+        words: &["number"],
+        string: MAX_STRING,
+        gives: &["place in the journal", "1: it was there already"],
+        gives_string: "if it was there already: what it holds",
+        does: "Writes a record, and waits until it is durable. A number that was used already, also in a life that was rolled back, finds \
+               its record; nothing is written then.",
+        ..order(KeyType::Journal, 1, "append", Rights::WRITE, journal_append)
+    },
+    Order {
+        words: &["number"],
+        gives: &["place in the journal", "1: it is there", "number", "when it was written, nanoseconds since 1970"],
+        gives_string: "what it holds",
+        does: "The record of this number.",
+        ..order(KeyType::Journal, 2, "find", Rights::READ, journal_find)
+    },
+    Order {
+        words: &["number"],
+        gives: &["place in the journal", "1: there is one", "number", "when it was written, nanoseconds since 1970"],
+        gives_string: "what it holds",
+        does: "The record with the largest number that is not above this one.",
+        ..order(KeyType::Journal, 3, "last", Rights::READ, journal_last)
+    },
+    Order {
+        words: &["place in the journal"],
+        gives: &["place in the journal", "1: there is one", "number", "when it was written, nanoseconds since 1970"],
+        gives_string: "what it holds",
+        does: "The first record from this place on.",
+        ..order(KeyType::Journal, 4, "next", Rights::READ, journal_next)
     },
 ];
 
@@ -260,5 +297,31 @@ fn checkpoint_newest(ctx: &mut Ctx<'_, '_>, _: &Request) -> Result<Done, Stop> {
 
 fn restart_read(ctx: &mut Ctx<'_, '_>, _: &Request) -> Result<Done, Stop> {
     let [first, second] = ctx.around.life();
-    Done::words([ctx.around.restarts(), first, second])
+    Done::words([ctx.around.restarts(), first, second, ctx.around.resumed_from()])
+}
+
+fn journal_append(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
+    ask_journal(ctx, request, JournalOrder::Append)
+}
+
+fn journal_find(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
+    ask_journal(ctx, request, JournalOrder::Find)
+}
+
+fn journal_last(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
+    ask_journal(ctx, request, JournalOrder::Last)
+}
+
+fn journal_next(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
+    ask_journal(ctx, request, JournalOrder::Next)
+}
+
+/// Waits for what the journal says. After a restart it is asked again, and finds what was appended.
+fn ask_journal(ctx: &mut Ctx<'_, '_>, request: &Request, order: JournalOrder) -> Result<Done, Stop> {
+    if !request.may_wait {
+        return Err(InvokeError::WouldWait.into());
+    }
+    let (writer, number, len) = (request.key.badge(), request.words[0], request.len);
+    ctx.wait_outside(request.invoker, Outside::Journal(JournalAsk { writer, order, number, len }))?;
+    Ok(Done::Waits)
 }

@@ -15,8 +15,37 @@ pub trait Surroundings {
     fn restarts(&self) -> u64;
     /// A number that no other life of this or another world has. Not rolled back.
     fn life(&self) -> [u64; 2];
+    /// The generation from which this life goes on.
+    fn resumed_from(&self) -> u64;
     /// The newest durable generation.
     fn generation(&self) -> u64;
+}
+
+/// What the journal is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum JournalOrder {
+    /// Write the record of this number, which is the string of the invoker's message; or find it.
+    Append = 1,
+    /// The record of this number.
+    Find = 2,
+    /// The record with the largest number that is not above.
+    Last = 3,
+    /// The first record from this place on.
+    Next = 4,
+}
+
+/// What a domain asks of the journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JournalAsk {
+    /// Whose records: the badge of the key.
+    pub writer: u64,
+    /// What.
+    pub order: JournalOrder,
+    /// The number, or the place.
+    pub number: u64,
+    /// Bytes of the string in its message.
+    pub len: u32,
 }
 
 /// Pages of the store.
@@ -239,6 +268,15 @@ pub enum Effect {
         domain: RecordId,
         /// In which call.
         serial: u64,
+    },
+    /// A domain waits for what the journal says: [`super::complete`] its call then.
+    AskJournal {
+        /// Who waits.
+        domain: RecordId,
+        /// In which call.
+        serial: u64,
+        /// What it asks.
+        ask: JournalAsk,
     },
     /// There is something for [`super::work`] to do.
     Work,

@@ -165,6 +165,10 @@ errors! {
         [page, 0, 0], "the page";
     /// The domain is a Linux program: its registers, memory and life are its personality's affair.
     Foreign = 24, "not of a Linux program", [0, 0, 0], "none";
+    /// There is no room for another record.
+    JournalFull = 25, "the journal is full", [0, 0, 0], "none";
+    /// The journal, or the record that was asked for, cannot be used.
+    JournalBroken = 26, "the journal cannot be used", [0, 0, 0], "none";
 }
 
 /// How an operation ends early: the guest's doing, or not.

@@ -119,6 +119,8 @@ pub struct NewProgram {
     pub base: u64,
     /// Its console: the number outside, and the life of the runtime if it cannot outlive one.
     pub console: [u64; 2],
+    /// Whose records it writes into the journal.
+    pub writer: u64,
     /// Where it begins: instruction pointer, stack pointer, first argument.
     pub entry: [u64; 3],
 }
@@ -171,6 +173,7 @@ pub fn make_program(
             (slot::CHECKPOINT, Key::device(KeyType::Checkpoint)),
             (slot::RESTART, Key::device(KeyType::Restart)),
             (slot::DISCRIM, Key::device(KeyType::Discrim)),
+            (slot::JOURNAL, Key::journal(new.writer)),
             (slot::SELF, Key::to(KeyType::Domain, domain)),
             (slot::MEMORY, memory),
             (slot::IMAGE, Key::to(KeyType::Segment, image).weaker(super::Rights::READ)),

@@ -44,13 +44,15 @@ pub enum KeyType {
     Checkpoint = 16,
     /// Tells of restarts.
     Restart = 17,
+    /// Records that no roll-back touches; the badge says whose.
+    Journal = 18,
     /// No key: the holder's own slots, which it invokes by the slot number [`super::SELF_SLOT`].
     Own = 255,
 }
 
 impl KeyType {
     /// All that a slot may hold.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Null,
         Self::Page,
         Self::Segment,
@@ -69,6 +71,7 @@ impl KeyType {
         Self::Log,
         Self::Checkpoint,
         Self::Restart,
+        Self::Journal,
     ];
 
     fn from_raw(raw: u8) -> Self {
@@ -97,6 +100,7 @@ impl KeyType {
             Self::Log => "log",
             Self::Checkpoint => "checkpoint",
             Self::Restart => "restart",
+            Self::Journal => "journal",
             Self::Own => "own",
         }
     }
@@ -106,7 +110,9 @@ impl KeyType {
     pub const fn full_rights(self) -> Rights {
         let bits = match self {
             Self::Null | Self::Own => 0,
-            Self::Page | Self::Timer | Self::Console | Self::Checkpoint => Rights::READ.0 | Rights::WRITE.0,
+            Self::Page | Self::Timer | Self::Console | Self::Checkpoint | Self::Journal => {
+                Rights::READ.0 | Rights::WRITE.0
+            }
             Self::Segment => Rights::READ.0 | Rights::WRITE.0 | Rights::CALL.0 | Rights::MANAGE.0,
             Self::Node => Rights::READ.0 | Rights::WRITE.0 | Rights::STRONG.0,
             Self::Domain | Self::Meter => Rights::READ.0 | Rights::MANAGE.0,
@@ -133,6 +139,7 @@ impl KeyType {
                 | Self::Log
                 | Self::Checkpoint
                 | Self::Restart
+                | Self::Journal
         )
     }
 }
@@ -255,11 +262,17 @@ impl Key {
         Self { raw_type: key_type as u8, raw_rights: key_type.full_rights().0, index, version, ..Self::NULL }
     }
 
-    /// A key to what has no record: discrim, clock, random, log, checkpoint, restart.
+    /// A key to what has no record: discrim, clock, random, log, checkpoint, restart, journal.
     #[must_use]
     pub const fn device(key_type: KeyType) -> Self {
         assert!(!key_type.has_record(), "this type of key names a record");
         Self::to(key_type, RecordId::NONE)
+    }
+
+    /// A journal key by which the records of `writer` are written and read.
+    #[must_use]
+    pub const fn journal(writer: u64) -> Self {
+        Self { badge: writer, ..Self::device(KeyType::Journal) }
     }
 
     /// A start key to the domain `id` with this badge.
@@ -304,7 +317,7 @@ impl Key {
         self.epoch
     }
 
-    /// The badge of a start key, the serial of a resume key.
+    /// The badge of a start key, the serial of a resume key, the writer of a journal key.
     #[must_use]
     pub const fn badge(&self) -> u64 {
         self.badge

@@ -1,6 +1,7 @@
 //! The lists that domains wait in. They go through the records of those who wait.
 
 use super::context::{At, Ctx};
+use super::effect::{JournalAsk, JournalOrder};
 use super::error::Stop;
 use super::records::OUTSIDE;
 use super::{Effect, Hub, NO_LINK, Pending, PendingKind, Phase, STEP};
@@ -97,6 +98,8 @@ pub(super) enum Outside {
     Console { console: u64, len: u32 },
     /// A durable generation.
     Durable,
+    /// The journal.
+    Journal(JournalAsk),
 }
 
 impl Outside {
@@ -104,12 +107,23 @@ impl Outside {
         match self {
             Self::Console { console, len } => (1, [console, len as u64, 0, 0]),
             Self::Durable => (2, [0; 4]),
+            Self::Journal(ask) => (2 + ask.order as u32, [ask.writer, ask.number, ask.len as u64, 0]),
         }
     }
 
     fn from_pending(pending: &Pending) -> Self {
         match pending.order {
             1 => Self::Console { console: pending.words[0], len: u32::try_from(pending.words[1]).unwrap_or(0) },
+            order @ 3..=6 => {
+                let order = match order {
+                    3 => JournalOrder::Append,
+                    4 => JournalOrder::Find,
+                    5 => JournalOrder::Last,
+                    _ => JournalOrder::Next,
+                };
+                let [writer, number, len, _] = pending.words;
+                Self::Journal(JournalAsk { writer, order, number, len: u32::try_from(len).unwrap_or(0) })
+            }
             _ => Self::Durable,
         }
     }
@@ -118,6 +132,7 @@ impl Outside {
         match self {
             Self::Console { console, len } => Effect::ConsoleRead { console, domain, serial, len },
             Self::Durable => Effect::AwaitDurable { domain, serial },
+            Self::Journal(ask) => Effect::AskJournal { domain, serial, ask },
         }
     }
 }

@@ -54,7 +54,7 @@ mod view;
 mod tests;
 
 pub use alarm::next_alarm;
-pub use effect::{Answer, Delivery, Effect, Outcome, Place, Surroundings, Text};
+pub use effect::{Answer, Delivery, Effect, JournalAsk, JournalOrder, Outcome, Place, Surroundings, Text};
 pub use error::{FIRST_ERROR, InvokeError, Resource, Which};
 pub use genesis::{
     Genesis, MadeProgram, NewDomain, NewProgram, begin, create, end_program, make_console, make_domain, make_program,

@@ -23,6 +23,8 @@ keys! {
     Checkpoint;
     /// Tells of restarts.
     Restart;
+    /// Records that no roll-back touches.
+    Journal: weaken;
 }
 
 /// What a key is.
@@ -196,6 +198,8 @@ pub struct Life {
     pub restarts: u64,
     /// What no other life has.
     pub id: [u64; 2],
+    /// The generation from which it goes on.
+    pub generation: u64,
 }
 
 impl Restart {
@@ -204,7 +208,72 @@ impl Restart {
     /// # Errors
     /// [`Error::WrongOrder`] if this is no restart key.
     pub fn read(&self) -> Result<Life, Error> {
-        let [restarts, first, second, _] = Call::new(self.slot(), order::Restart::READ).got()?;
-        Ok(Life { restarts, id: [first, second] })
+        let [restarts, first, second, generation] = Call::new(self.slot(), order::Restart::READ).got()?;
+        Ok(Life { restarts, id: [first, second], generation })
+    }
+}
+
+/// A record of the journal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Its place in the journal.
+    pub place: u64,
+    /// The number that it was given.
+    pub number: u64,
+    /// When it was written, nanoseconds since 1970.
+    pub time: u64,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// What an append did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Appended {
+    /// The record was written, at this place in the journal.
+    New(u64),
+    /// The number was used before, perhaps in a life that was rolled back: the place, and what was written then.
+    There(u64, Vec<u8>),
+}
+
+impl Journal {
+    /// Writes a record of at most [`MAX_STRING`] bytes, and waits until it is durable. A number that was used already finds its record,
+    /// and nothing is written: so what the first append of a number decided holds for ever.
+    ///
+    /// # Errors
+    /// [`Error::JournalFull`], [`Error::JournalBroken`], [`Error::NoRight`] without WRITE.
+    pub fn append(&self, number: u64, bytes: &[u8]) -> Result<Appended, Error> {
+        let answer = Call::new(self.slot(), order::Journal::APPEND).words([number]).string(bytes).call()?;
+        let [place, there, ..] = answer.words;
+        Ok(if there == 0 { Appended::New(place) } else { Appended::There(place, answer.string) })
+    }
+
+    /// The record of this number.
+    ///
+    /// # Errors
+    /// [`Error::JournalBroken`], [`Error::NoRight`] without READ.
+    pub fn find(&self, number: u64) -> Result<Option<Record>, Error> {
+        self.one(order::Journal::FIND, number)
+    }
+
+    /// The record with the largest number that is not above this one.
+    ///
+    /// # Errors
+    /// As [`Journal::find`].
+    pub fn last(&self, number: u64) -> Result<Option<Record>, Error> {
+        self.one(order::Journal::LAST, number)
+    }
+
+    /// The first record from this place in the journal on.
+    ///
+    /// # Errors
+    /// As [`Journal::find`].
+    pub fn next(&self, place: u64) -> Result<Option<Record>, Error> {
+        self.one(order::Journal::NEXT, place)
+    }
+
+    fn one(&self, order: u32, word: u64) -> Result<Option<Record>, Error> {
+        let answer = Call::new(self.slot(), order).words([word]).call()?;
+        let [place, there, number, time] = answer.words;
+        Ok((there != 0).then_some(Record { place, number, time, bytes: answer.string }))
     }
 }

@@ -7,7 +7,9 @@ mod device;
 mod domain;
 mod storage;
 
-pub use device::{Checkpoint, Classified, Clock, Console, Discrim, Life, Log, Random, Restart, Timer};
+pub use device::{
+    Appended, Checkpoint, Classified, Clock, Console, Discrim, Journal, Life, Log, Random, Record, Restart, Timer,
+};
 pub use domain::{Domain, DomainState, Factory, Meter, Resume, Start};
 pub use storage::{Bank, Node, Page, Quota, Segment, Usage};
 
@@ -159,5 +161,6 @@ orders! {
     Log { WRITE = 1, "write"; }
     Checkpoint { REQUEST = 1, "request"; WAIT = 2, "wait"; NEWEST = 3, "newest"; }
     Restart { READ = 1, "read"; }
+    Journal { WEAKEN = 0, "weaken"; APPEND = 1, "append"; FIND = 2, "find"; LAST = 3, "last"; NEXT = 4, "next"; }
     Own { COPY = 0, "copy"; EXCHANGE = 1, "exchange"; CLEAR = 2, "clear"; WEAKEN = 3, "weaken"; END = 4, "end"; USED = 5, "used"; }
 }

@@ -2,7 +2,9 @@
 
 use super::Errno;
 use super::descriptors::fd_number;
+use super::devices::JOURNAL;
 use super::flags::{O_CLOEXEC, O_DIRECT, O_NONBLOCK, O_RDWR, O_WRONLY, SETTABLE};
+use super::journal::has_offset;
 use super::node::{Node, NodeKind};
 use super::records::{FILE_BYTES, MAX_DESCRIPTORS, kind};
 use crate::linux::{Answer, Program};
@@ -159,6 +161,8 @@ pub(super) fn lseek(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     let target = match p.files.kind_of(open.node()?)? {
         NodeKind::Pipe(_) | NodeKind::Symlink(_) => return Err(Errno::ESPIPE),
         NodeKind::Console(n) => return p.seek_console(n, offset, whence).map(Answer::Value),
+        NodeKind::Device(JOURNAL) => return p.seek_journal(&open, offset, whence),
+        NodeKind::Device(device) if has_offset(device) => seek_target(offset, whence, open.offset, 0)?,
         NodeKind::Device(_) => return Ok(DONE),
         NodeKind::Regular(number) => {
             let size = p.files.inode(number)?.size;

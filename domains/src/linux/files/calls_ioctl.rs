@@ -42,6 +42,7 @@ pub(super) fn ioctl(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
             p.user.write_value(a[2], &waiting)?;
             Ok(DONE)
         }
+        request if p.is_journal(&open)? => p.control_journal(request, a[2]),
         request => terminal(p, &open, request, a[2]),
     }
 }

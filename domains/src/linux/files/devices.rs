@@ -12,6 +12,9 @@ const FULL: u64 = 0x107;
 const RANDOM: u64 = 0x108;
 const URANDOM: u64 = 0x109;
 const TTY: u64 = 0x500;
+/// `/dev/semper/journal` and `/dev/semper/restart`, of a major number that Linux leaves to local use.
+pub(super) const JOURNAL: u64 = 0xf000;
+pub(super) const RESTART: u64 = 0xf001;
 
 impl Files {
     /// Makes `/dev`.
@@ -26,10 +29,11 @@ impl Files {
             (b"tty", TTY),
         ];
         for (name, device) in devices {
-            let number = self.new_inode(state, host, kind::DEVICE, 0o666)?;
-            self.inodes.update(state, number, |i| i.device = device)?;
-            self.add_name(state, host, dev, name, number)?;
+            self.make_device(state, host, dev, name, device)?;
         }
+        let semper = self.make_directory(state, host, dev, b"semper", 0o755)?;
+        self.make_device(state, host, semper, b"journal", JOURNAL)?;
+        self.make_device(state, host, semper, b"restart", RESTART)?;
         let links: [(&[u8], &[u8]); 4] = [
             (b"fd", b"/proc/self/fd"),
             (b"stdin", b"/proc/self/fd/0"),
@@ -42,6 +46,19 @@ impl Files {
             self.add_name(state, host, dev, name, number)?;
         }
         Ok(())
+    }
+
+    fn make_device(
+        &mut self,
+        state: &mut State,
+        host: &Host,
+        directory: u64,
+        name: &[u8],
+        device: u64,
+    ) -> Result<(), Errno> {
+        let number = self.new_inode(state, host, kind::DEVICE, 0o666)?;
+        self.inodes.update(state, number, |i| i.device = device)?;
+        self.add_name(state, host, directory, name, number)
     }
 }
 
@@ -58,9 +75,10 @@ pub(super) fn opened(host: &Host, node: Node, device: u64) -> Result<Node, Errno
 }
 
 impl Program {
-    pub(super) fn read_device(&self, device: u64, out: &mut [u8]) -> Result<usize, Errno> {
+    pub(super) fn read_device(&self, device: u64, position: u64, out: &mut [u8]) -> Result<usize, Errno> {
         match device {
             NULL => return Ok(0),
+            RESTART => return Ok(super::flow::part_of(self.restart_text().as_bytes(), position, out)),
             ZERO | FULL => out.fill(0),
             RANDOM | URANDOM => (self.host.random)(out),
             _ => return Err(Errno::ENXIO),

@@ -62,6 +62,9 @@ impl Program {
         if !open.readable() {
             return Err(Errno::EBADF);
         }
+        if self.is_journal(&open)? {
+            return self.read_journal(&open, at, pieces);
+        }
         let start = if let At::Here(at) = at { at } else { open.offset };
         let mut done = 0_u64;
         let mut buffer = Vec::new();
@@ -111,6 +114,9 @@ impl Program {
     pub(super) fn write_pieces(&mut self, open: OpenFile, at: At, pieces: &[Piece]) -> Result<Answer, Errno> {
         if !open.writable() {
             return Err(Errno::EBADF);
+        }
+        if self.is_journal(&open)? {
+            return self.write_journal(at, pieces);
         }
         let start = self.write_start(&open, at)?;
         let mut done = 0_u64;
@@ -163,7 +169,11 @@ impl Program {
 
     /// Moves the offset of an open file after a transfer.
     pub(super) fn advance(&mut self, open: &OpenFile, at: At, start: u64, done: u64) -> Result<(), Errno> {
-        let moves = matches!(self.files.kind_of(open.node()?)?, NodeKind::Regular(_) | NodeKind::Proc(_));
+        let moves = match self.files.kind_of(open.node()?)? {
+            NodeKind::Regular(_) | NodeKind::Proc(_) => true,
+            NodeKind::Device(device) => super::journal::has_offset(device),
+            _ => false,
+        };
         if at == At::Offset && moves && start + done != open.offset {
             self.files.set_offset(&mut self.state, open.number, start + done)?;
         }
@@ -176,18 +186,14 @@ impl Program {
             NodeKind::Regular(number) => self.files.read_data(&self.host, number, position, out).map(Flow::Done),
             NodeKind::Directory(_) => Err(Errno::EISDIR),
             NodeKind::Symlink(_) => Err(Errno::EBADF),
-            NodeKind::Device(device) => self.read_device(device, out).map(Flow::Done),
+            NodeKind::Device(device) => self.read_device(device, position, out).map(Flow::Done),
             NodeKind::Pipe(number) => self.read_pipe(number, open.nonblocking(), out),
             NodeKind::Console(_) => self.read_console(open.nonblocking(), at, out),
             NodeKind::Proc(proc) => {
                 if NodeKind::Proc(proc).is_directory() {
                     return Err(Errno::EISDIR);
                 }
-                let text = self.proc_text(proc);
-                let rest = usize::try_from(position).ok().and_then(|at| text.get(at..)).unwrap_or(&[]);
-                let count = rest.len().min(out.len());
-                out[..count].copy_from_slice(&rest[..count]);
-                Ok(Flow::Done(count))
+                Ok(Flow::Done(part_of(&self.proc_text(proc), position, out)))
             }
         }
     }
@@ -205,4 +211,12 @@ impl Program {
             NodeKind::Proc(_) => Err(Errno::EINVAL),
         }
     }
+}
+
+/// Copies what a made-up file has at `position`; how much that is.
+pub(super) fn part_of(text: &[u8], position: u64, out: &mut [u8]) -> usize {
+    let rest = usize::try_from(position).ok().and_then(|at| text.get(at..)).unwrap_or(&[]);
+    let count = rest.len().min(out.len());
+    out[..count].copy_from_slice(&rest[..count]);
+    count
 }

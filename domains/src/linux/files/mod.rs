@@ -29,6 +29,7 @@ mod devices;
 mod flags;
 mod flow;
 mod import;
+mod journal;
 mod mirror;
 mod node;
 mod path;
@@ -41,6 +42,8 @@ mod tree;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub use tests::TestJournal;
 
 pub use call_table::CALLS;
 pub use console::{HELD_LIMIT, StreamState};

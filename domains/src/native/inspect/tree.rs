@@ -356,6 +356,10 @@ mod tests {
             [0; 2]
         }
 
+        fn resumed_from(&self) -> u64 {
+            9
+        }
+
         fn generation(&self) -> u64 {
             0
         }

@@ -48,6 +48,10 @@ impl Surroundings for Nature {
         [self.life.get(), 2]
     }
 
+    fn resumed_from(&self) -> u64 {
+        9
+    }
+
     fn generation(&self) -> u64 {
         42
     }

@@ -231,6 +231,8 @@ impl Machine {
             segments: Arc::clone(&segments) as Arc<dyn Segments>,
             console: Arc::clone(&console) as Arc<dyn Console>,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            journal: Arc::new(super::journal::TestJournal::default()),
+            restart: crate::linux::Restart { restarts: 2, id: [1, 2], generation: 7, began: 3_000_000_004 },
             random: |out| out.fill(0x5a),
             keys: Arc::new(crate::linux::tests::support::TestKeys::default()),
             name: "test".into(),
@@ -256,6 +258,10 @@ impl Machine {
     pub fn restart(&mut self) {
         let (memory, state) = (Arc::clone(&self.memory), Box::new(self.state.clone()));
         self.program = Program::load(self.host.clone(), memory, state).unwrap();
+    }
+
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Gives a call.

@@ -3,6 +3,9 @@
 mod calls;
 mod console;
 mod hostile;
+mod journal;
 mod machine;
 mod model;
 mod waiting;
+
+pub use journal::TestJournal;

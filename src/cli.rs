@@ -40,7 +40,7 @@ Exit codes of run and resume:
   127  the program, domain, object, generation or tag was not found
   130  SIGINT stopped the runtime cleanly before the program had ended: resume goes on
   131, 143  Ctrl-\\ or SIGTERM did
-The other commands end with 0 when they did what was asked, with 1 when check, doctor or demo found
+The other commands end with 0 when they did what was asked, with 1 when check, doctor, demo or journal found
 something wrong, and else with one of the codes above.";
 
 /// The commands.
@@ -116,6 +116,12 @@ pub enum Command {
     Diff(Diff),
     /// Make a store larger, running or not
     Grow(Grow),
+    /// The journal of a store: what no roll-back touches
+    ///
+    /// Programs write to it by /dev/semper/journal or a journal key; docs/journal.md. Showing, exporting and verifying go
+    /// beside a running runtime; trimming needs the store at rest.
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// Read and verify every byte of a store, beside a running runtime or without one
     Check(Status),
     /// Say what this machine offers, what is missing and what to do
@@ -370,6 +376,70 @@ pub struct Gdb {
     pub leave_stopped: bool,
 }
 
+/// `semper journal`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Show records, a line each; or with --json a JSON object each
+    Show(JournalShow),
+    /// Write records out whole: a JSON object on each line, the bytes in hexadecimal digits
+    Export(JournalShow),
+    /// Let old records go, by whole segments; or give up records that are lost
+    ///
+    /// A program that goes back to an older generation may ask again for what it wrote since: keep what is newer than
+    /// the oldest generation that semper status lists.
+    Trim(JournalTrim),
+    /// Read and verify every record
+    Verify(Status),
+}
+
+/// Which records to show.
+#[derive(Args, Clone, Debug)]
+pub struct JournalShow {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// The first record: its place in the journal, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "PLACE|TIME", value_parser = parse_moment)]
+    pub from: Option<Moment>,
+    /// The last record
+    #[arg(long, value_name = "PLACE|TIME", value_parser = parse_moment)]
+    pub to: Option<Moment>,
+    /// Only records of the program with this number, as semper status shows it; 0: the journal's own notes
+    #[arg(long, value_name = "NUMBER")]
+    pub writer: Option<u32>,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `semper journal trim`.
+#[derive(Args, Clone, Debug)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+pub struct JournalTrim {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Records before this one go
+    #[arg(long, value_name = "PLACE|TIME", value_parser = parse_moment, group = "what")]
+    pub before: Option<Moment>,
+    /// The oldest records go, until the journal is not larger
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, group = "what")]
+    pub keep: Option<u64>,
+    /// Only records go that are in a backup
+    #[arg(long, group = "what")]
+    pub covered: bool,
+    /// Give up the records that cannot be read any more, so that the journal can be written to again
+    #[arg(long, group = "what")]
+    pub accept_loss: bool,
+}
+
+/// A place in the journal, or a time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Moment {
+    /// The place of a record.
+    Sequence(u64),
+    /// Nanoseconds since 1970.
+    Time(u64),
+}
+
 /// `semper doctor`.
 #[derive(Args, Clone, Debug)]
 pub struct Doctor {
@@ -442,6 +512,17 @@ fn parse_size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is larger than any store can be"))
+}
+
+fn parse_moment(text: &str) -> Result<Moment, String> {
+    if let Ok(sequence) = text.parse() {
+        return Ok(Moment::Sequence(sequence));
+    }
+    let time = humantime::parse_rfc3339_weak(text)
+        .map_err(|_| format!("`{text}` is neither a place nor a time; write for example 17 or 2026-01-31T12:00:00Z"))?;
+    let since =
+        time.duration_since(std::time::UNIX_EPOCH).map_err(|_| "there was no journal before 1970".to_owned())?;
+    Ok(Moment::Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 fn parse_file(text: &str) -> Result<FileArg, String> {
@@ -517,6 +598,16 @@ mod tests {
         assert_eq!(parse_key("10=a:b"), Ok(key(10, "a:b", 0)));
         for bad in ["", "12", "x=kv", "256=kv", "12=", "12=:5", "=kv"] {
             assert!(parse_key(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_a_place_or_a_time() {
+        assert_eq!(parse_moment("17"), Ok(Moment::Sequence(17)));
+        assert_eq!(parse_moment("1970-01-01T00:00:01Z"), Ok(Moment::Time(1_000_000_000)));
+        assert_eq!(parse_moment("1970-01-01 00:00:01"), Ok(Moment::Time(1_000_000_000)));
+        for bad in ["", "now", "-1", "1969-01-01T00:00:01Z"] {
+            assert!(parse_moment(bad).is_err(), "{bad}");
         }
     }
 

@@ -10,7 +10,7 @@ use semper_domains::kernel::KernelError;
 
 /// Exit codes; `cli.rs` and the README list them.
 pub mod code {
-    /// check, doctor or demo found something wrong.
+    /// check, doctor, demo or journal found something wrong.
     pub const FOUND: u8 = 1;
     /// The command line cannot be carried out as it stands.
     pub const USAGE: u8 = 2;

@@ -18,6 +18,7 @@ mod generations;
 mod grow;
 mod held;
 mod inspect;
+mod journal;
 mod logs;
 mod ls;
 mod resume;
@@ -59,6 +60,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Fork(fork) => fork::run(&fork),
         Command::Diff(diff) => diff::run(&diff),
         Command::Grow(grow) => grow::run(&grow),
+        Command::Journal(command) => journal::run(&command),
         Command::Check(check) => check::run(&check),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Demo(demo) => demo::run(&demo),

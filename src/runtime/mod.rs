@@ -4,6 +4,7 @@
 //! lost and the next one goes on from there.
 
 mod error;
+mod journal;
 mod objects;
 mod program;
 mod room;
@@ -14,6 +15,7 @@ mod travel;
 mod world;
 
 pub use error::RuntimeError;
+pub use journal::journal_seen;
 pub use objects::{Inspected, Listing, offline_inspect, offline_listing};
 pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
 pub use rot::End;
@@ -158,11 +160,10 @@ impl Runtime {
         let config = PagerConfig { memory_limit: options.memory, tracking: options.tracking };
         let pager = Pager::new(config, Arc::new(StoreBacking::new(Arc::clone(&store), Arc::clone(&watch))))?;
         let around = Arc::new(Around::new(Arc::clone(&store), Arc::clone(&pager), options.interval.is_none()));
-        let fresh = store.generation().0 == 0;
         let kernel = Kernel::open(
             Arc::clone(&pager),
-            fresh,
-            dir.join("console"),
+            (store.id(), store.generation()),
+            dir,
             options.output,
             Arc::clone(&around) as Arc<_>,
         )?;

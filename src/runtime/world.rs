@@ -131,7 +131,8 @@ impl semper_checkpoint::World for World {
         // Who still waits after this commit has been looked at before the quota lets anybody go on.
         self.tell_of_stall();
         self.set_quota();
-        self.kernel.committed(committed.generation.0);
+        let oldest = self.store.generations().last().map_or(0, |oldest| oldest.generation.0);
+        self.kernel.committed(committed.generation.0, oldest);
     }
 
     fn failed(&self, error: &CheckpointError) {

@@ -14,6 +14,7 @@ mod device;
 mod doctor;
 mod full_disk;
 mod hostile;
+mod journal;
 mod keys;
 mod killing;
 mod lifecycle;

@@ -1,0 +1,222 @@
+//! The journal, by programs and by the command line.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::harness::{Case, Rng, Session, native_program, rust_program, seed, wait_for};
+
+/// An outside ledger: pays once for each token.
+#[derive(Default)]
+struct Ledger {
+    paid: BTreeMap<u64, Vec<String>>,
+    /// Orders that came again under the token that was paid.
+    again: u64,
+    end: Option<String>,
+}
+
+impl Ledger {
+    fn take(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["pay", number, token] if token.len() == 16 => {
+                let tokens = self.paid.entry(number.parse().unwrap()).or_default();
+                if tokens.iter().any(|known| known == token) {
+                    self.again += 1;
+                } else {
+                    tokens.push(token.to_owned());
+                }
+            }
+            ["done", ..] => self.end = Some(line.to_owned()),
+            // Cut short by a kill: the ledger takes whole orders only.
+            _ => {}
+        }
+    }
+
+    fn paid_twice(&self) -> usize {
+        self.paid.values().filter(|tokens| tokens.len() > 1).count()
+    }
+}
+
+/// Runs the dispatcher under Semper with SIGKILLs at random moments, to its end; what the ledger saw.
+fn dispatch(session: &Session, how: &str, payments: u64, kills: u32) -> Ledger {
+    let mut random = Rng::with_seed(seed());
+    let mut ledger = Ledger::default();
+    let program = rust_program("dispatcher");
+    let flags = ["--output", "immediate", "--checkpoint-interval", "120ms"];
+    let mut command = session.run(&flags, &program, &[how, &payments.to_string()]);
+    let mut left = kills;
+    loop {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let out = child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            BufReader::new(out).split(b'\n').map_while(Result::ok).collect::<Vec<Vec<u8>>>()
+        });
+        let killed = left > 0;
+        if killed {
+            left -= 1;
+            std::thread::sleep(Duration::from_millis(150 + random.u64(0..350)));
+            let _ = child.kill();
+        }
+        let status = wait_for(&mut child);
+        for line in reader.join().unwrap() {
+            ledger.take(&String::from_utf8_lossy(&line));
+        }
+        if status.success() {
+            break;
+        }
+        assert!(killed, "the runtime ended with {status}");
+        command = if session.store().join("pages").exists() {
+            let mut resume = session.on_store("resume");
+            resume.args(flags);
+            resume
+        } else {
+            session.run(&flags, &program, &[how, &payments.to_string()])
+        };
+    }
+    ledger
+}
+
+/// What `semper journal COMMAND STORE FLAGS` says.
+fn text(session: &Session, args: &[&str], code: i32) -> String {
+    let mut command = crate::harness::semper();
+    command.arg("journal").arg(args[0]).arg(session.store()).args(&args[1..]).current_dir(session.place());
+    let output = session.output(&mut command);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {out}{err}");
+    format!("{out}{err}")
+}
+
+/// The records of programs that `semper journal export` writes: place, number, bytes.
+fn exported(session: &Session) -> Vec<(u64, u64, Vec<u8>)> {
+    let lines = text(session, &["export"], 0);
+    let parsed = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let record = |line: serde_json::Value| {
+        let hex = line["hex"].as_str()?.to_owned();
+        let bytes: Vec<u8> =
+            (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[i * 2..i * 2 + 2], 16).unwrap()).collect();
+        Some((line["sequence"].as_u64()?, line["number"].as_u64()?, bytes))
+    };
+    parsed.filter_map(record).collect()
+}
+
+#[test]
+fn a_dispatcher_pays_once_over_any_number_of_kills() {
+    const PAYMENTS: u64 = 800;
+    let session = Session::new();
+    let ledger = dispatch(&session, "journal", PAYMENTS, 10);
+    assert!(ledger.paid.keys().copied().eq(1..=PAYMENTS), "every payment is made");
+    assert_eq!(ledger.paid_twice(), 0, "and none twice");
+    let end = ledger.end.clone().expect("it came to its end");
+    assert!(ledger.again > 0, "kills rolled the program back behind what it had paid: {end}");
+    // A record that is durable is found after the roll-back, and is in the journal once.
+    let records = exported(&session);
+    assert!(records.iter().map(|(_, number, _)| *number).eq(1..=PAYMENTS), "each number is there once, in its order");
+    for (_, number, token) in &records {
+        assert_eq!(ledger.paid[number], [String::from_utf8_lossy(token)], "payment {number}");
+    }
+    let shown = text(&session, &["show"], 0);
+    assert!(shown.contains("the journal: restart ") && shown.contains("from generation "), "{shown}");
+    assert!(text(&session, &["verify"], 0).contains("is sound"));
+}
+
+#[test]
+fn a_native_domain_decides_once_over_any_number_of_kills() {
+    const PAYMENTS: u64 = 400;
+    let session = Session::new();
+    let case =
+        Case { run_flags: vec!["--native".into()], ..Case::new(native_program("payer"), &[&PAYMENTS.to_string()]) };
+    let (mut random, mut left) = (Rng::with_seed(seed()), 8_u32);
+    let moment = || {
+        left = left.checked_sub(1)?;
+        Some(Duration::from_millis(60 + random.u64(0..240)))
+    };
+    let outcome = case.disturbed(&session, |_, _| {}, moment);
+    assert_eq!(outcome.code, 0);
+    let records = exported(&session);
+    assert!(records.iter().map(|(_, number, _)| *number).eq(1..=PAYMENTS));
+    let paid = records.iter().map(|(_, number, token)| {
+        let token = u64::from_le_bytes(token.clone().try_into().unwrap());
+        format!("pay {number} {token:016x}")
+    });
+    let last = format!("payer: {PAYMENTS} records, the last is {PAYMENTS}, the first is there: true");
+    assert!(outcome.stdout.lines().map(str::to_owned).eq(paid.chain([last])), "{}", outcome.stdout);
+}
+
+#[test]
+fn without_the_journal_it_pays_twice() {
+    let session = Session::new();
+    let ledger = dispatch(&session, "forgetful", 800, 6);
+    assert!(ledger.paid_twice() > 0, "the test of the dispatcher would see it");
+    assert!(text(&session, &["show"], 0).contains("no journal yet"));
+}
+
+#[test]
+fn show_selects_by_place_writer_and_time_and_speaks_json() {
+    let session = Session::new();
+    assert!(dispatch(&session, "journal", 30, 0).paid.len() == 30);
+    let lines = |args: &[&str]| text(&session, args, 0).lines().count();
+    assert_eq!(lines(&["show"]), 31, "a note of the beginning, and the records");
+    assert_eq!(lines(&["show", "--from", "5", "--to", "9"]), 5);
+    assert_eq!(lines(&["show", "--writer", "1"]), 30);
+    assert_eq!(lines(&["show", "--writer", "0"]), 1);
+    assert_eq!(lines(&["show", "--writer", "7"]), 0);
+    assert_eq!(lines(&["show", "--from", "2020-01-01T00:00:00Z", "--to", "2020-01-02T00:00:00Z"]), 0);
+    let first = text(&session, &["show", "--json", "--writer", "1", "--to", "3"], 0);
+    let line: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    assert_eq!((line["number"].as_u64(), line["writer"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(line["text"].as_str().map(str::len), Some(16));
+    let report: serde_json::Value = serde_json::from_str(&text(&session, &["verify", "--json"], 0)).unwrap();
+    assert_eq!((report["records"].as_u64(), report["sound"].as_bool()), (Some(31), Some(true)));
+    assert!(text(&session, &["trim", "--before", "20"], 0).contains("Nothing to trim"));
+    text(&session, &["trim"], 2);
+    text(&session, &["show", "--from", "soon"], 2);
+}
+
+#[test]
+fn a_rotten_record_is_told_and_can_be_given_up() {
+    let session = Session::new();
+    assert!(dispatch(&session, "journal", 30, 0).paid.len() == 30);
+    let segment = session.store().join("journal/0000000000000001.segment");
+    let file = OpenOptions::new().read(true).write(true).open(&segment).unwrap();
+    // Within a record, which is alone in the tenth page.
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 10 * 4096 + 90).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 10 * 4096 + 90).unwrap();
+    assert!(text(&session, &["verify"], 1).contains("DAMAGED"));
+    let shown = text(&session, &["show"], 1);
+    let (_, lost) = shown.split_once("LOST: record ").expect("it is told amid the others");
+    let lost = lost.split(' ').next().unwrap();
+    assert_eq!(shown.lines().count(), 31, "and they are all there: {shown}");
+    text(&session, &["trim", "--before", "2"], 121);
+    assert!(text(&session, &["trim", "--accept-loss"], 0).contains("given up"));
+    assert!(text(&session, &["verify"], 0).contains(&format!("given up: record {lost} ")));
+}
+
+#[test]
+fn a_journal_that_is_gone_or_of_another_store_is_told_and_the_world_goes_on() {
+    let session = Session::new();
+    assert!(dispatch(&session, "journal", 30, 0).paid.len() == 30);
+    let journal = session.store().join("journal");
+    let aside = session.place().join("aside");
+    fs::rename(&journal, &aside).unwrap();
+    let program = rust_program("dispatcher");
+    let gone = session.output(&mut session.run(&[], &program, &["journal", "3"]));
+    let err = String::from_utf8_lossy(&gone.stderr).into_owned();
+    assert!(err.contains("the journal of this store is gone") && err.contains("trim"), "{err}");
+    assert_eq!(gone.status.code(), Some(101), "the program is told: {err}");
+    // A program that does not use it is none the worse.
+    let plain = session.output(&mut session.run(&[], &program, &["forgetful", "3"]));
+    assert_eq!(plain.status.code(), Some(0), "{}", String::from_utf8_lossy(&plain.stderr));
+    let other = Session::new();
+    assert!(dispatch(&other, "journal", 3, 0).paid.len() == 3);
+    fs::rename(other.store().join("journal"), &journal).unwrap();
+    assert!(text(&session, &["show"], 121).contains("another store"));
+    fs::remove_dir_all(&journal).unwrap();
+    fs::rename(&aside, &journal).unwrap();
+    let back = session.output(&mut session.run(&[], &program, &["journal", "3"]));
+    assert_eq!(back.status.code(), Some(0), "{}", String::from_utf8_lossy(&back.stderr));
+}

@@ -152,6 +152,9 @@ impl Reader {
         };
         self.at += 1;
         let until = self.segments.get(self.at).copied().or(Some(self.state.newest).filter(|newest| *newest > first));
+        if self.next < first && self.was_trimmed(self.next)? {
+            self.next = first;
+        }
         self.gone(first, "its file is gone");
         // Where the next file is gone, the index knows where this one ends.
         let until = match until {

@@ -66,11 +66,7 @@ impl Walk {
     /// The host does not read; that the medium cannot is damage, and no error.
     pub fn step(&mut self) -> Result<Step, Error> {
         if let Some(bytes) = self.batch_at(self.offset, |head, next| head.first == next)? {
-            let offset = self.offset;
-            let records = self.records(offset, &bytes);
-            self.offset += (bytes.len() as u64).next_multiple_of(PAGE);
-            self.next += records.len() as u64;
-            return Ok(Step::Batch { offset, bytes, records });
+            return Ok(self.whole(bytes));
         }
         if Canary::CutEarly.planted(self.canary) {
             return self.end();
@@ -78,6 +74,11 @@ impl Walk {
         let mut at = self.offset + PAGE;
         while at < self.header.len {
             if let Some(bytes) = self.batch_at(at, |head, next| head.first > next)? {
+                // A runtime may have written both since this place was read: what is behind it was written after it.
+                self.ahead.clear();
+                if let Some(bytes) = self.batch_at(self.offset, |head, next| head.first == next)? {
+                    return Ok(self.whole(bytes));
+                }
                 let first = batch::Head::read(&bytes).map_or(self.next, |head| head.first);
                 return self.broken(at, first);
             }
@@ -87,6 +88,15 @@ impl Walk {
             Some(until) if until > self.next => self.broken(self.header.len, until),
             _ => self.end(),
         }
+    }
+
+    /// Goes on behind a whole batch.
+    fn whole(&mut self, bytes: Vec<u8>) -> Step {
+        let offset = self.offset;
+        let records = self.records(offset, &bytes);
+        self.offset += (bytes.len() as u64).next_multiple_of(PAGE);
+        self.next += records.len() as u64;
+        Step::Batch { offset, bytes, records }
     }
 
     fn end(&mut self) -> Result<Step, Error> {

@@ -102,10 +102,11 @@ fn whoever_does_not_wait_is_told_by_another_thread() {
 #[test]
 fn a_reader_beside_an_appender_sees_a_prefix() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = open(dir.path());
+    // A segment that is read in many pieces, while it grows.
+    let journal = Journal::open(folder(dir.path()), STORE, 0, &Options::default()).unwrap();
     let writer = Writer { number: 1, born: 1 };
     std::thread::scope(|scope| {
-        let appender = scope.spawn(|| (0..300).for_each(|n| drop(journal.append(writer, n, &[7; 900]).unwrap())));
+        let appender = scope.spawn(|| (0..1500).for_each(|n| drop(journal.append(writer, n, &[7; 900]).unwrap())));
         let mut rounds = 0;
         while !appender.is_finished() || rounds < 3 {
             rounds += 1;

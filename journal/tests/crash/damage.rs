@@ -75,6 +75,38 @@ fn whatever_byte_rots_what_is_read_is_right_and_the_rest_is_told() {
 }
 
 #[test]
+fn pages_of_garbage_and_pages_in_wrong_places_are_told() {
+    let (sim, model) = journal();
+    let pages = sim.disk().written_pages();
+    for seed in 0..60 {
+        let mut rng = SimRng::new(seed);
+        let garbled: Vec<u64> = (0..1 + rng.below(3)).map(|_| *rng.pick(&pages)).collect();
+        let (a, b) = (*rng.pick(&pages), *rng.pick(&pages));
+        sim.disk().swap(a, b);
+        let garble = |garbled: &[u64]| {
+            for (i, page) in (seed..).zip(garbled) {
+                let mut noise = SimRng::new(i);
+                (0..4096).for_each(|at| sim.disk().rot(page * 4096 + at, noise.bits() as u8));
+            }
+        };
+        garble(&garbled);
+        let mut reader = match Reader::open(folder(&sim), STORE, 0) {
+            Ok(reader) => Some(reader),
+            Err(Error::BadState(_)) => None,
+            Err(e) => panic!("seed {seed}: {e}"),
+        };
+        while let Some(Some(seen)) = reader.as_mut().map(|reader| reader.step().unwrap()) {
+            if let Seen::Record(record) = seen {
+                assert!(model.records[&record.sequence].is(&record), "seed {seed}: record {}", record.sequence);
+            }
+        }
+        garble(&garbled);
+        sim.disk().swap(a, b);
+    }
+    assert_eq!(read(&sim, &model).unwrap(), 0);
+}
+
+#[test]
 fn a_damaged_index_is_made_again_and_costs_nothing() {
     let (sim, model) = journal();
     for name in sim.names().unwrap() {

@@ -10,7 +10,7 @@ use std::path::Path;
 /// When there is no store, or it is damaged.
 pub fn journal_seen(dir: &Path) -> Result<u64, RuntimeError> {
     match offline_pager(dir)? {
-        Some((_, pager)) => Ok(semper_domains::kernel::read_journal_end(&pager)?),
+        Some((store, pager)) => Ok(semper_domains::kernel::read_journal_end(&pager, store.id())?),
         None => Ok(0),
     }
 }

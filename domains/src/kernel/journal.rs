@@ -22,6 +22,8 @@ const MAX_ENDS: usize = 1024;
 pub struct JournalRecord {
     /// The sequence after the last durable record.
     pub end: u64,
+    /// The store whose journal it is: a fork begins without one.
+    pub store: [u8; 16],
 }
 
 impl Record for JournalRecord {
@@ -65,8 +67,8 @@ pub(crate) fn writer(id: u64, started: u64) -> Writer {
 }
 
 /// What a world knows of its journal.
-pub(crate) fn seen(table: &Table) -> u64 {
-    table.first::<JournalRecord>().map_or(0, |(_, record)| record.end)
+pub(crate) fn seen(table: &Table, store: StoreId) -> u64 {
+    table.first::<JournalRecord>().filter(|(_, record)| record.store == store.0).map_or(0, |(_, record)| record.end)
 }
 
 impl WorldJournal {
@@ -151,11 +153,12 @@ impl WorldJournal {
     pub(crate) fn note(&self, table: &mut Table) -> Result<(), KernelError> {
         let Some(end) = self.end() else { return Ok(()) };
         let known = table.first::<JournalRecord>();
+        let now = JournalRecord { end, store: self.store.0 };
         let mut tx = table.begin();
         match known {
-            Some((_, record)) if record.end == end => {}
-            Some((at, _)) => tx.update(at, &JournalRecord { end })?,
-            None => tx.insert(&JournalRecord { end }).map(drop)?,
+            Some((_, record)) if record == now => {}
+            Some((at, _)) => tx.update(at, &now)?,
+            None => tx.insert(&now).map(drop)?,
         }
         tx.commit();
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).captured = Some(end);

@@ -172,7 +172,7 @@ impl Kernel {
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let around = Arc::clone(&surroundings);
         let life = Life { generation: of.0, ..Life::begin(&console_dir, random) };
-        let journal = WorldJournal::new(dir, store, journal::seen(&objects.table), life);
+        let journal = WorldJournal::new(dir, store, journal::seen(&objects.table, store), life);
         Ok(Arc::new_cyclic(|myself| Self {
             pager,
             zygote: Zygote::default(),
@@ -347,12 +347,13 @@ pub fn read_records(pager: &Arc<Pager>) -> Result<(Vec<DomainRecord>, Vec<Progra
     Ok((records, crate::native::programs(&objects.table)))
 }
 
-/// How far the journal was when the newest generation was captured: the sequence after the last durable record; 0: none was written.
+/// How far the journal of `store` was when the newest generation was captured: the sequence after the last durable record; 0: none
+/// was written.
 ///
 /// # Errors
 /// When segment 0 is damaged.
-pub fn read_journal_end(pager: &Arc<Pager>) -> Result<u64, KernelError> {
-    Ok(journal::seen(&Objects::open(pager, &WorldClock::default())?.table))
+pub fn read_journal_end(pager: &Arc<Pager>, store: StoreId) -> Result<u64, KernelError> {
+    Ok(journal::seen(&Objects::open(pager, &WorldClock::default())?.table, store))
 }
 
 impl OutputEvents for Kernel {

@@ -136,5 +136,5 @@ pub mod slot {
     /// Segment, read-only: the memory as it was before the first instruction; what factories and `spawn` copy.
     pub const IMAGE: u8 = 11;
     /// Journal.
-    pub const JOURNAL: u8 = 12;
+    pub const JOURNAL: u8 = 15;
 }

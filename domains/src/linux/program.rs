@@ -143,7 +143,9 @@ impl Program {
         };
         match result {
             Ok(Answer::Ended(status)) => Outcome::Ended(status),
-            Ok(Answer::Wait(wait)) if wait.journal || !self.signals.interrupts() || !self.gives_up(number) => self.waiting(wait),
+            Ok(Answer::Wait(wait)) if wait.journal || !self.signals.interrupts() || !self.gives_up(number) => {
+                self.waiting(wait)
+            }
             Ok(Answer::Wait(_)) => {
                 cpu.regs.rax = time::interrupted(self, number, arguments).as_result();
                 self.finish(cpu, Some(number))

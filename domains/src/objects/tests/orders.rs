@@ -19,9 +19,15 @@ fn with_all() -> (World, RecordId, Vec<(KeyType, Key)>) {
     keys.push((KeyType::Start, Key::start(other, 0, 1)));
     let console = make_console(&mut world.table, &world.nature, &world.genesis.bank, 3, 0).unwrap().unwrap();
     keys.push((KeyType::Console, console));
-    for device in
-        [KeyType::Discrim, KeyType::Clock, KeyType::Random, KeyType::Log, KeyType::Checkpoint, KeyType::Restart]
-    {
+    for device in [
+        KeyType::Discrim,
+        KeyType::Clock,
+        KeyType::Random,
+        KeyType::Log,
+        KeyType::Checkpoint,
+        KeyType::Restart,
+        KeyType::Journal,
+    ] {
         keys.push((device, Key::device(device)));
     }
     (world, me, keys)

@@ -173,7 +173,7 @@ fn devices_answer() {
     for (key_type, order, expected) in [
         (KeyType::Clock, 1, [1000, 0, 0, 0]),
         (KeyType::Clock, 2, [1_001_000, 0, 0, 0]),
-        (KeyType::Restart, 1, [7, 1, 2, 0]),
+        (KeyType::Restart, 1, [7, 1, 2, 9]),
         (KeyType::Checkpoint, 3, [42, 0, 0, 0]),
     ] {
         world.give(me, 2, Key::device(key_type));

@@ -121,6 +121,7 @@ impl Shared {
 
     pub(crate) fn committed(&self) {
         let mut capture = lock(&self.capture);
+        self.commits.fetch_add(1, Ordering::Relaxed);
         *capture = Capture::default();
         for segment in self.all_segments() {
             let mut state = segment.lock();
@@ -156,7 +157,7 @@ impl Shared {
             }
             for mapping in state.mappings.iter().filter(|mapping| !mapping.dead.load(Ordering::Relaxed)) {
                 let Some(cold) = &mapping.cold else { continue };
-                if let Err(errno) = cold.cool(&mapping.place, &state.frames) {
+                if let Err(errno) = cold.cool(&mapping.place, &state.frames, self.commits.load(Ordering::Relaxed)) {
                     tracing::warn!(%errno, segment = segment.id.0, "memory that is quiet could not leave the scan");
                 }
             }
@@ -198,7 +199,7 @@ impl Segment {
         let not_tracked = |source: Errno| Error::NotTracked { segment: self.id, source };
         let written = written.map_err(not_tracked)?;
         if let Some(cold) = &mapping.cold {
-            cold.note_written(&written, stage == Stage::Frozen);
+            cold.note_written(&written, self.shared.commits.load(Ordering::Relaxed));
         }
         self.mark_written(&written)
     }

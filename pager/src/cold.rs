@@ -1,7 +1,7 @@
 //! Memory that nobody writes leaves the scan.
 //!
 //! `PAGEMAP_SCAN` looks at each page that is there, 0.4 to 1 ms for a GiB, and the last scan of a checkpoint is in the pause. So a
-//! chunk that was not written for [`QUIET_SCANS`] checkpoints becomes *cold*: it goes over from the process's userfaultfd with
+//! chunk that was not written for [`QUIET_CHECKPOINTS`] checkpoints becomes *cold*: it goes over from the process's userfaultfd with
 //! asynchronous protection to a second one without, where a write waits for us. The first write to a cold chunk makes it hot
 //! again, all of it protected but not written, and then goes on; it costs one fault. What a checkpoint scans is thereby what is being written, not what exists.
 //!
@@ -32,8 +32,8 @@ use crate::sys::uffd::{FaultFd, Filled};
 use crate::track::Tracking;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// Frozen scans that a chunk must pass unwritten before it becomes cold.
-const QUIET_SCANS: u64 = 4;
+/// Checkpoints that a chunk must pass unwritten before it becomes cold.
+const QUIET_CHECKPOINTS: u64 = 4;
 /// How many times longer it stays hot after a write has made it hot: who writes now and then should not pay each time.
 const AFTER_A_WRITE: u64 = 4;
 /// Hot chunks below which a scan is cheap enough.
@@ -56,10 +56,8 @@ pub(crate) struct Cold {
 struct Book {
     /// The cold pages, in whole chunks.
     cold: RangeSet,
-    /// The frozen scan from which on a chunk counts as quiet.
+    /// After how many commits a chunk was written last, or may become quiet.
     quiet_since: BTreeMap<u64, u64>,
-    /// Frozen scans so far.
-    scans: u64,
     /// The chunk to look at next.
     next: u64,
 }
@@ -108,45 +106,44 @@ impl Cold {
         parts
     }
 
-    /// What a scan found written, and whether it was the last of a checkpoint.
-    pub(crate) fn note_written(&self, written: &[PageRange], frozen: bool) {
+    /// What a scan found written, after so many commits.
+    pub(crate) fn note_written(&self, written: &[PageRange], commits: u64) {
         let mut book = self.book();
-        book.scans += u64::from(frozen);
-        let scans = book.scans;
         for run in written {
             for index in run.first.0 / CHUNK_PAGES..run.end().div_ceil(CHUNK_PAGES) {
                 let since = book.quiet_since.entry(index).or_default();
-                *since = scans.max(*since);
+                *since = commits.max(*since);
             }
         }
     }
 
-    /// Makes chunks cold that have been quiet for long. The process is frozen and was just scanned; `frames` is locked.
+    /// Makes chunks cold that have been quiet for long, after so many commits. The process is frozen and was just scanned; `frames` is
+    /// locked.
     ///
     /// # Errors
     /// The kernel refused: then the next scan of the range fails, and nothing written there is taken for unwritten.
-    pub(crate) fn cool(&self, place: &Place, frames: &FrameMap) -> Result<(), Errno> {
+    pub(crate) fn cool(&self, place: &Place, frames: &FrameMap, commits: u64) -> Result<(), Errno> {
         let mut book = self.book();
         let hot = frames.chunks_in(place.window).count() as u64;
         let cold: u64 = book.cold.iter().map(|range| range.count / CHUNK_PAGES).sum();
         if hot.saturating_sub(cold) < ENOUGH_HOT || book.cold.iter().count() >= MOST_RUNS {
             return Ok(());
         }
-        for run in book.quiet_runs(place.window, frames) {
+        for run in book.quiet_runs(place.window, frames, commits) {
             self.hand_over(&place.fd, &self.fd, place, run)?;
             book.cold.insert(run);
         }
         Ok(())
     }
 
-    /// Makes the chunks of a run hot, and wakes who waits to write them. The segment's lock is held.
+    /// Makes the chunks of a run hot, after so many commits, and wakes who waits to write them. The segment's lock is held.
     ///
     /// # Errors
     /// As for [`cool`](Self::cool).
-    pub(crate) fn warm(&self, place: &Place, range: PageRange) -> Result<(), Errno> {
+    pub(crate) fn warm(&self, place: &Place, range: PageRange, commits: u64) -> Result<(), Errno> {
         let mut book = self.book();
         let cold: Vec<PageRange> = book.cold.within(whole_chunks(range)).collect();
-        let quiet_from = book.scans + QUIET_SCANS * (AFTER_A_WRITE - 1);
+        let quiet_from = commits + QUIET_CHECKPOINTS * (AFTER_A_WRITE - 1);
         for run in cold {
             // First: whatever fails from here on is found by the scan, which refuses a range that is not tracked.
             book.cold.remove(run);
@@ -180,7 +177,7 @@ impl Cold {
 
 impl Book {
     /// The next chunks that are whole and have been quiet for long, as few runs, in a round over the window.
-    fn quiet_runs(&mut self, window: PageRange, frames: &FrameMap) -> Vec<PageRange> {
+    fn quiet_runs(&mut self, window: PageRange, frames: &FrameMap, commits: u64) -> Vec<PageRange> {
         let after = PageRange::between((self.next * CHUNK_PAGES).clamp(window.first.0, window.end()), window.end());
         let before = PageRange::between(window.first.0, after.first.0);
         let mut runs = Vec::new();
@@ -192,9 +189,9 @@ impl Book {
             if self.cold.contains(range.first) || range.first < window.first || range.end() > window.end() {
                 continue;
             }
-            let since = *self.quiet_since.entry(index).or_insert(self.scans);
+            let since = *self.quiet_since.entry(index).or_insert(commits);
             let whole = chunk.known.count() == CHUNK_PAGES && !chunk.filling.any() && !chunk.unmapped.any();
-            if whole && self.scans.saturating_sub(since) >= QUIET_SCANS {
+            if whole && commits.saturating_sub(since) >= QUIET_CHECKPOINTS {
                 push_merged(&mut runs, range);
                 taken += 1;
                 if taken == COOLED_AT_ONCE {

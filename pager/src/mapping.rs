@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use nix::errno::Errno;
@@ -111,7 +111,8 @@ impl Mapping {
     /// # Errors
     /// The kernel refused; the scan will fail too. A process that is gone is no error.
     pub(crate) fn warm(&self, range: PageRange) -> Result<(), Error> {
-        match self.cold.as_ref().map_or(Ok(()), |cold| cold.warm(&self.place, range)) {
+        let commits = self.segment.upgrade().map_or(0, |segment| segment.shared.commits.load(Ordering::Relaxed));
+        match self.cold.as_ref().map_or(Ok(()), |cold| cold.warm(&self.place, range, commits)) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(errno) => Err(Error::errno("tracking memory that was quiet")(errno)),
         }

@@ -114,6 +114,7 @@ impl Pager {
             epoll,
             stop: AtomicBool::new(false),
             pressure_told: AtomicBool::new(false),
+            commits: AtomicU64::new(0),
             resident_at_scan: AtomicU64::new(0),
             on_error: OnceLock::new(),
             on_pressure: OnceLock::new(),

@@ -94,6 +94,8 @@ pub(crate) struct Shared {
     pub stop: AtomicBool,
     /// The pressure hook was called since the last frozen scan.
     pub pressure_told: AtomicBool,
+    /// Captures that have become durable.
+    pub commits: AtomicU64,
     /// Frames at the last scan.
     pub resident_at_scan: AtomicU64,
     pub on_error: OnceLock<ErrorHook>,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{BinaryBytes, HumanDuration};
-use semper::runtime::DomainStatus;
+use semper::runtime::{DomainStatus, NativeStatus};
 
 use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
 use super::{Failure, say};
@@ -24,7 +24,7 @@ pub fn run(command: &Status) -> Result<ExitCode, Failure> {
 }
 
 fn show(status: &Shown) {
-    let Shown { live, stalled, store, domains, memory, checkpoints } = status;
+    let Shown { live, stalled, store, domains, memory, native, checkpoints } = status;
     say(format_args!("store        {} ({})", store.dir, store.id));
     say(format_args!("state        {}", if *live { "running" } else { "at rest; semper resume goes on" }));
     if let Some(stalled) = stalled {
@@ -33,6 +33,9 @@ fn show(status: &Shown) {
     show_space(store);
     if let Some(memory) = memory {
         show_memory(memory);
+    }
+    if let Some(native) = native.as_ref().filter(|native| native.loaded > 0) {
+        show_native(native);
     }
     if domains.is_empty() {
         say("programs     none");
@@ -68,6 +71,14 @@ fn show_memory(memory: &Memory) {
         memory.tracking,
         memory.faults,
         memory.evicted
+    ));
+}
+
+fn show_native(native: &NativeStatus) {
+    let NativeStatus { processes, process_limit, waiting, loaded, segments, .. } = native;
+    let waiting = if *waiting == 0 { String::new() } else { format!(", {waiting} domains wait for one") };
+    say(format_args!(
+        "native       {processes} processes of {process_limit}{waiting}; {loaded} domains and {segments} segments in memory"
     ));
 }
 

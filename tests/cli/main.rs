@@ -8,6 +8,7 @@ mod harness;
 
 mod console;
 mod crash_points;
+mod crowd;
 mod damage;
 mod demo;
 mod device;

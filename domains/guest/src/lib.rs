@@ -33,6 +33,7 @@ extern crate alloc;
 
 pub mod abi;
 mod console;
+mod elf;
 mod error;
 mod fault;
 mod heap;

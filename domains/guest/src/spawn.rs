@@ -25,13 +25,14 @@ pub struct Template {
     heap: u64,
     stack: u64,
     taken: u32,
+    shares_code: bool,
 }
 
 impl Template {
     /// A domain that calls `start` with `argument`, and ends when that returns.
     #[must_use]
     pub const fn new(start: fn(u64), argument: u64) -> Self {
-        Self { start, argument, heap: HEAP, stack: STACK, taken: 0 }
+        Self { start, argument, heap: HEAP, stack: STACK, taken: 0, shares_code: false }
     }
 
     /// With room of this many bytes for the heap.
@@ -81,6 +82,17 @@ impl Template {
         self.boot().map(|boot| (boot.memory_end - boot.memory_start) / PAGE)
     }
 
+    /// How many pages from the first on are mapped from the image itself.
+    fn shared_pages(&self) -> Result<u64, Error> {
+        if !self.shares_code {
+            return Ok(0);
+        }
+        let boot = boot().ok_or(Error::NoKernel)?;
+        let mut header = [0; MAX_STRING];
+        Segment::at(abi::slot::IMAGE).read(0, &mut header)?;
+        Ok(crate::elf::pages_before_data(&header, boot.memory_start).unwrap_or(0))
+    }
+
     /// The page at which the memory is to be mapped.
     ///
     /// # Errors
@@ -106,7 +118,8 @@ impl Template {
         let boot = self.boot()?;
         let image = Segment::at(abi::slot::IMAGE);
         let mut page = [0; MAX_STRING];
-        for at in (0..boot.heap_start - boot.memory_start).step_by(MAX_STRING) {
+        let shared = self.shared_pages()? * PAGE;
+        for at in (shared..boot.heap_start - boot.memory_start).step_by(MAX_STRING) {
             image.read(at, &mut page)?;
             if page.iter().any(|byte| *byte != 0) {
                 memory.write(at, &page)?;
@@ -188,6 +201,14 @@ impl<'a> Spawn<'a> {
         self
     }
 
+    /// It executes the code of the image itself and has copies only of what can be written: many domains of one program
+    /// take less room then. What it maps is the image, read-only, and beside it its memory, in which the code's place is left empty.
+    #[must_use]
+    pub fn share_code(mut self) -> Self {
+        self.template.shares_code = true;
+        self
+    }
+
     /// With a copy of this key in its slot `slot`.
     #[must_use]
     pub fn key(mut self, slot: u8, key: &'a impl Key) -> Self {
@@ -227,7 +248,11 @@ impl<'a> Spawn<'a> {
         let template = self.template;
         let (memory, domain) = (self.bank.buy_segment(template.pages()?)?, self.bank.buy_domain()?);
         template.fill(&memory)?;
-        domain.map(template.first_page()?, &memory, 0, template.pages()?)?;
+        let (first, shared, pages) = (template.first_page()?, template.shared_pages()?, template.pages()?);
+        if shared > 0 {
+            domain.map(first, &Segment::at(abi::slot::IMAGE), 0, shared)?;
+        }
+        domain.map(first + shared, &memory, shared, pages - shared)?;
         domain.set_meter(self.meter)?;
         for (slot, key) in self.keys {
             domain.set_slot(slot, key)?;

@@ -4,7 +4,7 @@ use super::records::{RUN_LIST, RunList};
 use super::{Executive, State};
 use crate::kernel::capture::FreezeError;
 use crate::platform::PlatformError;
-use crate::table::{Table, TableError};
+use crate::table::{RecordId, Table, TableError};
 use std::sync::atomic::Ordering::SeqCst;
 
 impl Executive {
@@ -100,8 +100,10 @@ impl Executive {
 /// The domains that run, or are to: what a restart makes processes for.
 fn note_run_list(state: &mut State, table: &mut Table) -> Result<(), TableError> {
     let running = state.natives.values().filter(|n| n.executing).map(|n| n.id.as_u64());
+    let ready = state.ready.iter().map(RecordId::as_u64);
     let waiting = state.programs.values().flat_map(|p| p.waiting.iter().map(|id| id.as_u64()));
-    let mut all: Vec<u64> = running.chain(waiting).chain(state.linux.waiting()).collect();
+    let all = running.chain(ready).chain(waiting).chain(state.linux.waiting());
+    let mut all: Vec<u64> = all.collect();
     all.sort_unstable();
     all.dedup();
     let mut tx = table.begin();

@@ -384,7 +384,7 @@ impl Turn<'_> {
     /// Calls `act(segment, offset, from, to, may write)` for each piece of `len` bytes of a domain's memory from `address` on, until one is not mapped
     /// or `act` returns false. Returns for how many bytes it was done.
     fn each_piece(
-        &self,
+        &mut self,
         id: RecordId,
         address: u64,
         len: usize,

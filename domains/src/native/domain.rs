@@ -12,6 +12,7 @@ use semper_pager::Segment;
 use semper_store::PageRange;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Instant;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Bytes of the legacy XSAVE area, which holds the control words.
@@ -31,6 +32,8 @@ pub struct Native {
     pub control: Arc<Control>,
     /// Its process.
     pub process: Option<Arc<Process>>,
+    /// A process that was killed and may not be dead yet.
+    pub ending: Option<Arc<Process>>,
     /// The segments that its process maps.
     pub mapped: Vec<u64>,
     /// It runs, or is to: the kernel let it go on, and has not served what it posted since.
@@ -43,6 +46,8 @@ pub struct Native {
     pub charged: u64,
     /// The turn in which it was last used.
     pub used: u64,
+    /// Since when it runs, to the next tick.
+    pub since: Instant,
 }
 
 /// The register state as messages and orders carry it: [`Registers`], fs and gs base, then the XSAVE area if it fits a string.
@@ -60,12 +65,14 @@ impl Native {
             segment,
             control,
             process: None,
+            ending: None,
             mapped: Vec::new(),
             executing: false,
             touched: true,
             ran: false,
             charged: 0,
             used: 0,
+            since: Instant::now(),
         })
     }
 
@@ -183,6 +190,12 @@ impl Native {
         }
         self.touched = true;
         Ok(())
+    }
+
+    /// Its process, if it has one that lives.
+    #[must_use]
+    pub fn live_process(&self) -> Option<&Arc<Process>> {
+        self.process.as_ref().filter(|process| !process.is_dead())
     }
 
     /// Whether it has posted something that is not served yet.

@@ -63,14 +63,16 @@ impl Turn<'_> {
             }
             Effect::NewSegment { segment, .. } => self.segment(segment).map(drop),
             Effect::Resize { segment, pages } => {
-                self.segment(segment)?.discard(PageRange::between(pages, super::SEGMENT_PAGES))?;
-                self.remap_all(segment)
+                // First those who map what is beyond its end do so no longer, or one of them might write there yet.
+                self.remap_all(segment)?;
+                Ok(self.segment(segment)?.discard(PageRange::between(pages, super::SEGMENT_PAGES))?)
             }
             Effect::DropSegment { segment } => {
                 self.remap_all(segment)?;
                 // A segment that is not open would be forgotten, not removed.
                 let id = self.segment(segment)?.id();
                 self.kernel.pager.remove_segment(id);
+                self.state.open.forget(segment);
                 Ok(())
             }
             Effect::CopySegment { from, to, pages } => Ok(self.segment(to)?.copy_from(&*self.segment(from)?, pages)?),

@@ -8,6 +8,7 @@
 //!
 //! * `domain`: a loaded domain: control pages, registers.
 //! * `space`: its process: what is mapped, put away, made anew.
+//! * `cache`: who waits for a process; what is put away, unloaded and closed when there is too much of it.
 //! * `turn`: serving what domains posted, time, work.
 //! * `effects`: what the object layer asks for.
 //! * `program`: programs started from outside, with a console and an end.
@@ -19,6 +20,7 @@
 //! * `give`: keys that an operator gives at the start.
 //! * `image`, `life`, `mailbox`, `records`, `sleep`: the parts.
 
+mod cache;
 mod capture;
 mod debug;
 mod domain;
@@ -40,6 +42,7 @@ mod space;
 mod turn;
 mod watch;
 
+pub use cache::Caches;
 pub use debug::{Debugger, Stood};
 pub use life::Life;
 pub(crate) use linux::ProgramKeys;
@@ -68,7 +71,7 @@ use watch::Watcher;
 /// Pages that a segment object can grow to without being made anew. What is not used does not exist.
 const SEGMENT_PAGES: u64 = objects::MAX_SEGMENT_PAGES;
 
-/// Live processes of native domains, if nothing else is asked for. One thread can sleep on 127 words at once.
+/// Live processes of native domains, if nothing else is asked for. One thread can sleep on 127 words at once, and who runs has a process.
 pub const DEFAULT_PROCESSES: usize = 100;
 
 /// Why a file cannot be run as a native program.
@@ -152,8 +155,18 @@ pub(crate) struct State {
     tick: Instant,
     /// The run list as it stands in the table.
     run_list: Vec<(RecordId, records::RunList)>,
-    /// Segments that a domain which was put away used: closed when nothing is lost by it.
-    cold: BTreeSet<u64>,
+    /// The domains that run, by the index of their record, and maybe some that no longer do.
+    active: BTreeSet<u32>,
+    /// Those that may run and have no process.
+    ready: cache::Ready,
+    /// The most processes that there were at once.
+    most_processes: usize,
+    /// The segments that are open.
+    open: cache::OpenSegments,
+    /// Too much is open: nothing is served before the next commit.
+    held: bool,
+    /// How long serving takes.
+    timing: cache::Timing,
     /// Bytes of a string on its way.
     buffer: Vec<u8>,
     /// What domains write with their log keys; none before the first line.
@@ -179,7 +192,12 @@ impl Executive {
             turn: 0,
             tick: Instant::now(),
             run_list: Vec::new(),
-            cold: BTreeSet::new(),
+            active: BTreeSet::new(),
+            ready: cache::Ready::default(),
+            most_processes: 0,
+            open: cache::OpenSegments::new(),
+            held: false,
+            timing: cache::Timing::default(),
             buffer: Vec::with_capacity(crate::guest::MAX_STRING),
             log: None,
             debugged: BTreeMap::new(),
@@ -266,7 +284,7 @@ impl Executive {
         state.natives.get(&domain.index()).filter(|n| n.id == domain)?.process.as_ref().map(|p| p.pid)
     }
 
-    /// How many processes native domains may have while they wait; what runs has one anyway.
+    /// How many processes native domains may have. Who may run beyond that takes turns.
     pub fn set_processes(&self, limit: usize) {
         self.processes.store(u32::try_from(limit).unwrap_or(u32::MAX), SeqCst);
     }

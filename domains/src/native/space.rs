@@ -17,8 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// Segments that one tick closes at most.
-const CLOSED_AT_ONCE: usize = 64;
 
 /// One mapping, resolved.
 pub(super) struct Area {
@@ -43,7 +41,8 @@ impl Area {
 
 impl Turn<'_> {
     /// A segment object's pages, opened if they are not.
-    pub fn segment(&self, number: u64) -> Result<Arc<Segment>, ExecutiveError> {
+    pub fn segment(&mut self, number: u64) -> Result<Arc<Segment>, ExecutiveError> {
+        self.state.open.note(number, self.state.turn);
         let (id, pager) = (SegmentId(number), &self.kernel.pager);
         match pager.segment(id) {
             Some(segment) => Ok(segment),
@@ -89,7 +88,7 @@ impl Turn<'_> {
     }
 
     /// What a domain maps and its objects have: a mapping beyond the end of a segment faults there.
-    pub(super) fn areas(&self, id: RecordId) -> Result<(Vec<Area>, Vec<u64>), ExecutiveError> {
+    pub(super) fn areas(&mut self, id: RecordId) -> Result<(Vec<Area>, Vec<u64>), ExecutiveError> {
         let mappings = objects::mappings(&self.kernel.objects().table, id)?;
         let (mut areas, mut numbers) = (Vec::new(), Vec::new());
         for mapping in mappings {
@@ -118,6 +117,9 @@ impl Turn<'_> {
         let overlays = self.overlays(id, &mut areas)?;
         let (spins, kernel) = (self.kernel.native_spins(), self.kernel);
         let native = self.native(id)?;
+        if let Some(process) = native.ending.take() {
+            process.end();
+        }
         native.frame()?;
         let control = &native.control;
         control.state().store(POSTED, SeqCst);
@@ -168,13 +170,25 @@ impl Turn<'_> {
 
     /// Drops a domain's process; it stands in its pages, and what it wrote is known.
     pub fn put_away(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
+        self.put_away_soon(id)?;
+        let Some(native) = self.loaded(id) else { return Ok(()) };
+        if let Some(process) = native.ending.take() {
+            process.end();
+        }
+        Ok(())
+    }
+
+    /// As [`Self::put_away`], of a domain that waits: its process need not be gone before it gets another.
+    pub fn put_away_soon(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
         self.charge(id)?;
         let Some(native) = self.loaded(id) else { return Ok(()) };
         if let Some(process) = native.process.take() {
-            process.put_away();
+            process.put_away_soon();
+            native.ending = Some(process);
             native.charged = 0;
             let mapped = std::mem::take(&mut native.mapped);
-            self.state.cold.extend(mapped);
+            let turn = self.state.turn;
+            mapped.into_iter().for_each(|number| self.state.open.note(number, turn));
         }
         Ok(())
     }
@@ -195,46 +209,5 @@ impl Turn<'_> {
         let natives = self.state.natives.values();
         let all: Vec<RecordId> = natives.filter(|n| n.mapped.contains(&number)).map(|n| n.id).collect();
         all.into_iter().try_for_each(|id| self.remap(id))
-    }
-
-    /// Puts processes away that have waited longest, while there are more than may be; then unloads who has none.
-    pub fn trim(&mut self) -> Result<(), ExecutiveError> {
-        let limit = self.kernel.native.processes.load(SeqCst) as usize;
-        let idle = |n: &&Native| n.process.is_some() && !n.executing;
-        let live = self.state.natives.values().filter(|n| n.process.is_some()).count();
-        if live > limit {
-            let mut idle: Vec<(u64, RecordId)> =
-                self.state.natives.values().filter(idle).map(|n| (n.used, n.id)).collect();
-            idle.sort_unstable();
-            for (_, id) in idle.into_iter().take(live - limit) {
-                self.put_away(id)?;
-            }
-        }
-        let most = limit.saturating_mul(4).max(16);
-        if self.state.natives.len() > most {
-            // A domain whose pages changed since the last capture is marked then: only clean ones may be forgotten.
-            let idle = |n: &&Native| n.process.is_none() && !n.executing && !n.touched;
-            let mut cold: Vec<(u64, u32)> =
-                self.state.natives.values().filter(idle).map(|n| (n.used, n.id.index())).collect();
-            cold.sort_unstable();
-            let over = self.state.natives.len() - most;
-            for (_, index) in cold.into_iter().take(over) {
-                if let Some(native) = self.state.natives.remove(&index) {
-                    self.state.cold.insert(native.segment.id().0);
-                }
-            }
-        }
-        // A segment that is open costs a descriptor and what is known of its pages.
-        let some: Vec<u64> = self.state.cold.iter().copied().take(CLOSED_AT_ONCE).collect();
-        for number in some {
-            let used = self.state.natives.values().any(|n| n.segment.id().0 == number || n.mapped.contains(&number));
-            if used
-                || self.kernel.pager.close_clean(SegmentId(number))
-                || self.kernel.pager.segment(SegmentId(number)).is_none()
-            {
-                self.state.cold.remove(&number);
-            }
-        }
-        Ok(())
     }
 }

@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_millis(10);
 const SPIN: Duration = Duration::from_micros(50);
 /// Looks before the core is offered to others.
 const LOOKS: u32 = 64;
+/// How long nothing is served, at most, before it is looked again whether enough could be closed.
+const HOLD: Duration = Duration::from_millis(5);
 const SIGKILL: u32 = 9;
 const SIGSYS: u32 = 31;
 
@@ -80,8 +82,13 @@ impl Executive {
     fn sleep(&self, kernel: &Kernel, rung: u32) {
         let (running, alarm, work): (Vec<Arc<Process>>, _, _) = {
             let state = self.state();
-            let running = state.natives.values().filter(|n| n.executing);
+            let running = state.active().filter(|n| n.executing);
             let running = running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect();
+            if state.held {
+                drop(state);
+                sleep::wait(&[Watched { word: &self.bell, seen: rung, shared: false }], Some(HOLD));
+                return;
+            }
             (running, state.alarm, state.work)
         };
         let posted = || running.iter().any(|p| p.is_stopped() || p.is_dead()) || sleep::look(&self.bell) != rung;
@@ -123,12 +130,20 @@ fn due(kernel: &Kernel, running: bool, alarm: Option<u64>, work: bool) -> Option
 impl Turn<'_> {
     fn run(&mut self) -> Result<(), ExecutiveError> {
         self.state.turn += 1;
-        let posted: Vec<RecordId> = self.state.natives.values().filter(|n| n.has_posted()).map(|n| n.id).collect();
+        self.state.held = self.is_held();
+        if self.state.held {
+            return self.durable();
+        }
+        let State { active, natives, .. } = &mut *self.state;
+        active.retain(|index| natives.get(index).is_some_and(|n| n.executing));
+        let posted: Vec<RecordId> = self.state.active().filter(|n| n.has_posted()).map(|n| n.id).collect();
+        let (posts, begun) = (posted.len(), self.state.timing.begin(self.state.turn, posted.len()));
         for id in posted {
             self.serve(id)?;
         }
+        self.state.timing.end(begun, posts);
         let dead = |n: &&super::Native| n.executing && n.process.as_ref().is_some_and(|p| p.is_dead());
-        let lost: Vec<RecordId> = self.state.natives.values().filter(dead).map(|n| n.id).collect();
+        let lost: Vec<RecordId> = self.state.active().filter(dead).map(|n| n.id).collect();
         for id in lost {
             self.lost(id)?;
         }
@@ -144,12 +159,13 @@ impl Turn<'_> {
             for id in ran {
                 self.charge(id)?;
             }
+            self.preempt()?;
             self.trim()?;
         }
         loop {
             self.state.alarm = objects::next_alarm(&self.kernel.objects().table)?;
             if self.state.alarm.is_none_or(|at| at > self.kernel.clock.reading().0) {
-                return Ok(());
+                return self.dispatch();
             }
             self.transact(objects::expire)?;
         }
@@ -266,25 +282,42 @@ impl Turn<'_> {
         self.fault(id, &Fault { cause: SIGKILL, ..Fault::default() })
     }
 
-    /// Lets a domain go on, if the table says that it may.
+    /// Whether the table says that a domain may execute.
+    pub fn is_runnable(&self, id: RecordId) -> bool {
+        self.kernel.objects().table.get::<objects::Domain>(id).is_ok_and(|domain| domain.is_runnable())
+    }
+
+    /// Lets a domain go on, if the table says that it may; at once if it has a process, else when it gets one.
     pub fn execute(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
-        let runnable = self.kernel.objects().table.get::<objects::Domain>(id).is_ok_and(|domain| domain.is_runnable());
-        if !runnable {
+        if !self.is_runnable(id) {
             return Ok(());
         }
         if self.wake_linux(id) {
             return Ok(());
         }
         let native = self.native(id)?;
-        (native.executing, native.touched, native.ran) = (true, true, true);
+        (native.touched, native.ran) = (true, true);
         if native.unserved().is_some() {
             // What it posted before it was stopped is served first.
+            native.executing = true;
             native.control.state().store(POSTED, SeqCst);
+            self.state.active.insert(id.index());
             self.kernel.native.ring();
             return Ok(());
         }
-        let process = native.process.clone().filter(|p| !p.is_dead());
-        let process = match process {
+        if native.live_process().is_some() {
+            return self.go(id);
+        }
+        self.state.ready.push(id);
+        Ok(())
+    }
+
+    /// A domain that may execute does, in a process that is made if there is none.
+    pub fn go(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
+        let tick = self.state.tick;
+        let native = self.native(id)?;
+        (native.executing, native.touched, native.ran, native.since) = (true, true, true, tick);
+        let process = match native.live_process().cloned() {
             Some(process) => process,
             None => match self.spawn(id) {
                 Ok(process) => process,
@@ -298,6 +331,7 @@ impl Turn<'_> {
                 }
             },
         };
+        self.state.active.insert(id.index());
         process.go(&[]);
         Ok(())
     }

@@ -333,14 +333,25 @@ impl Process {
         pidfd_signal(&self.pidfd, libc::SIGKILL);
     }
 
+    /// As [`Self::put_away`], but does not wait until it is gone: [`Self::end`] does.
+    pub fn put_away_soon(&self) {
+        self.detach();
+        self.kill();
+    }
+
     /// Ends the process of a domain that stands in its pages, after it has been learned what it wrote.
     pub fn put_away(&self) {
+        self.detach();
+        self.end();
+    }
+
+    /// Learns what the process wrote, and serves its memory no longer.
+    fn detach(&self) {
         for attachment in std::mem::take(&mut *self.attachments()) {
             if let Err(error) = attachment.detach() {
                 tracing::warn!(%error, pid = self.pid, "what a process wrote cannot be told; all of it is taken as written");
             }
         }
-        self.end();
     }
 
     /// Ends the process, waits until it is gone, and lets the pager forget its mappings.

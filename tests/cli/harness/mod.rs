@@ -9,7 +9,7 @@ pub use killing::{Case, Outcome, Rng, seed};
 pub use programs::{
     Libc, bare_c_program, c_program, linux_program, native_c_program, native_program, rust_program, tool,
 };
-pub use session::{Background, Session, semper, wait_for};
+pub use session::{Background, Session, TIMEOUT, semper, wait_for};
 
 /// Says by name that a test is skipped because this machine does not let anybody have `what`: nothing that can be installed.
 pub fn cannot(what: &str) {

@@ -22,7 +22,7 @@ const BETWEEN_SAMPLES: Duration = Duration::from_secs(2);
 type Checkpoint = BTreeMap<String, u64>;
 
 /// What was seen of a load.
-struct Seen {
+pub struct Seen {
     checkpoints: Vec<Checkpoint>,
     /// Attempts that found nothing to commit, and how long they stopped the program altogether.
     unchanged: (u64, Duration),
@@ -30,7 +30,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn times(&self, field: &str) -> Vec<Duration> {
+    /// A field of all checkpoints, in microseconds.
+    pub fn times(&self, field: &str) -> Vec<Duration> {
         self.numbers(field).into_iter().map(Duration::from_micros).collect()
     }
 
@@ -39,7 +40,7 @@ impl Seen {
     }
 
     /// Medians that say where the pause goes.
-    fn parts(&self) -> String {
+    pub fn parts(&self) -> String {
         let of = |field: &str| median(&self.numbers(field)).unwrap_or_default();
         format!(
             "{} checkpoints; median of: freeze {} us, check {} us, scan {} us, copy {} us of {} pages; {} pages in {} rounds, {} stops ({} throttles, the longest {} us), all stops {} us, from start to end {} ms",
@@ -80,6 +81,12 @@ fn watch(program: &Program, store: &Path, wanted: usize, beyond: &mut Beyond) ->
     let mut live = program.under(store, &flags)?;
     let pid = live.pid();
     live.wait_for("ready", || beyond.sample(pid))?;
+    observe(live, store, wanted, beyond)
+}
+
+/// Watches a runtime that is ready, until `wanted` checkpoints have been taken.
+pub fn observe(live: Live, store: &Path, wanted: usize, beyond: &mut Beyond) -> Outcome<Seen> {
+    let pid = live.pid();
     // The checkpoints that take the fill are not what is measured.
     let settled = settle(store)?;
     let before = totals(&status(store)?);

@@ -6,6 +6,7 @@ mod commit;
 mod invoke;
 mod live;
 mod loads;
+mod many;
 mod memory;
 mod native;
 mod place;
@@ -36,6 +37,9 @@ const FIGURES: &[Figure] = &[
     Figure { name: "compute", measure: ratios::compute },
     Figure { name: "calls", measure: calls::calls },
     Figure { name: "invoke", measure: invoke::invoke },
+    Figure { name: "kernel", measure: many::kernel },
+    Figure { name: "repair", measure: many::repair },
+    Figure { name: "many", measure: many::many },
     Figure { name: "interpreter", measure: ratios::interpreter },
     Figure { name: "scatter", measure: ratios::scatter },
     Figure { name: "commit", measure: commit::commit },

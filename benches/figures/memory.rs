@@ -44,6 +44,13 @@ impl Beyond {
     }
 }
 
+/// Bytes that a runtime takes now beyond the frames.
+pub fn own_bytes(pid: u32) -> u64 {
+    let mut now = Beyond::new("now");
+    now.sample(pid);
+    now.own * 1024
+}
+
 /// Line 11.
 pub fn large(place: &mut Place) -> Outcome<Vec<Line>> {
     let file = programs::c(place, "large")?;

@@ -15,6 +15,8 @@ pub enum Unit {
     Micros,
     /// Milliseconds.
     Millis,
+    /// KiB of memory.
+    Kibibytes,
     /// MiB of memory.
     Mebibytes,
     /// MiB in a second.
@@ -27,6 +29,7 @@ impl Unit {
             Unit::Ratio => format!("{value:.2} x"),
             Unit::Micros => format!("{value:.2} us"),
             Unit::Millis => format!("{value:.2} ms"),
+            Unit::Kibibytes => format!("{value:.2} KiB"),
             Unit::Mebibytes => format!("{value:.0} MiB"),
             Unit::Throughput => format!("{value:.0} MiB/s"),
         }

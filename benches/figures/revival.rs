@@ -15,7 +15,7 @@ use crate::report::{Line, Unit, median, percentile};
 
 const ASKED: [&str; 4] = ["--checkpoint-interval", "0", "--output", "immediate"];
 /// More than the program takes for a jump of the clock.
-const DEAD: Duration = Duration::from_millis(500);
+pub const DEAD: Duration = Duration::from_millis(500);
 
 /// Lines 9: the time does not depend on the size.
 pub fn resume(place: &mut Place) -> Outcome<Vec<Line>> {
@@ -62,16 +62,21 @@ fn first_instructions(
         let mut live = resume_store(store, &ASKED)?;
         let said = live.wait_for("first", || {})?;
         let read = SystemTime::now() - said.at.elapsed();
-        let at = UNIX_EPOCH + Duration::from_nanos(said.value);
-        first.push(at.duration_since(live.started).unwrap_or_default().as_secs_f64() * 1e3);
+        first.push(since(live.started, said.value));
         shown.push(read.duration_since(live.started).unwrap_or_default().as_secs_f64() * 1e3);
         live.kill()?;
     }
     Ok((first, shown))
 }
 
+/// Milliseconds from a start to a time of the wall clock in nanoseconds.
+pub fn since(started: SystemTime, wall_nanos: u64) -> f64 {
+    let at = UNIX_EPOCH + Duration::from_nanos(wall_nanos);
+    at.duration_since(started).unwrap_or_default().as_secs_f64() * 1e3
+}
+
 /// Brings the store into the cache of the host.
-fn warm(store: &Path) -> Outcome<()> {
+pub fn warm(store: &Path) -> Outcome<()> {
     let mut pages = File::open(store.join("pages"))?;
     let mut chunk = vec![0; 1 << 20];
     let mut left = used_bytes(&pages)?;

@@ -26,4 +26,5 @@ mod packages;
 mod rot;
 mod run;
 mod terminal;
+mod tour;
 mod travel;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::live::{Live, Said};
@@ -15,6 +15,8 @@ use crate::programs;
 use crate::report::{Line, Unit, median, micros, percentile};
 use crate::revival::{self, DEAD};
 
+/// Longer than anything takes that works.
+const PATIENCE: Duration = Duration::from_secs(600);
 const NATIVE: [&str; 3] = ["--native", "--output", "immediate"];
 
 fn millis(nanos: u64) -> f64 {
@@ -24,18 +26,20 @@ fn millis(nanos: u64) -> f64 {
 /// What the kernel takes for an invocation, by its own clock, while two domains call each other.
 pub fn kernel(place: &mut Place) -> Outcome<Vec<Line>> {
     let pingpong = programs::domain("pingpong")?;
-    let calls: u64 = place.pick(3_000_000, 100_000);
+    let calls: u64 = place.pick(3_000_000, 20_000);
     let store = place.store();
     let program = Program::new(&pingpong, [calls.to_string(), "0".into()]);
     let live = program.under(&store, &[&NATIVE[..], &["--checkpoint-interval", "0"]].concat())?;
     let mut last = (0, 0);
+    let begun = Instant::now();
     // Its end takes the figures with it: the last look before that counts.
-    while let Ok(seen) = status(&store) {
-        if seen["native"].is_object() {
-            let number = |name: &str| seen["native"][name].as_u64().unwrap_or(0);
-            last = (number("timed"), number("timed_ns"));
-        } else if last.0 > 0 {
-            break;
+    while begun.elapsed() < PATIENCE {
+        let native = status(&store).map_or(serde_json::Value::Null, |status| status["native"].clone());
+        let number = |name: &str| native[name].as_u64().unwrap_or(0);
+        match (number("timed"), last.0) {
+            (0, 0) => {}
+            (0, _) => break,
+            (timed, _) => last = (timed, number("timed_ns")),
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -29,6 +29,9 @@ unsafe extern "C" {
     static _end: u8;
 }
 
+/// Limits that are 0: file size, core file, processes, descriptors, locked memory, message queues. No call that they bound can be made
+/// anyway, but a core file would be written by Linux itself.
+const NOTHING_OF: [u64; 6] = [1, 4, 6, 7, 8, 12];
 const READ_WRITE: u64 = 3;
 const MAP_SHARED_FIXED_NORESERVE: u64 = 0x1 | 0x10 | 0x4000;
 const MAP_PRIVATE_FIXED_ANONYMOUS: u64 = 0x2 | 0x10 | 0x20;
@@ -104,14 +107,15 @@ unsafe extern "C" fn finish() -> ! {
             invocation_page();
         }
         signals();
-        let none = [0u64, 0];
-        // RLIMIT_CORE: a domain's memory leaves no core file.
-        call(sys::PRLIMIT64, [0, 4, (&raw const none) as u64, 0, 0, 0]);
         let pid = call(sys::GETPID, [0; 6]) as u32;
         let reply = SpawnReply { token: request.token, pid, errno: 0, step: 0, uffd_errno };
         let made = if uffd_errno == 0 { made } else { 0 };
         sys::send(&reply, uffds.get(..made).unwrap_or_default());
         call(sys::CLOSE_RANGE, [0, u32::MAX as u64, 0, 0, 0, 0]);
+        let none = [0u64, 0];
+        for limit in NOTHING_OF {
+            call(sys::PRLIMIT64, [0, limit, (&raw const none) as u64, 0, 0, 0]);
+        }
         call(sys::PRCTL, [sys::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]);
         let policy: &[Instruction] = if request.native != 0 { &NATIVE_POLICY } else { &POLICY };
         let program = Program { len: policy.len() as u16, instructions: policy.as_ptr() };

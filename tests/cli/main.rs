@@ -25,6 +25,7 @@ mod outputs;
 mod packages;
 mod rot;
 mod run;
+mod sandbox;
 mod terminal;
 mod tour;
 mod travel;

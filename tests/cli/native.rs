@@ -85,6 +85,32 @@ fn calls_between_two_domains_survive() {
     }
 }
 
+/// What a program tells that takes all it can get, in one round.
+fn greed(round: u32) -> String {
+    format!(
+        "round {round}: many domains were bred, their bank was empty: true\n\
+         round {round}: refused: more mappings of a domain, more banks above each other, more meters above each other\n\
+         round {round}: 10 slots were free, and no more\n"
+    )
+}
+
+#[test]
+fn a_program_that_exhausts_every_limit_harms_nobody_else() {
+    let session = Session::new();
+    let out = session.place().join("out");
+    let mut victim = session.run(&["--native"], &native_program("kv"), &["1000"]);
+    let mut victim = victim.stdout(File::create(&out).unwrap()).spawn().unwrap();
+    session.wait_until("the victim runs", |status| status["domains"][0]["state"] == "running");
+    let greedy = session.output(&mut session.run(&["--native"], &native_program("greedy"), &["3"]));
+    let told: String = (1..=3).map(greed).chain(["greedy: it came through\n".to_owned()]).collect();
+    assert_eq!(String::from_utf8(greedy.stdout).unwrap(), told);
+    assert_eq!(greedy.status.code(), Some(0));
+    assert_eq!(wait_for(&mut victim).code(), Some(0));
+    let line = "kv: 4 clients, 1000 entries each, 3200 are left with sum 10186326, 0 wrong";
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), format!("{line}\n"));
+    session.assert_sound();
+}
+
 #[test]
 fn a_hostile_domain_harms_neither_the_runtime_nor_its_neighbours() {
     let Some(hostile) = native_c_program("native_hostile") else { return };

@@ -53,7 +53,12 @@ impl Turn<'_> {
             Effect::Remap { domain } => self.remap(domain),
             Effect::SetRegisters { domain, text } => {
                 let bytes = self.text(&text, given)?;
-                self.put_away(domain)?;
+                // Who stands in a signal handler goes on with what the frame says then; who stands in an invocation with what it saved.
+                let in_handler =
+                    self.loaded(domain).is_some_and(|n| n.control.context() != 0 && n.live_process().is_some());
+                if !in_handler {
+                    self.put_away(domain)?;
+                }
                 let done = self.native(domain)?.set_registers(&bytes);
                 self.state.buffer = bytes;
                 if let Err(error) = done {

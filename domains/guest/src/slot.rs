@@ -6,7 +6,7 @@ use crate::{Error, raw};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// The slots that hold keys at the beginning of the first domain of a program, if the kernel does not say: [`abi::slot`].
-pub(crate) const FIRST_KEYS: u32 = (1 << (abi::slot::IMAGE + 1)) - 1 | 1 << abi::slot::JOURNAL;
+pub(crate) const FIRST_KEYS: u32 = ((1 << (abi::slot::IMAGE + 1)) - 1) | (1 << abi::slot::JOURNAL);
 
 /// In [`TAKEN`]: the other bits mean something.
 const KNOWN: u32 = 1 << 31;

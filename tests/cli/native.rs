@@ -90,7 +90,7 @@ fn greed(round: u32) -> String {
     format!(
         "round {round}: many domains were bred, their bank was empty: true\n\
          round {round}: refused: more mappings of a domain, more banks above each other, more meters above each other\n\
-         round {round}: 10 slots were free, and no more\n"
+         round {round}: 9 slots were free, and no more\n"
     )
 }
 

@@ -64,7 +64,7 @@ a string where none is taken: a string of 3 bytes; at most 0 can be taken
 the most that is taken: was not refused
 a slot that there is not: there is no slot 17
 a slot that there is not, of a key: there is no slot 40
-a slot that is empty: slot 15 is empty
+a slot that is empty: slot 14 is empty
 a word that cannot be: word 0 cannot be 0x1001
 too few keys: key 0 is missing
 a key of another type: key 0 is a bank key, not a meter key

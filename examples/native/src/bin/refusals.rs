@@ -53,7 +53,7 @@ fn messages() {
         "a slot that there is not, of a key",
         raw(Message { keys: [40, NO_SLOT, NO_SLOT, NO_SLOT], ..plain(console, 1) }),
     );
-    told("a slot that is empty", Call::new(&Slot::fixed(15), 1).call());
+    told("a slot that is empty", Call::new(&Slot::fixed(14), 1).call());
     told("a word that cannot be", Console::at(console).read(MAX_STRING + 1));
 }
 

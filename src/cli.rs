@@ -1,10 +1,14 @@
 //! The words of the command line: commands, flags, and how their values are read.
 
+mod backup;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use semper::runtime::StartKey;
+
+pub use backup::{Backup, Create, Look, Prune, Restore};
 
 /// Runs ordinary programs so that nothing can end them.
 ///
@@ -40,8 +44,8 @@ Exit codes of run and resume:
   127  the program, domain, object, generation or tag was not found
   130  SIGINT stopped the runtime cleanly before the program had ended: resume goes on
   131, 143  Ctrl-\\ or SIGTERM did
-The other commands end with 0 when they did what was asked, with 1 when check, doctor, demo or journal found
-something wrong, and else with one of the codes above.";
+The other commands end with 0 when they did what was asked, with 1 when check, verify, doctor, demo or journal
+found something wrong, and else with one of the codes above.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -122,6 +126,9 @@ pub enum Command {
     /// beside a running runtime; trimming needs the store at rest.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Back up a store, running or not, and make a new store of backups: docs/operations.md
+    #[command(subcommand)]
+    Backup(Backup),
     /// Read and verify every byte of a store, beside a running runtime or without one
     Check(Status),
     /// Say what this machine offers, what is missing and what to do

@@ -58,14 +58,14 @@ impl Pinned<'_> {
         let since = match self.since {
             None => None,
             Some(since) => match found(since) {
-                Some(info) => Some(base(info)),
+                Some(info) => Some(Base::of(info)),
                 None => return Err(missing(since).unwrap_or_else(|| gone(since))),
             },
         };
         Ok(Header {
             store: self.store.id().0,
             since,
-            generation: base(info),
+            generation: Base::of(info),
             made_at: nanos(SystemTime::now()),
             pages: info.pages,
             store_bytes: self.store.space().total * PAGE_SIZE as u64,
@@ -78,9 +78,12 @@ fn gone(generation: Generation) -> Error {
     Error::io("back up", std::io::Error::other(format!("{generation} is gone")))
 }
 
-/// A generation as a header names it.
-pub(crate) fn base(info: &GenerationInfo) -> Base {
-    Base { generation: info.generation.0, committed_at: nanos(info.committed_at) }
+impl Base {
+    /// A generation, as a header names it.
+    #[must_use]
+    pub fn of(info: &GenerationInfo) -> Self {
+        Self { generation: info.generation.0, committed_at: nanos(info.committed_at) }
+    }
 }
 
 fn nanos(time: SystemTime) -> u64 {

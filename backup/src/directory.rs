@@ -163,12 +163,21 @@ impl Directory {
     pub fn chain(&self, at: Option<Generation>) -> Result<Vec<&Backup>, Error> {
         let wanted = at.or_else(|| self.backups.last().map(|newest| newest.header.generation()));
         let wanted = wanted.and_then(|wanted| self.best(|backup| backup.header.generation() == wanted));
-        let Some(mut backup) = wanted else {
+        let Some(backup) = wanted else {
             let found: Vec<String> = self.backups.iter().map(|b| b.header.generation.generation.to_string()).collect();
             let wanted = at.map_or_else(|| "any generation".to_owned(), |at| at.to_string());
             let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
             return Err(Error::NoSuchBackup { dir: self.path.clone(), wanted, found });
         };
+        self.chain_of(backup)
+    }
+
+    /// The backups that `backup` needs, the full one first, it last.
+    ///
+    /// # Errors
+    /// [`Error::MissingBase`].
+    pub fn chain_of<'a>(&'a self, backup: &'a Backup) -> Result<Vec<&'a Backup>, Error> {
+        let mut backup = backup;
         let mut chain = vec![backup];
         // Each is older than the one before, so this ends.
         while let Some(since) = backup.header.since {

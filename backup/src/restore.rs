@@ -109,7 +109,7 @@ impl Restore {
     }
 
     /// Applies the next stream of `reader`: a full backup first, then increments in order. False if there is none. `progress` is called
-    /// with the bytes read so far.
+    /// with the pages of the stream put so far.
     ///
     /// # Errors
     /// Those of [`StreamReader`]; [`Error::OtherStore`], [`Error::MissingBase`]; what the store says. Nothing more can be applied then.
@@ -148,6 +148,12 @@ impl Restore {
         self.last = Some(header);
         self.streams += 1;
         Ok(true)
+    }
+
+    /// The generation that was applied last.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        self.last.as_ref().map(Header::generation)
     }
 
     /// Whether a stream can be applied to what there is.

@@ -148,6 +148,27 @@ fn store_code(error: &semper_store::Error) -> u8 {
     }
 }
 
+impl From<semper_backup::Error> for Failure {
+    fn from(error: semper_backup::Error) -> Failure {
+        use semper_backup::Error;
+        let code = match &error {
+            Error::Store(error) => return store_failure(error),
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,
+            Error::Io { source, .. } if may_not(source) || source.kind() == io::ErrorKind::NotFound => code::NO_STORE,
+            Error::Io { .. } => code::FAILED,
+            Error::NotABackup { .. }
+            | Error::Version { .. }
+            | Error::Cut { .. }
+            | Error::Damaged { .. }
+            | Error::OtherStore { .. } => code::NO_STORE,
+            Error::MissingBase { .. } | Error::NoSuchBackup { .. } => code::NOT_FOUND,
+            Error::Busy(_) => code::IN_USE,
+            Error::Exists(_) => code::USAGE,
+        };
+        Failure::new(code, error.to_string())
+    }
+}
+
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Refusal {
         Refusal { code: failure.code, message: failure.message }

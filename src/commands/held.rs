@@ -15,7 +15,22 @@ pub struct Held {
     /// In the order in which they were asked for.
     pub generations: Vec<Generation>,
     /// To the runtime, which keeps them until these end.
-    _connections: Vec<Connection>,
+    connections: Vec<Connection>,
+}
+
+impl Held {
+    /// Whether a runtime holds them.
+    pub fn by_runtime(&self) -> bool {
+        !self.connections.is_empty()
+    }
+}
+
+/// As [`open`], but a store at rest is only read and can be resumed meanwhile: then the generations may go.
+pub fn open_beside(dir: &Path, which: &[Option<&str>]) -> Result<Held, Failure> {
+    match Connection::open(dir) {
+        Err(ControlError::NotRunning) => at_rest(dir, Store::open_read_only(dir)?, which),
+        _ => open(dir, which),
+    }
 }
 
 /// Opens the store in `dir` and holds generations of it, each named by its number or tag; none: the newest.
@@ -37,17 +52,17 @@ pub fn open(dir: &Path, which: &[Option<&str>]) -> Result<Held, Failure> {
                 connections.push(connection);
             }
             store.refresh()?;
-            Ok(Held { store, generations, _connections: connections })
+            Ok(Held { store, generations, connections })
         }
-        Err(ControlError::NotRunning) => {
-            let store = Store::open(dir, &OpenOptions::default())?;
-            let chosen =
-                |name: &Option<&str>| name.map_or_else(|| Ok(store.generation()), |name| find(dir, &store, name));
-            let generations = which.iter().map(chosen).collect::<Result<_, Failure>>()?;
-            Ok(Held { store, generations, _connections: Vec::new() })
-        }
+        Err(ControlError::NotRunning) => at_rest(dir, Store::open(dir, &OpenOptions::default())?, which),
         Err(error) => Err(Failure::control(dir, error)),
     }
+}
+
+fn at_rest(dir: &Path, store: Store, which: &[Option<&str>]) -> Result<Held, Failure> {
+    let chosen = |name: &Option<&str>| name.map_or_else(|| Ok(store.generation()), |name| find(dir, &store, name));
+    let generations = which.iter().map(chosen).collect::<Result<_, Failure>>()?;
+    Ok(Held { store, generations, connections: Vec::new() })
 }
 
 fn hold(dir: &Path, connection: &Connection, generation: Option<Generation>) -> Result<Generation, Failure> {

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod attach;
+mod backup;
 mod check;
 mod checkpoint;
 mod debugging;
@@ -61,6 +62,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Diff(diff) => diff::run(&diff),
         Command::Grow(grow) => grow::run(&grow),
         Command::Journal(command) => journal::run(&command),
+        Command::Backup(backup) => backup::run(&backup),
         Command::Check(check) => check::run(&check),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Demo(demo) => demo::run(&demo),

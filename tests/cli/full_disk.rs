@@ -8,14 +8,14 @@ use std::process::{Child, Command, Stdio};
 use crate::harness::{Case, Libc, Session, c_program, cannot, wait_for};
 
 /// A small file system of its own, which an ordinary user can make: a tmpfs in a user namespace, seen through the root of a process in it.
-struct SmallDisk {
+pub struct SmallDisk {
     inside: Child,
-    path: PathBuf,
+    pub path: PathBuf,
 }
 
 impl SmallDisk {
     /// None, said by name, if this machine lets nobody make one.
-    fn new(mib: u64, place: &std::path::Path) -> Option<SmallDisk> {
+    pub fn new(mib: u64, place: &std::path::Path) -> Option<SmallDisk> {
         let at = place.join("disk");
         fs::create_dir(&at).unwrap();
         let script = format!("mount -t tmpfs -o size={mib}m none \"$0\" && echo ready && exec sleep 600");
@@ -36,7 +36,7 @@ impl SmallDisk {
     }
 
     /// Takes `mib` of the room, or all that is left.
-    fn take(&self, name: &str, mib: Option<usize>) {
+    pub fn take(&self, name: &str, mib: Option<usize>) {
         let mut file = File::create(self.path.join(name)).unwrap();
         let piece = vec![0x55; 1 << 20];
         for _ in 0..mib.unwrap_or(usize::MAX) {
@@ -50,7 +50,7 @@ impl SmallDisk {
         }
     }
 
-    fn give_back(&self, name: &str) {
+    pub fn give_back(&self, name: &str) {
         fs::remove_file(self.path.join(name)).unwrap();
     }
 }

@@ -6,6 +6,7 @@
 
 mod harness;
 
+mod backup;
 mod console;
 mod crash_points;
 mod crowd;

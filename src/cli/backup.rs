@@ -1,0 +1,117 @@
+//! The words of `semper backup`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use semper_backup::Compression;
+
+use super::parse_size;
+
+/// What to do with backups.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Backup {
+    /// Write a backup of the newest generation, while the world runs or at rest
+    ///
+    /// No program is stopped and no checkpoint waits: the generation is held and read. Without --since all of it is written, with
+    /// it what changed since another generation. In a directory the backup is a file of its own, which gets its name when it
+    /// is complete and flushed, and its generation is tagged `backup-last`, so that the next `--since last` finds it; what
+    /// changes since keeps its space until the next backup moves the tag.
+    Create(Create),
+    /// List the backups in a directory or file
+    List(Look),
+    /// Read backups whole: every hash, and whether each increment has what it was made since
+    Verify(Look),
+    /// Make a new store of a full backup and the increments after it
+    ///
+    /// The store gets its name when it is complete: a restore that fails or is killed leaves none. It has an identity of its own, and
+    /// takes its own backups, in a directory of their own.
+    Restore(Restore),
+    /// Remove the backups in a directory that the newest N do not need
+    Prune(Prune),
+}
+
+/// `semper backup create`.
+#[derive(Args, Clone, Debug)]
+pub struct Create {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// A directory, which is made if it is not there; a file, whose name ends in .semper; or - for standard output
+    pub dest: PathBuf,
+    /// Write what changed since this generation, which still has to be kept; `last`: that of the newest backup in DEST
+    #[arg(long, value_name = "GEN|TAG|last")]
+    pub since: Option<String>,
+    /// Compress pages: zstd, zstd:1 to zstd:19, or none
+    #[arg(long, value_name = "HOW", value_parser = parse_compression, default_value = "none")]
+    pub compress: Compression,
+    /// The most bytes to write in a second [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub rate_limit: Option<u64>,
+    /// The tag that keeps the generation for the next increment, for a store with several directories of backups
+    #[arg(long, value_name = "TAG", default_value = "backup-last")]
+    pub keep_as: String,
+    /// Do not keep the generation for the next increment
+    #[arg(long, conflicts_with = "keep_as")]
+    pub no_keep: bool,
+}
+
+/// `semper backup list` and `verify`.
+#[derive(Args, Clone, Debug)]
+pub struct Look {
+    /// A directory or file of backups; verify also takes - for standard input
+    pub dest: PathBuf,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `semper backup restore`.
+#[derive(Args, Clone, Debug)]
+pub struct Restore {
+    /// A directory of backups; a file; or - for standard input. A file or input may hold several, the full one first
+    pub dest: PathBuf,
+    /// Directory of the store to make, which must be new or empty
+    pub store: PathBuf,
+    /// The generation to restore [default: the newest]
+    #[arg(long, value_name = "GEN")]
+    pub at: Option<u64>,
+}
+
+/// `semper backup prune`.
+#[derive(Args, Clone, Debug)]
+pub struct Prune {
+    /// Directory of backups
+    pub dest: PathBuf,
+    /// How many generations to keep, with all that they need
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: u32,
+}
+
+/// The level that `zstd` alone means: fast enough for a disk.
+const USUAL_LEVEL: i32 = 3;
+
+fn parse_compression(text: &str) -> Result<Compression, String> {
+    let level = match text {
+        "none" => return Ok(Compression::None),
+        "zstd" => Some(USUAL_LEVEL),
+        other => other.strip_prefix("zstd:").and_then(|level| level.parse().ok()),
+    };
+    match level {
+        Some(level @ 1..=19) => Ok(Compression::Zstd(level)),
+        _ => Err("write none, zstd, or zstd:1 to zstd:19".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compression_has_levels_that_there_are() {
+        assert_eq!(parse_compression("none"), Ok(Compression::None));
+        assert_eq!(parse_compression("zstd"), Ok(Compression::Zstd(3)));
+        assert_eq!(parse_compression("zstd:19"), Ok(Compression::Zstd(19)));
+        for bad in ["", "zstd:", "zstd:0", "zstd:20", "zstd:-1", "lz4"] {
+            assert!(parse_compression(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `semper backup list`.
+
+use std::process::ExitCode;
+
+use indicatif::{BinaryBytes, HumanCount};
+use semper_backup::{Backup, Directory};
+use serde::Serialize;
+
+use super::{Place, kind, moment, print_json, seconds};
+use crate::cli::Look;
+use crate::commands::failure::code;
+use crate::commands::{Failure, say};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document {
+    store: Option<String>,
+    backups: Vec<Line>,
+    broken: Vec<Broken>,
+    partial: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    file: String,
+    generation: u64,
+    since: Option<u64>,
+    committed_at: u64,
+    made_at: u64,
+    bytes: u64,
+    pages: Option<u64>,
+    complete: bool,
+}
+
+#[derive(Serialize)]
+struct Broken {
+    file: String,
+    reason: String,
+}
+
+fn line(backup: &Backup) -> Line {
+    let header = &backup.header;
+    Line {
+        file: backup.name(),
+        generation: header.generation.generation,
+        since: header.since.map(|since| since.generation),
+        committed_at: seconds(header.generation.committed_at),
+        made_at: seconds(header.made_at),
+        bytes: backup.bytes,
+        pages: backup.manifest.as_ref().ok().map(|manifest| manifest.pages),
+        complete: backup.manifest.is_ok(),
+    }
+}
+
+pub fn run(look: &Look) -> Result<ExitCode, Failure> {
+    let (store, backups, broken, partial) = match Place::of(&look.dest) {
+        Place::Pipe => {
+            let told = "a pipe cannot be listed; semper backup verify - reads it whole";
+            return Err(Failure::new(code::USAGE, told));
+        }
+        Place::File(path) => {
+            let backup = Backup::look(&path)?;
+            (Some(backup.header.store()), vec![backup], vec![], vec![])
+        }
+        Place::Directory(path) => {
+            let found = Directory::open(&path)?;
+            (found.store(), found.backups, found.broken, found.partial)
+        }
+    };
+    let broken =
+        broken.iter().map(|(path, error)| Broken { file: path.display().to_string(), reason: error.to_string() });
+    let broken: Vec<Broken> = broken.collect();
+    if look.json {
+        print_json(&Document {
+            store: store.map(|store| store.to_string()),
+            backups: backups.iter().map(line).collect(),
+            broken,
+            partial: partial.iter().map(|path| path.display().to_string()).collect(),
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match store {
+        None => say(format_args!("{} has no backups", look.dest.display())),
+        Some(store) => {
+            say(format_args!("store {store}"));
+            say("generation  holds          committed             made                       pages        size");
+        }
+    }
+    for backup in &backups {
+        let header = &backup.header;
+        let pages = match &backup.manifest {
+            Ok(manifest) => HumanCount(manifest.pages).to_string(),
+            Err(why) => why.clone(),
+        };
+        let (committed, made) = (moment(header.generation.committed_at), moment(header.made_at));
+        let (generation, holds) = (header.generation.generation, kind(header));
+        let size = BinaryBytes(backup.bytes).to_string();
+        say(format_args!("{generation:>10}  {holds:<13}  {committed}  {made}  {pages:>9}  {size:>10}"));
+    }
+    broken.iter().for_each(|broken| say(format_args!("unreadable: {}", broken.reason)));
+    partial.iter().for_each(|path| say(format_args!("{} is what a create that did not end has left", path.display())));
+    Ok(ExitCode::SUCCESS)
+}

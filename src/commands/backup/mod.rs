@@ -1,0 +1,100 @@
+//! `semper backup`.
+
+mod create;
+mod list;
+mod prune;
+mod restore;
+mod verify;
+
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use semper_backup::{Header, SUFFIX, StreamReader};
+use serde::Serialize;
+
+use super::failure::code;
+use super::{Failure, say};
+use crate::cli::Backup;
+
+/// Bytes that are read or written at once.
+const BUFFER: usize = 1 << 20;
+
+pub fn run(backup: &Backup) -> Result<ExitCode, Failure> {
+    match backup {
+        Backup::Create(create) => create::run(create),
+        Backup::List(look) => list::run(look),
+        Backup::Verify(look) => verify::run(look),
+        Backup::Restore(restore) => restore::run(restore),
+        Backup::Prune(prune) => prune::run(prune),
+    }
+}
+
+/// Where backups are.
+enum Place {
+    Directory(PathBuf),
+    File(PathBuf),
+    /// Standard input or output.
+    Pipe,
+}
+
+impl Place {
+    /// What is there decides; if nothing is, the name.
+    fn of(path: &Path) -> Place {
+        match fs::metadata(path) {
+            _ if path == Path::new("-") => Place::Pipe,
+            Ok(found) if found.is_dir() => Place::Directory(path.to_owned()),
+            Ok(_) => Place::File(path.to_owned()),
+            Err(_) if path.to_string_lossy().ends_with(SUFFIX) => Place::File(path.to_owned()),
+            Err(_) => Place::Directory(path.to_owned()),
+        }
+    }
+}
+
+/// A reader of what is not a directory of backups.
+type Input = StreamReader<BufReader<Box<dyn Read + Send>>>;
+
+fn open_file(path: &Path) -> Result<Input, Failure> {
+    let file = File::open(path).map_err(|error| Failure::io(format_args!("open {}", path.display()), &error))?;
+    Ok(StreamReader::new(BufReader::with_capacity(BUFFER, Box::new(file)), path.display().to_string()))
+}
+
+fn open_pipe() -> Result<Input, Failure> {
+    let pipe = io::stdin().as_fd().try_clone_to_owned();
+    let pipe = pipe.map_err(|error| Failure::io("read standard input", &error))?;
+    Ok(StreamReader::new(BufReader::with_capacity(BUFFER, Box::new(File::from(pipe))), "standard input"))
+}
+
+fn bar(length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// What kind of backup it is, in words.
+fn kind(header: &Header) -> String {
+    match header.since {
+        None => "full".to_owned(),
+        Some(since) => format!("since {}", since.generation),
+    }
+}
+
+/// Seconds since 1970 of nanoseconds.
+fn seconds(nanos: u64) -> u64 {
+    Duration::from_nanos(nanos).as_secs()
+}
+
+/// A moment, in UTC.
+fn moment(nanos: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(nanos)).to_string()
+}
+
+fn print_json(document: &impl Serialize) -> Result<(), Failure> {
+    let failed = |error: &dyn Display| Failure::new(code::FAILED, format!("the answer is no JSON: {error}"));
+    say(serde_json::to_string_pretty(document).map_err(|error| failed(&error))?);
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! `semper backup restore`.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use indicatif::HumanCount;
+use semper_backup::{Directory, Error, Restore, Restored, StreamReader};
+use semper_store::Generation;
+
+use super::{Place, bar, open_file, open_pipe};
+use crate::cli::Restore as Command;
+use crate::commands::{Failure, say};
+
+pub fn run(command: &Command) -> Result<ExitCode, Failure> {
+    let at = command.at.map(Generation);
+    let mut restore = Restore::begin(&command.store)?;
+    match Place::of(&command.dest) {
+        Place::Pipe => all(&mut restore, &mut open_pipe()?, at, command)?,
+        Place::File(path) => all(&mut restore, &mut open_file(&path)?, at, command)?,
+        Place::Directory(path) => {
+            let found = Directory::open(&path)?;
+            let chain = found.chain(at)?;
+            let manifests = chain.iter().filter_map(|backup| backup.manifest.as_ref().ok());
+            let bar = bar(manifests.map(|manifest| manifest.pages).sum());
+            let mut before = 0;
+            for backup in chain {
+                bar.set_message(backup.header.generation().to_string());
+                restore.apply(&mut backup.open()?, &mut |pages| bar.set_position(before + pages))?;
+                before = bar.position();
+            }
+            bar.finish_and_clear();
+        }
+    }
+    let Restored { header, streams } = restore.finish()?;
+    let (shown, store) = (command.store.display(), header.store());
+    let many = if streams == 1 { "1 backup".to_owned() } else { format!("{streams} backups") };
+    say(format_args!(
+        "{shown}: {} of the store {store}, {} pages, from {many}",
+        header.generation(),
+        HumanCount(header.pages)
+    ));
+    say(format_args!("go on with: semper resume {shown}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Streams that follow each other, up to the generation that is wanted.
+fn all<R: Read + Send>(
+    restore: &mut Restore,
+    reader: &mut StreamReader<R>,
+    at: Option<Generation>,
+    command: &Command,
+) -> Result<(), Failure> {
+    let bar = bar(0);
+    let mut found = Vec::new();
+    while restore.apply(reader, &mut |pages| bar.set_position(pages))? {
+        let last = restore.generation();
+        found.extend(last.map(|last| last.0.to_string()));
+        if last == at && at.is_some() {
+            return Ok(());
+        }
+    }
+    bar.finish_and_clear();
+    match at {
+        None => Ok(()),
+        Some(at) => {
+            let (dir, wanted, found) = (command.dest.clone(), at.to_string(), found.join(", "));
+            Err(Error::NoSuchBackup { dir, wanted, found }.into())
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The figures of Semper, on the release binary, each against its floor in the same run:
 //! `cargo bench --bench figures [-- [--quick] [--dir DIR] [FIGURE]...]`. `docs/benchmarks.md` says what each line means.
 
+mod backup;
 mod calls;
 mod commit;
 mod invoke;
@@ -46,6 +47,7 @@ const FIGURES: &[Figure] = &[
     Figure { name: "resume", measure: revival::resume },
     Figure { name: "faults", measure: revival::faults },
     Figure { name: "large", measure: memory::large },
+    Figure { name: "backup", measure: backup::backup },
     Figure { name: "overhead", measure: memory::overhead },
 ];
 

@@ -28,6 +28,7 @@ pub fn run(fork: &Fork) -> Result<ExitCode, Failure> {
     // Built under another name, so that there is either the whole store or none.
     let unfinished = Unfinished::new(new)?;
     copy(&held.store, generation, &unfinished.0)?;
+    copy_lives(&fork.store, &unfinished.0)?;
     fs::rename(&unfinished.0, new).map_err(|error| Failure::io(format_args!("make {}", new.display()), &error))?;
     flush_parent(new).map_err(|error| Failure::io(format_args!("make {} durable", new.display()), &error))?;
     Ok(ExitCode::SUCCESS)
@@ -59,6 +60,16 @@ impl Drop for Unfinished {
 fn flush_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(parent)?.sync_all()
+}
+
+/// How many lives there were goes along: what belongs to one of those must not be taken for something of the new store's first.
+fn copy_lives(from: &Path, to: &Path) -> Result<(), Failure> {
+    let (from, to) = (from.join("console/life"), to.join("console"));
+    if !from.exists() {
+        return Ok(());
+    }
+    let copied = fs::create_dir(&to).and_then(|()| fs::copy(&from, to.join("life"))).map(|_| ());
+    copied.map_err(|error| Failure::io(format_args!("copy {}", from.display()), &error))
 }
 
 /// Makes a store in `dir` whose newest generation is what `generation` is in `from`.

@@ -69,9 +69,9 @@ impl Fill {
         if let Some(last) = self.commit.take() {
             last.commit()?;
         }
-        // Parts of it must not be fallen back to.
+        // Parts of it must not be fallen back to: neither root slot may list one.
         let keep = self.store.shared.current().root.keep;
-        for _ in 1..keep {
+        for _ in 0..keep {
             self.store.begin()?.commit()?;
         }
         Ok(self.store)

@@ -282,7 +282,7 @@ impl State {
                     Outcome::Unchanged { stopped, .. } => self.history.unchanged(stopped),
                 }
                 if trigger == Trigger::Final {
-                    self.ended = Some(CheckpointError::Ended("the final checkpoint was taken".into()));
+                    self.ended = Some(CheckpointError::Finished);
                 }
                 answers.into_iter().for_each(|answer| answer.give(Ok(generation)));
             }

@@ -40,13 +40,16 @@ pub enum CheckpointError {
     /// The checkpointer has ended.
     #[error("the checkpointer has ended: {0}")]
     Ended(String),
+    /// The final checkpoint was taken. Whatever happened in the world is in it: nothing happens there after its capture.
+    #[error("the checkpointer has ended: the final checkpoint was taken")]
+    Finished,
 }
 
 impl CheckpointError {
     /// Whether no later attempt can succeed.
     #[must_use]
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::Poisoned(_) | Self::Ended(_))
+        matches!(self, Self::Poisoned(_) | Self::Ended(_) | Self::Finished)
     }
 }
 

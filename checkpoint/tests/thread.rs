@@ -122,7 +122,7 @@ fn the_final_checkpoint_is_the_last() {
     let generation = checkpointer.final_checkpoint().unwrap();
     assert!(machine.lock().frozen);
     assert_eq!(machine.newest(), [((1, 1), 7)].into());
-    assert!(matches!(checkpointer.request().wait(PATIENCE), Err(CheckpointError::Ended(_))));
+    assert!(matches!(checkpointer.request().wait(PATIENCE), Err(CheckpointError::Finished)));
     checkpointer.shut_down();
     assert_eq!(machine.lock().generations.len() as u64, generation.0);
 }

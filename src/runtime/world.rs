@@ -181,7 +181,10 @@ impl Surroundings for Around {
 
     fn commit_now(&self) -> Result<(), String> {
         let checkpointer = self.checkpointer().ok_or("the runtime is not up yet")?;
-        checkpointer.request().wait(COMMIT_PATIENCE).map(|_| ()).map_err(|e| e.to_string())
+        match checkpointer.request().wait(COMMIT_PATIENCE) {
+            Ok(_) | Err(CheckpointError::Finished) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn room_for(&self, pages: u64) -> bool {

@@ -1,6 +1,6 @@
 //! The journal of the world, and the part of it that a program sees. It is opened, and made, when somebody first asks for it.
 //!
-//! Nothing here waits for the disk inside the gate: who has to wait leaves a task ([`Work`]), and does it outside.
+//! Nothing here waits for the disk inside the gate: who has to wait leaves a task (`Work`), and does it outside.
 
 use super::KernelError;
 use crate::linux::{self, Appending, JournalTrouble, Wanted};

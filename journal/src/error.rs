@@ -82,20 +82,6 @@ impl Error {
     }
 }
 
-/// Whether the host ran out of space or of quota.
-pub(crate) fn no_space(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
-}
-
-/// Whether it is the medium that cannot read these bytes: then they are lost, as rot would have made them.
-pub(crate) fn by_medium(e: &io::Error) -> bool {
-    const EIO: i32 = 5;
-    const ENODATA: i32 = 61;
-    const EBADMSG: i32 = 74;
-    const EUCLEAN: i32 = 117;
-    e.raw_os_error().is_some_and(|code| [EIO, ENODATA, EBADMSG, EUCLEAN].contains(&code))
-}
-
 /// Records that cannot be read any more.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lost {

@@ -2,7 +2,7 @@
 
 use crate::bytes::{to_u32, to_usize};
 use crate::canary::Canary;
-use crate::error::{Error, Lost, by_medium};
+use crate::error::{Error, Lost};
 use crate::group::{Batch, Group, Submitted};
 use crate::index::{Entries, Name, Place, Summary};
 use crate::note::Note;
@@ -11,7 +11,7 @@ use crate::retain::Retention;
 use crate::sealed::Sealed;
 use crate::segment;
 use crate::tail::Tail;
-use semper_store::{Folder, PAGE_SIZE, StoreId};
+use semper_store::{Folder, PAGE_SIZE, StoreId, by_medium};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -198,7 +198,7 @@ fn new_state(folder: &dyn Folder, store: StoreId, options: &Options) -> Result<S
         given_up: Vec::new(),
     };
     StateFile::create(folder, state).map_err(|e| {
-        if crate::error::no_space(&e) { Error::Full(Arc::new(e)) } else { Error::io("make `journal/state`", e) }
+        if semper_store::no_space(&e) { Error::Full(Arc::new(e)) } else { Error::io("make `journal/state`", e) }
     })
 }
 

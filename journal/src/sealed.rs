@@ -2,12 +2,12 @@
 
 use crate::bytes::{self, to_usize};
 use crate::canary::Canary;
-use crate::error::{Error, Lost, by_medium};
+use crate::error::{Error, Lost};
 use crate::index::{self, Entries, Filter, Name, PER_PAGE, Place, Summary};
 use crate::segment::{self, BadHeader, Header};
 use crate::state::State;
 use crate::walk::{Step, Walk};
-use semper_store::{Disk, Folder, PAGE_SIZE, StoreId};
+use semper_store::{Disk, Folder, PAGE_SIZE, StoreId, by_medium};
 use std::io;
 use std::sync::Arc;
 

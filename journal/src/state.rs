@@ -134,7 +134,7 @@ impl StateFile {
             let mut page = [0; PAGE_SIZE];
             let slot = match disk.read_at(slot * PAGE_SIZE as u64, &mut page) {
                 Ok(()) => State::decode(&page),
-                Err(e) if crate::error::by_medium(&e) => Slot::Damaged,
+                Err(e) if semper_store::by_medium(&e) => Slot::Damaged,
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Slot::Blank,
                 Err(e) => return Err(Error::io("read `journal/state`", e)),
             };

@@ -3,11 +3,11 @@
 use crate::batch;
 use crate::bytes::{self, crc, now, to_u32, to_usize, u64_at};
 use crate::canary::Canary;
-use crate::error::{Error, no_space};
+use crate::error::Error;
 use crate::record::{Identity, Record};
 use crate::segment::{self, FIRST_BATCH, Header};
 use crate::state::StateFile;
-use semper_store::{Disk, Folder, PAGE_SIZE, StoreId};
+use semper_store::{Disk, Folder, PAGE_SIZE, StoreId, no_space};
 use std::io;
 use std::sync::Arc;
 

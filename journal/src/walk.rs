@@ -6,10 +6,10 @@
 use crate::batch::{self, BATCH_HEADER};
 use crate::bytes::to_usize;
 use crate::canary::Canary;
-use crate::error::{Error, Lost, by_medium};
+use crate::error::{Error, Lost};
 use crate::record::{self, ALIGN, HEADER, Identity, Record};
 use crate::segment::{self, FIRST_BATCH, Header};
-use semper_store::{Disk, PAGE_SIZE};
+use semper_store::{Disk, PAGE_SIZE, by_medium};
 use std::sync::Arc;
 
 const PAGE: u64 = PAGE_SIZE as u64;

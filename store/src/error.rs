@@ -153,9 +153,7 @@ impl Error {
     /// are no statement about the block.
     pub(crate) fn refused_by_medium(&self) -> Option<String> {
         let Self::Io { source, .. } = self else { return None };
-        let medium = [libc::EIO, libc::EBADMSG, libc::EUCLEAN, libc::ENODATA];
-        let refused = source.raw_os_error().is_some_and(|code| medium.contains(&code));
-        refused.then(|| format!("it cannot be read: {source}"))
+        by_medium(source).then(|| format!("it cannot be read: {source}"))
     }
 
     /// With the file that this is about, for a failure to open it.
@@ -178,8 +176,16 @@ impl Error {
 }
 
 /// Whether the host ran out of space or of quota.
-pub(crate) fn no_space(e: &io::Error) -> bool {
+#[must_use]
+pub fn no_space(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// Whether it is the medium that cannot read these bytes: then they are lost, as rot would have made them.
+#[must_use]
+pub fn by_medium(e: &io::Error) -> bool {
+    let medium = [libc::EIO, libc::EBADMSG, libc::EUCLEAN, libc::ENODATA];
+    e.raw_os_error().is_some_and(|code| medium.contains(&code))
 }
 
 fn named(pages: &Path) -> String {

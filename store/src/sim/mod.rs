@@ -13,10 +13,12 @@
 //!
 //! Everything random comes from a seed.
 
+mod cycles;
 mod disk;
 mod folder;
 mod random;
 
+pub use cycles::{cycles, number};
 pub use disk::{Event, Failure, SimDisk};
 pub use folder::SimFolder;
 pub use random::SimRng;

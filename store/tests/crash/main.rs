@@ -13,34 +13,11 @@ mod subsets;
 mod sweep;
 
 use harness::{Harness, Outcome, Setting};
-use std::sync::atomic::{AtomicU64, Ordering};
+use semper_store::sim::{self, number};
 
-/// The number in an environment variable.
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
-}
-
-/// Runs `cycles` crash cycles from `seed`, over both cores, as runs of 200 cycles on one store each.
+/// Runs `cycles` crash cycles from `seed`.
 fn run(seed: u64, cycles: u64) -> Outcome {
-    const CYCLES_PER_STORE: u64 = 200;
-    let next = AtomicU64::new(0);
-    let stores = cycles.div_ceil(CYCLES_PER_STORE);
-    let worker = || {
-        let mut sum = Outcome::default();
-        loop {
-            let run = next.fetch_add(1, Ordering::Relaxed);
-            if run >= stores {
-                return sum;
-            }
-            let seed = seed.wrapping_add(run);
-            let outcome = Harness::new(seed, Setting::default()).run(CYCLES_PER_STORE);
-            sum += outcome.unwrap_or_else(|e| panic!("SEMPER_SEED={seed} SEMPER_CYCLES={CYCLES_PER_STORE}: {e}"));
-        }
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..2).map(|_| scope.spawn(worker)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-    })
+    sim::cycles(seed, cycles, |seed, cycles| Harness::new(seed, Setting::default()).run(cycles))
 }
 
 #[test]

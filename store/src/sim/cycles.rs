@@ -1,0 +1,49 @@
+//! Runs of crash cycles, as the tests of the store and of the journal make them.
+
+use std::fmt::Display;
+use std::iter::Sum;
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Cycles of one run; then a fresh one begins.
+const CYCLES_PER_RUN: u64 = 200;
+
+/// The number in the environment variable `name`.
+///
+/// # Panics
+/// It is none.
+#[must_use]
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
+}
+
+/// Runs `cycles` crash cycles from `seed`, over both cores: `run(seed, cycles)` makes some of them on a disk of its own. The sum of what
+/// the runs did.
+///
+/// # Panics
+/// A run failed: with what it says, and the variables that repeat it.
+pub fn cycles<O, E>(seed: u64, cycles: u64, run: impl Fn(u64, u64) -> Result<O, E> + Sync) -> O
+where
+    O: AddAssign + Default + Send + Sum,
+    E: Display,
+{
+    let next = AtomicU64::new(0);
+    let runs = cycles.div_ceil(CYCLES_PER_RUN);
+    let worker = || {
+        let mut sum = O::default();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= runs {
+                return sum;
+            }
+            let seed = seed.wrapping_add(number);
+            let outcome = run(seed, CYCLES_PER_RUN);
+            sum += outcome.unwrap_or_else(|e| panic!("SEMPER_SEED={seed} SEMPER_CYCLES={CYCLES_PER_RUN}: {e}"));
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(worker)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|outcome| outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum()
+    })
+}

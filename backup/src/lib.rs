@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod building;
 mod create;
 mod directory;
 mod error;
@@ -31,6 +32,7 @@ mod restore;
 mod side;
 mod write;
 
+pub use building::Building;
 pub use create::{Options, Pinned, write_backup};
 pub use directory::{Backup, Directory, NewFile, PARTIAL, SUFFIX, file_name};
 pub use error::Error;

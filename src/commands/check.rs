@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::HumanCount;
 use semper_store::{CheckReport, Store};
 use serde::Serialize;
 
 use super::failure::code;
-use super::{Failure, say};
+use super::{Failure, bar, say};
 use crate::cli::Status;
 
 /// The report as `--json` prints it.
@@ -34,10 +34,7 @@ struct Fault {
 
 pub fn run(command: &Status) -> Result<ExitCode, Failure> {
     let store = Store::open_read_only(&command.store)?;
-    let bar = ProgressBar::new(0);
-    bar.set_style(
-        ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let bar = bar(0);
     let report = store.check(&mut |progress| {
         bar.set_length(progress.blocks_total);
         bar.set_position(progress.blocks_done);

@@ -1,16 +1,15 @@
 //! `semper fork`.
 
 use std::fs;
-use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use semper_backup::Building;
 use semper_store::{Change, CreateOptions, Error, Fill, Generation, PAGE_SIZE, Store};
 
 use super::failure::code;
-use super::{Failure, held};
+use super::{Failure, bar, held};
 use crate::cli::Fork;
 
 pub fn run(fork: &Fork) -> Result<ExitCode, Failure> {
@@ -26,40 +25,11 @@ pub fn run(fork: &Fork) -> Result<ExitCode, Failure> {
         return Err(Failure::new(code::NOT_FOUND, told));
     }
     // Built under another name, so that there is either the whole store or none.
-    let unfinished = Unfinished::new(new)?;
-    copy(&held.store, generation, &unfinished.0)?;
-    copy_lives(&fork.store, &unfinished.0)?;
-    fs::rename(&unfinished.0, new).map_err(|error| Failure::io(format_args!("make {}", new.display()), &error))?;
-    flush_parent(new).map_err(|error| Failure::io(format_args!("make {} durable", new.display()), &error))?;
+    let building = Building::new(new)?;
+    copy(&held.store, generation, building.path())?;
+    copy_lives(&fork.store, building.path())?;
+    building.finish()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A directory that goes away again unless it was renamed.
-struct Unfinished(PathBuf);
-
-impl Unfinished {
-    fn new(whole: &Path) -> Result<Unfinished, Failure> {
-        let Some(name) = whole.file_name() else {
-            return Err(Failure::new(code::USAGE, format!("{} is no name for a directory", whole.display())));
-        };
-        let mut name = name.to_owned();
-        name.push(format!(".unfinished-{}", std::process::id()));
-        let path = whole.with_file_name(name);
-        fs::create_dir(&path).map_err(|error| Failure::io(format_args!("create {}", path.display()), &error))?;
-        Ok(Unfinished(path))
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // Gone already where it was renamed.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn flush_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(parent)?.sync_all()
 }
 
 /// How many lives there were goes along: what belongs to one of those must not be taken for something of the new store's first.
@@ -77,18 +47,19 @@ fn copy(from: &Store, generation: Generation, dir: &Path) -> Result<(), Error> {
     let size_bytes = from.space().total * PAGE_SIZE as u64;
     let to = Store::create(dir, &CreateOptions { size_bytes, ..CreateOptions::default() })?;
     let total = from.generations().iter().find(|kept| kept.generation == generation).map_or(0, |kept| kept.pages);
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %");
-    let bar = ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = bar(total);
     let mut fill = Fill::new(to);
-    let mut put = Ok(());
+    let (mut put, mut done) = (Ok(()), 0);
     from.changes(None, generation, &mut |change| {
         if let Change::Pages { segment, first, data } = change {
             put = fill.put(segment, first, data);
+            done += (data.len() / PAGE_SIZE) as u64;
         }
-        bar.set_position(fill.pages());
+        bar.set_position(done);
         if put.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     bar.finish_and_clear();
     put?;
-    fill.finish(from.attributes_of(generation)?).map(drop)
+    fill.end_world(from.attributes_of(generation)?)?;
+    fill.finish().map(drop)
 }

@@ -33,6 +33,8 @@ mod terminal;
 
 use std::process::ExitCode;
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 pub use failure::Failure;
 
 use crate::cli::Command;
@@ -75,4 +77,10 @@ fn say(line: impl std::fmt::Display) {
     if writeln!(std::io::stdout(), "{line}").is_err() {
         std::process::exit(0);
     }
+}
+
+/// Progress of so many steps, on a terminal.
+fn bar(length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -14,12 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use semper_backup::{Header, SUFFIX, StreamReader};
 use serde::Serialize;
 
 use super::failure::code;
-use super::{Failure, say};
+use super::{Failure, bar, say};
 use crate::cli::Backup;
 
 /// Bytes that are read or written at once.
@@ -68,11 +67,6 @@ fn open_pipe() -> Result<Input, Failure> {
     let pipe = io::stdin().as_fd().try_clone_to_owned();
     let pipe = pipe.map_err(|error| Failure::io("read standard input", &error))?;
     Ok(StreamReader::new(BufReader::with_capacity(BUFFER, Box::new(File::from(pipe))), "standard input"))
-}
-
-fn bar(length: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
-    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// What kind of backup it is, in words.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use semper::control::{Connection, ControlError, Reply, Request};
-use semper::runtime::{NativeStatus, offline_status};
+use semper::runtime::{Caches, offline_status};
 use serde::Deserialize;
 
 use super::Failure;
@@ -18,7 +18,7 @@ pub struct Shown {
     pub domains: Vec<Domain>,
     pub memory: Option<Memory>,
     #[serde(default)]
-    pub native: Option<NativeStatus>,
+    pub native: Option<Caches>,
     pub checkpoints: Option<Checkpoints>,
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{BinaryBytes, HumanDuration};
-use semper::runtime::{DomainStatus, NativeStatus};
+use semper::runtime::{Caches, DomainStatus};
 
 use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
 use super::{Failure, say};
@@ -74,8 +74,8 @@ fn show_memory(memory: &Memory) {
     ));
 }
 
-fn show_native(native: &NativeStatus) {
-    let NativeStatus { processes, process_limit, waiting, loaded, segments, .. } = native;
+fn show_native(native: &Caches) {
+    let Caches { processes, process_limit, waiting, loaded, segments, .. } = native;
     let waiting = if *waiting == 0 { String::new() } else { format!(", {waiting} domains wait for one") };
     say(format_args!(
         "native       {processes} processes of {process_limit}{waiting}; {loaded} domains and {segments} segments in memory"

@@ -23,8 +23,8 @@ pub use semper_domains::console::ConsoleFds;
 pub use semper_domains::kernel::StartKey;
 pub use semper_domains::kernel::{OutputPolicy, TerminalOf};
 pub use semper_domains::linux::ExitStatus;
-pub use semper_domains::native::{Act, Debugger, Stood};
-pub use status::{DomainStatus, MemoryStatus, NativeStatus, Status, StoreStatus, offline_status};
+pub use semper_domains::native::{Act, Caches, Debugger, Stood};
+pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status};
 
 use indicatif::BinaryBytes;
 use rot::Watch;

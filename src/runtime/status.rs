@@ -26,7 +26,7 @@ pub struct Status {
     /// Frames; of a live world only.
     pub memory: Option<MemoryStatus>,
     /// What of the native domains is in memory; of a live world only.
-    pub native: Option<NativeStatus>,
+    pub native: Option<Caches>,
     /// Figures of the last checkpoints; of a live world only.
     pub checkpoints: Option<semper_checkpoint::Summary>,
 }
@@ -86,53 +86,6 @@ pub struct MemoryStatus {
     pub faults: u64,
     /// Pages evicted.
     pub evicted: u64,
-}
-
-/// What of the native domains is in memory. Their processes, their control pages and their segments are caches.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct NativeStatus {
-    /// Processes.
-    pub processes: usize,
-    /// As many as there may be.
-    pub process_limit: usize,
-    /// The most that there were at once since the runtime started.
-    pub most_processes: usize,
-    /// Domains that may execute and wait for a process.
-    pub waiting: usize,
-    /// Domains whose control pages are in memory.
-    pub loaded: usize,
-    /// As many stay there, once a checkpoint contains what changed of them.
-    pub loaded_limit: usize,
-    /// Segments that are open.
-    pub segments: usize,
-    /// As many stay open without a process that maps them, once a checkpoint contains them.
-    pub segment_limit: usize,
-    /// Messages and faults served since the runtime started.
-    pub served: u64,
-    /// Those of which it was measured how long the kernel took.
-    pub timed: u64,
-    /// How long that was in all, in nanoseconds.
-    pub timed_ns: u64,
-}
-
-impl From<Caches> for NativeStatus {
-    fn from(caches: Caches) -> Self {
-        let Caches { processes, process_limit, most_processes, waiting, loaded, .. } = caches;
-        let Caches { loaded_limit, segments, segment_limit, served, timed, timed_ns, .. } = caches;
-        Self {
-            processes,
-            process_limit,
-            most_processes,
-            waiting,
-            loaded,
-            loaded_limit,
-            segments,
-            segment_limit,
-            served,
-            timed,
-            timed_ns,
-        }
-    }
 }
 
 /// The exit code or the signal that a program ended with.
@@ -237,7 +190,7 @@ impl Runtime {
                 faults: usage.missing_faults + usage.minor_faults,
                 evicted: usage.evictions,
             }),
-            native: Some(self.kernel.native.caches().into()),
+            native: Some(self.kernel.native.caches()),
             checkpoints: Some(self.checkpointer.summary()),
         }
     }

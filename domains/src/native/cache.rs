@@ -6,6 +6,7 @@ use super::turn::Turn;
 use crate::table::RecordId;
 use nix::sys::resource::{Resource, getrlimit};
 use semper_store::SegmentId;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
@@ -98,7 +99,7 @@ impl OpenSegments {
 }
 
 /// How full the caches are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caches {
     /// Processes of native domains.
     pub processes: usize,

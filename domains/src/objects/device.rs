@@ -5,7 +5,7 @@ use super::context::Ctx;
 use super::effect::{JournalAsk, JournalOrder};
 use super::error::Stop;
 use super::list::Outside;
-use super::order::{ANY, Done, Order, Request, order};
+use super::order::{ANY, Done, Order, Request, Run, order};
 use super::{Answer, Console, Effect, InvokeError, Key, KeyType, MAX_STRING, Rights, Text, Timer, Which};
 use crate::table::RecordId;
 
@@ -124,25 +124,29 @@ pub(super) const ORDERS: &[Order] = &[
     Order {
         words: &["number"],
         gives: &["place in the journal", "1: it is there", "number", "when it was written, nanoseconds since 1970"],
-        gives_string: "what it holds",
         does: "The record of this number.",
-        ..order(KeyType::Journal, 2, "find", Rights::READ, journal_find)
+        ..look(2, "find", journal_find)
     },
     Order {
         words: &["number"],
-        gives: &["place in the journal", "1: there is one", "number", "when it was written, nanoseconds since 1970"],
-        gives_string: "what it holds",
         does: "The record with the largest number that is not above this one.",
-        ..order(KeyType::Journal, 3, "last", Rights::READ, journal_last)
+        ..look(3, "last", journal_last)
     },
     Order {
         words: &["place in the journal"],
-        gives: &["place in the journal", "1: there is one", "number", "when it was written, nanoseconds since 1970"],
-        gives_string: "what it holds",
         does: "The first record from this place on.",
-        ..order(KeyType::Journal, 4, "next", Rights::READ, journal_next)
+        ..look(4, "next", journal_next)
     },
 ];
+
+/// An order that gives a record of the journal.
+const fn look(code: u32, name: &'static str, run: Run) -> Order {
+    Order {
+        gives: &["place in the journal", "1: there is one", "number", "when it was written, nanoseconds since 1970"],
+        gives_string: "what it holds",
+        ..order(KeyType::Journal, code, name, Rights::READ, run)
+    }
+}
 
 /// Whether a key still does something.
 fn is_live(ctx: &mut Ctx<'_, '_>, key: &Key) -> Result<bool, Stop> {

@@ -221,3 +221,31 @@ fn a_journal_that_is_gone_or_of_another_store_is_told_and_the_world_goes_on() {
     let back = session.output(&mut session.run(&[], &program, &["journal", "3"]));
     assert_eq!(back.status.code(), Some(0), "{}", String::from_utf8_lossy(&back.stderr));
 }
+
+/// The journal and the objects of Linux programs are both noted in the object table: neither note takes the other's place.
+#[test]
+fn a_program_that_writes_to_the_journal_keeps_its_object() {
+    let session = Session::new();
+    let flags = ["--output", "immediate", "--checkpoint-interval", "50ms"];
+    let objects = || {
+        let output = session.output(session.on_store("ls").arg("--json"));
+        assert!(output.status.success(), "{output:?}");
+        let listing: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = listing["bank"].to_string();
+        text.split("\"object\":\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let committed = |status: &serde_json::Value| status["checkpoints"]["totals"]["committed"].as_u64() > Some(4);
+    let program = rust_program("dispatcher");
+    let mut runtime = session.background(&mut session.run(&flags, &program, &["journal", "1000000"]));
+    session.wait_until("the journal is noted", |status| committed(status) && session.store().join("journal").exists());
+    session.wait_until("the note is committed", committed);
+    let before = objects();
+    runtime.0.kill().unwrap();
+    runtime.wait();
+    let mut runtime = session.background(session.on_store("resume").args(flags));
+    session.wait_until("it goes on", committed);
+    assert_eq!(objects(), before, "the program got another object");
+    runtime.0.kill().unwrap();
+    runtime.wait();
+    session.assert_sound();
+}

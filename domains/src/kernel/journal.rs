@@ -27,7 +27,7 @@ pub struct JournalRecord {
 }
 
 impl Record for JournalRecord {
-    const KIND: u16 = 6;
+    const KIND: u16 = 7;
     const NAME: &'static str = "journal";
 }
 

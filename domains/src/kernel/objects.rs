@@ -1,6 +1,8 @@
 //! The records of segment 0.
 
+use super::journal::JournalRecord;
 use crate::linux::ExitStatus;
+use crate::native::{LinuxObject, NativeProgram, RunList};
 use crate::table::Record;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -46,6 +48,25 @@ impl Record for SegmentRecord {
     const KIND: u16 = 2;
     const NAME: &'static str = "segment";
 }
+
+/// The kinds of records in segment 0 that are found by kind, wherever they are defined: each its own.
+const KINDS: [u16; 7] = [
+    WorldRecord::KIND,
+    SegmentRecord::KIND,
+    DomainRecord::KIND,
+    NativeProgram::KIND,
+    RunList::KIND,
+    LinuxObject::KIND,
+    JournalRecord::KIND,
+];
+
+const _: () = {
+    let mut n = 1;
+    while n < KINDS.len() {
+        assert!(KINDS[n - 1] < KINDS[n], "two records of segment 0 have one kind");
+        n += 1;
+    }
+};
 
 /// A domain lives.
 pub const ALIVE: u32 = 1;

@@ -50,7 +50,7 @@ pub use log::{LOG, LOG_BYTES, OLD_LOG};
 pub(crate) use mailbox::message_of;
 pub use operate::Act;
 pub use program::{NativeSpec, ProgramView, programs};
-pub use records::NativeProgram;
+pub use records::{LinuxObject, NativeProgram, RunList};
 
 use crate::kernel::Kernel;
 use crate::linux::LoadError;

@@ -182,7 +182,7 @@ impl Thread<'_> {
         if limit == UNLIMITED || budget.pressed() || Instant::now() < self.next_look && !lowered {
             return;
         }
-        let resident: u64 = self.shared.all_segments().iter().filter_map(|segment| segment.resident().ok()).sum();
+        let resident = self.shared.resident();
         let threshold = budget.threshold();
         if resident >= threshold {
             self.shared.press();

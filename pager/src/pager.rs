@@ -296,15 +296,18 @@ impl Pager {
         self.shared.budget.room()
     }
 
+    /// Frames in use, exactly.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        self.shared.resident()
+    }
+
     /// Figures of the moment.
     #[must_use]
     pub fn usage(&self) -> Usage {
         let shared = &self.shared;
-        let (mut resident, mut dirty) = (0, 0);
-        for segment in shared.all_segments() {
-            resident += segment.resident().unwrap_or(0);
-            dirty += segment.lock().frames.dirty_pages();
-        }
+        let resident = self.resident();
+        let dirty: u64 = shared.all_segments().iter().map(|segment| segment.lock().frames.dirty_pages()).sum();
         // What processes wrote by themselves is only known after a scan: new frames since the last are counted in full.
         let grown = resident.saturating_sub(shared.resident_at_scan.load(Ordering::Relaxed));
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -112,6 +112,11 @@ impl Shared {
         lock(&self.segments).values().cloned().collect()
     }
 
+    /// Frames in use.
+    pub(crate) fn resident(&self) -> u64 {
+        self.all_segments().iter().filter_map(|segment| segment.resident().ok()).sum()
+    }
+
     pub(crate) fn mapping(&self, number: u64) -> Option<Arc<Mapping>> {
         lock(&self.mappings).get(&number).cloned()
     }

@@ -46,7 +46,7 @@ impl Runtime {
 
     /// Whether the next commits fit, with what is held now.
     fn has_room(&self) -> Result<(), RuntimeError> {
-        if world::extent(&self.store).room_for(self.pager.usage().resident, 0) {
+        if world::extent(&self.store).room_for(self.pager.resident(), 0) {
             return Ok(());
         }
         let dir = self.dir.display();

@@ -188,6 +188,6 @@ impl Surroundings for Around {
     }
 
     fn room_for(&self, pages: u64) -> bool {
-        extent(&self.store).room_for(self.pager.usage().resident, pages)
+        extent(&self.store).room_for(self.pager.resident(), pages)
     }
 }

@@ -5,11 +5,12 @@
 
 use crate::bytes::{crc, put_u32, put_u64, to_u32, to_usize, u32_at, u64_at};
 use crate::record::Writer;
-use crate::segment::FORMAT_VERSION;
 use semper_store::{PAGE_SIZE, StoreId};
 use std::collections::BTreeMap;
 
 const MAGIC: [u8; 8] = *b"SMPRJIDX";
+/// Version of the file. It is derived, so that one of another version is made again.
+const VERSION: u32 = 2;
 /// Bytes of an entry in the file.
 const ENTRY: usize = 24;
 /// Entries of a page; its last bytes are its checksum.
@@ -87,17 +88,22 @@ pub(crate) struct Summary {
     pub last_time: u64,
 }
 
+/// The checksum of `bytes`, that lie from page `page` on of the index of the segment with this salt: what was written elsewhere is seen.
+fn sum_at(salt: u64, page: u64, bytes: &[u8]) -> u32 {
+    crc(&[&salt.to_le_bytes(), &page.to_le_bytes(), bytes])
+}
+
 /// The bytes of an index file.
 pub(crate) fn encode(summary: &Summary, entries: &Entries) -> (Vec<u8>, Filter) {
     let filter = Filter::of(entries.keys());
     let mut out = vec![0; PAGE_SIZE];
     out.extend(filter.0.iter().flat_map(|word| word.to_le_bytes()));
-    let sum = crc(&[&out[PAGE_SIZE..]]);
+    let filter_sum = sum_at(summary.salt, 1, &out[PAGE_SIZE..]);
     out.resize(out.len().next_multiple_of(PAGE_SIZE), 0);
     let mut page = [0; PAGE_SIZE];
     let mut filled = 0;
     let put = |page: &mut [u8; PAGE_SIZE], out: &mut Vec<u8>| {
-        let sum = crc(&[&page[..SUM]]);
+        let sum = sum_at(summary.salt, (out.len() / PAGE_SIZE) as u64, &page[..SUM]);
         put_u32(page, SUM, sum);
         out.extend_from_slice(page);
         page.fill(0);
@@ -119,13 +125,13 @@ pub(crate) fn encode(summary: &Summary, entries: &Entries) -> (Vec<u8>, Filter) 
     }
     let head = &mut out[..PAGE_SIZE];
     head[..8].copy_from_slice(&MAGIC);
-    put_u32(head, 8, FORMAT_VERSION);
+    put_u32(head, 8, VERSION);
     head[16..32].copy_from_slice(&summary.store.0);
     let words = [summary.first, summary.end, summary.salt, summary.count, summary.last_time, filter.0.len() as u64];
     for (i, word) in words.into_iter().enumerate() {
         put_u64(head, 32 + i * 8, word);
     }
-    put_u32(head, 80, sum);
+    put_u32(head, 80, filter_sum);
     let sum = crc(&[&head[..12], &head[16..]]);
     put_u32(head, 12, sum);
     (out, filter)
@@ -135,7 +141,7 @@ pub(crate) fn encode(summary: &Summary, entries: &Entries) -> (Vec<u8>, Filter) 
 pub(crate) fn decode_head(page: &[u8]) -> Option<(Summary, u64, u32)> {
     let sound = page.len() == PAGE_SIZE
         && page[..8] == MAGIC
-        && u32_at(page, 8) == FORMAT_VERSION
+        && u32_at(page, 8) == VERSION
         && crc(&[&page[..12], &page[16..]]) == u32_at(page, 12);
     if !sound {
         return None;
@@ -146,16 +152,17 @@ pub(crate) fn decode_head(page: &[u8]) -> Option<(Summary, u64, u32)> {
 }
 
 /// The filter in `bytes`, if its checksum holds.
-pub(crate) fn decode_filter(bytes: &[u8], sum: u32) -> Option<Filter> {
+pub(crate) fn decode_filter(bytes: &[u8], salt: u64, sum: u32) -> Option<Filter> {
     let words = bytes.chunks_exact(8).map(|word| u64_at(word, 0)).collect::<Vec<_>>();
-    (crc(&[bytes]) == sum && !words.is_empty()).then_some(Filter(words))
+    (sum_at(salt, 1, bytes) == sum && !words.is_empty()).then_some(Filter(words))
 }
 
-/// The entries of a page, of which there are `count`; none if it is damaged.
-pub(crate) fn decode_page(page: &[u8], first: u64, count: usize) -> Option<Vec<(Name, Place)>> {
-    if page.len() != PAGE_SIZE || crc(&[&page[..SUM]]) != u32_at(page, SUM) {
+/// The entries of `page`, the page of this number in the index that `summary` begins, which are at most `count`; none if it is damaged.
+pub(crate) fn decode_page(page: &[u8], summary: &Summary, number: u64, count: usize) -> Option<Vec<(Name, Place)>> {
+    if page.len() != PAGE_SIZE || sum_at(summary.salt, number, &page[..SUM]) != u32_at(page, SUM) {
         return None;
     }
+    let first = summary.first;
     let entry = |at: &[u8]| {
         let name = (Writer::from_word(u64_at(at, 0)), u64_at(at, 8));
         (name, Place { sequence: first + u64::from(u32_at(at, 16)), offset: u32_at(at, 20) })
@@ -182,10 +189,11 @@ mod tests {
         let (read, words, sum) = decode_head(&bytes[..PAGE_SIZE]).unwrap();
         assert_eq!(read, summary);
         let end = PAGE_SIZE + to_usize(words) * 8;
-        assert_eq!(decode_filter(&bytes[PAGE_SIZE..end], sum), Some(filter.clone()));
+        assert_eq!(decode_filter(&bytes[PAGE_SIZE..end], summary.salt, sum), Some(filter.clone()));
         let mut found = Vec::new();
-        for page in bytes[end.next_multiple_of(PAGE_SIZE)..].chunks(PAGE_SIZE) {
-            found.extend(decode_page(page, 50, 1000 - found.len()).unwrap());
+        for (number, page) in (0..).zip(bytes.chunks(PAGE_SIZE)).skip(end.div_ceil(PAGE_SIZE)) {
+            assert!(decode_page(page, &summary, number + 1, 1000).is_none(), "a page in a wrong place");
+            found.extend(decode_page(page, &summary, number, 1000 - found.len()).unwrap());
         }
         assert!(found.into_iter().eq(entries));
         assert!((0..1000).all(|n| filter.may_hold(name(n * 3))));

@@ -99,6 +99,8 @@ struct Opening<'a> {
     newest: Option<Newest>,
     /// The last batch, to be written once more.
     last_batch: Option<(u64, Vec<u8>)>,
+    /// Bytes behind it of what was cut.
+    torn: u64,
     lost: Vec<Lost>,
 }
 
@@ -121,9 +123,6 @@ impl Journal {
             None if is_new => new_state(&*folder, store, options)?,
             None => return Err(Error::BadState("it is not there, and segments are".to_owned())),
         };
-        for name in &found.stray {
-            let _ = folder.remove(name);
-        }
         let mut opening = Opening {
             folder: &*folder,
             state: &state.state,
@@ -135,10 +134,11 @@ impl Journal {
             last_time: 0,
             newest: None,
             last_batch: None,
+            torn: 0,
             lost: Vec::new(),
         };
         opening.look(&found.segments)?;
-        let Opening { next, sealed, recent, last_time, newest, last_batch, mut lost, .. } = opening;
+        let Opening { next, sealed, recent, last_time, newest, last_batch, torn, mut lost, .. } = opening;
         let mut tail = Tail { folder: Arc::clone(&folder), state, newest, closed: false, canary: options.canary };
         lost.retain(|lost| !tail.state.state.gave_up(lost));
         let given_up = if options.accept_loss { std::mem::take(&mut lost) } else { Vec::new() };
@@ -149,7 +149,11 @@ impl Journal {
             // Its making may have been cut short just before the state told of it.
             (tail.state.state.newest, tail.state.state.salt) = (newest.header.first, newest.header.salt);
         }
-        settle(&mut tail, last_batch)?;
+        settle(&mut tail, last_batch, torn)?;
+        // Not before the state that tells of the trim is durable: it may be there only because the power stayed.
+        for name in &found.stray {
+            let _ = folder.remove(name);
+        }
         let made = tail.newest.as_ref().map_or((next, 0), |newest| (newest.header.first, newest.header.salt));
         let inner = Inner {
             group: Group::default(),
@@ -203,14 +207,16 @@ fn new_state(folder: &dyn Folder, store: StoreId, options: &Options) -> Result<S
 }
 
 /// What an earlier life left unflushed is flushed before anything is told of it. The last batch is written again: after a flush that
-/// failed, the host may hold it as written though the medium never got it.
-fn settle(tail: &mut Tail, last_batch: Option<(u64, Vec<u8>)>) -> Result<(), Error> {
+/// failed, the host may hold it as written though the medium never got it. What was cut, `torn` bytes behind it, is wiped: it had the sequence
+/// numbers of what comes now, and were that lost, would be read in its place.
+fn settle(tail: &mut Tail, last_batch: Option<(u64, Vec<u8>)>, torn: u64) -> Result<(), Error> {
     let failed = |e| Error::io("settle the end of the journal", e);
     if let Some(newest) = &tail.newest {
         bytes::write(&*newest.disk, 0, &newest.header.encode()).map_err(failed)?;
         if let Some((offset, bytes)) = last_batch.filter(|_| !Canary::TrustLastBatch.planted(tail.canary)) {
             bytes::write(&*newest.disk, offset, &bytes).map_err(failed)?;
         }
+        bytes::write(&*newest.disk, newest.offset, &vec![0; bytes::to_usize(torn)]).map_err(failed)?;
         newest.disk.flush().map_err(failed)?;
     }
     tail.folder.sync().map_err(failed)?;
@@ -279,6 +285,13 @@ impl Opening<'_> {
             self.next = to + 1;
             return Ok(());
         };
+        // Of a time when a segment followed it whose making was cut short: it would hide what is appended now.
+        match self.folder.remove(&segment::index_name(first)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("remove the index of the newest segment", e));
+            }
+            _ => {}
+        }
         let mut walk = Walk::new(Arc::clone(&disk), header, None, self.options.canary);
         let end = loop {
             let records = match walk.step()? {
@@ -291,7 +304,8 @@ impl Opening<'_> {
                     records
                 }
                 Step::End { offset, torn } => {
-                    if torn {
+                    self.torn = torn;
+                    if torn > 0 {
                         tracing::info!(
                             record = walk.next,
                             "what was being written to the journal and never acknowledged is cut"
@@ -310,7 +324,9 @@ impl Opening<'_> {
             let (from, to, file) = (self.next, self.seen - 1, segment::name(first));
             let reason = "the store has seen it, and the file ends before it".to_owned();
             self.lost.push(Lost { from, to, file, offset: end, reason });
-            // What comes after them goes to a new segment.
+            // What comes after them goes to a new segment. The state file will speak of that one, and no more of this one's first page.
+            let settled = bytes::write(&*disk, 0, &header.encode()).and_then(|()| disk.flush());
+            settled.map_err(|e| Error::io("write the first page of a segment", e))?;
             let (store, count) = (self.state.store, self.recent.len() as u64);
             let summary = Summary { store, first, end: self.next, salt: header.salt, count, last_time: self.last_time };
             let entries = std::mem::take(&mut self.recent);

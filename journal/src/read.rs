@@ -110,7 +110,7 @@ impl Reader {
                 Step::Broken { records, lost } => self.add_broken(records, lost),
                 Step::End { torn, .. } => {
                     self.next = walk.next;
-                    self.torn = torn;
+                    self.torn = torn > 0;
                     self.walk = None;
                     continue;
                 }

@@ -84,12 +84,7 @@ impl Sealed {
     /// Whether every page of the index can be read.
     fn is_whole(&self) -> bool {
         let Where::File { disk, first_page } = &self.entries else { return true };
-        let count = to_usize(self.summary.count);
-        (0..count.div_ceil(PER_PAGE)).all(|page| {
-            let mut bytes = [0; PAGE_SIZE];
-            let read = disk.read_at((first_page + page as u64) * PAGE, &mut bytes);
-            read.is_ok() && index::decode_page(&bytes, self.summary.first, count - page * PER_PAGE).is_some()
-        })
+        (0..self.pages()).all(|page| self.load(&**disk, *first_page, page).is_some())
     }
 
     fn from_index(folder: &dyn Folder, store: StoreId, first: u64) -> Result<Option<Self>, Error> {
@@ -117,7 +112,9 @@ impl Sealed {
             return Ok(None);
         }
         let Some(bytes) = read(PAGE, pages * PAGE)? else { return Ok(None) };
-        let Some(filter) = index::decode_filter(&bytes[..to_usize(words * 8)], sum) else { return Ok(None) };
+        let Some(filter) = index::decode_filter(&bytes[..to_usize(words * 8)], summary.salt, sum) else {
+            return Ok(None);
+        };
         Ok(Some(Self { summary, filter, entries: Where::File { disk, first_page: 1 + pages } }))
     }
 
@@ -151,18 +148,12 @@ impl Sealed {
 
     /// None: a page is damaged.
     fn search(&self, disk: &dyn Disk, first_page: u64, name: Name) -> Option<Option<(Name, Place)>> {
-        let count = to_usize(self.summary.count);
-        let load = |page: usize| {
-            let mut bytes = [0; PAGE_SIZE];
-            disk.read_at((first_page + page as u64) * PAGE, &mut bytes).ok()?;
-            index::decode_page(&bytes, self.summary.first, count - page * PER_PAGE)
-        };
         // The last page that begins with a name which is not after `name`.
-        let (mut low, mut high) = (0, count.div_ceil(PER_PAGE));
+        let (mut low, mut high) = (0, self.pages());
         let mut best = None;
         while low < high {
             let middle = low + (high - low) / 2;
-            let entries = load(middle)?;
+            let entries = self.load(disk, first_page, middle)?;
             if entries.first()?.0 <= name {
                 best = entries.into_iter().take_while(|(found, _)| *found <= name).last();
                 low = middle + 1;
@@ -171,6 +162,19 @@ impl Sealed {
             }
         }
         Some(best)
+    }
+
+    /// Pages of entries in the index.
+    fn pages(&self) -> u64 {
+        self.summary.count.div_ceil(PER_PAGE as u64)
+    }
+
+    /// Entries of one of them. None: it is damaged.
+    fn load(&self, disk: &dyn Disk, first_page: u64, page: u64) -> Option<Vec<(Name, Place)>> {
+        let mut bytes = [0; PAGE_SIZE];
+        let number = first_page + page;
+        disk.read_at(number * PAGE, &mut bytes).ok()?;
+        index::decode_page(&bytes, &self.summary, number, to_usize(self.summary.count - page * PER_PAGE as u64))
     }
 
     /// Where its records are read from.

@@ -3,7 +3,7 @@
 //! A batch is flushed before the next is written. So what is not whole is the torn tail, and was never acknowledged, if no whole batch of
 //! later records lies behind it; and damage if one does, or if later records lie in another segment.
 
-use crate::batch::{self, BATCH_HEADER};
+use crate::batch::{self, BATCH_HEADER, MAX_BATCH};
 use crate::bytes::to_usize;
 use crate::canary::Canary;
 use crate::error::{Error, Lost};
@@ -15,6 +15,9 @@ use std::sync::Arc;
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Bytes that are read at once.
 const AHEAD: u64 = 64 * PAGE;
+
+/// What stands for a byte that the medium cannot read: no zero, since there may be something.
+const UNREADABLE: u8 = 0xff;
 
 /// Something in a segment, in order.
 #[derive(Debug)]
@@ -34,8 +37,8 @@ pub(crate) enum Step {
     End {
         /// Where the next batch can be written.
         offset: u64,
-        /// Whether something was begun there and not finished.
-        torn: bool,
+        /// Bytes from there on that hold something: of a batch that was begun and not finished, or that rotted. 0: nothing does.
+        torn: u64,
     },
 }
 
@@ -100,7 +103,14 @@ impl Walk {
     }
 
     fn end(&mut self) -> Result<Step, Error> {
-        let torn = self.offset < self.header.len && self.page(self.offset)?.iter().any(|byte| *byte != 0);
+        let mut torn = 0;
+        // One batch was on its way.
+        let end = self.header.len.min(self.offset + MAX_BATCH as u64);
+        for at in (self.offset..end).step_by(PAGE_SIZE) {
+            if self.page(at)?.iter().any(|byte| *byte != 0) {
+                torn = at + PAGE - self.offset;
+            }
+        }
         Ok(Step::End { offset: self.offset, torn })
     }
 
@@ -176,7 +186,7 @@ impl Walk {
         Ok(Step::Broken { records, lost })
     }
 
-    /// One page; what the medium cannot read is zeros.
+    /// One page; what the medium cannot read is [`UNREADABLE`].
     fn page(&mut self, offset: u64) -> Result<&[u8], Error> {
         let have = self.ahead_at..self.ahead_at + self.ahead.len() as u64;
         if !have.contains(&offset) {
@@ -199,7 +209,7 @@ impl Walk {
         for (i, page) in bytes.chunks_mut(PAGE_SIZE).enumerate() {
             match self.disk.read_at(from + (i * PAGE_SIZE) as u64, page) {
                 Ok(()) => {}
-                Err(e) if by_medium(&e) => page.fill(0),
+                Err(e) if by_medium(&e) => page.fill(UNREADABLE),
                 Err(e) => return Err(failed(e)),
             }
         }

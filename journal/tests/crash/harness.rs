@@ -89,6 +89,8 @@ pub struct Harness {
     lie_planned: bool,
     /// A call is to fail with EIO: if it is a read, what it was to read is told as lost, this once.
     eio_planned: bool,
+    /// Two pages changed places: the last two batches may be gone, and look like one that was being written.
+    swapped: bool,
     pub outcome: Outcome,
 }
 
@@ -115,6 +117,7 @@ impl Harness {
             damaged: false,
             lie_planned: false,
             eio_planned: false,
+            swapped: false,
             outcome: Outcome::default(),
         }
     }
@@ -185,7 +188,10 @@ impl Harness {
             let pages = self.folder.disk().written_pages();
             let (a, b) = (*self.rng.pick(&pages), *self.rng.pick(&pages));
             match self.rng.below(4) {
-                0 => self.folder.disk().swap(a, b),
+                0 => {
+                    self.folder.disk().swap(a, b);
+                    self.swapped = true;
+                }
                 1 => self.folder.disk().refuse(a),
                 _ => self.folder.disk().rot(a * 4096 + self.rng.below(4096), 1 << self.rng.below(8)),
             }
@@ -212,7 +218,8 @@ impl Harness {
                 self.outcome.trims += 1;
                 self.trim_in_doubt = None;
                 self.model.trim(trimmed.first);
-                // The note of it is on its way in another thread: whoever appends next waits for it.
+                // The note of it is on its way in another thread; a seed is to repeat what it does.
+                journal.quiesce();
                 self.append(journal)
             }
             Err(_) => Ok(false),
@@ -278,7 +285,7 @@ impl Harness {
                 Ok(sequence) => {
                     // Between them lie notes of the journal's own.
                     if self.model.last_batch < sequence && self.in_doubt.len() == batch.len() {
-                        self.model.last_batch = self.model.end;
+                        self.model.begin_batch(self.model.end);
                     }
                     self.in_doubt.remove(0);
                     self.model.add(sequence, *asked);
@@ -372,7 +379,7 @@ impl Harness {
                 }
                 None => match doubted.next() {
                     Some(asked) if asked.is(&record) => {
-                        self.model.last_batch = self.model.last_batch.max(record.sequence);
+                        self.model.begin_batch(record.sequence);
                         self.model.add(record.sequence, asked);
                         self.outcome.in_doubt_kept += 1;
                     }
@@ -384,7 +391,8 @@ impl Harness {
         if next < self.model.end && !self.damaged {
             return Err(format!("records from {next} on are not there, and {} was acknowledged", self.model.end - 1));
         }
-        if next < self.seen.min(self.model.end) || self.damaged && next < self.model.last_batch {
+        let last = if self.swapped { self.model.batch_before } else { self.model.last_batch };
+        if next < self.seen.min(self.model.end) || self.damaged && next < last {
             // Told by the handle, which knows what the store has seen.
             let journal = self.open(false);
             let told = journal.as_ref().map(|journal| journal.trouble());
@@ -444,7 +452,7 @@ impl Harness {
         };
         self.outcome.told_lost += lost.iter().map(|lost| lost.to - lost.from + 1).sum::<u64>();
         if lost.is_empty() && !refuses {
-            self.damaged = false;
+            (self.damaged, self.swapped) = (false, false);
             self.seen = self.seen.min(self.model.end);
             self.look_up(&journal)?;
             return Ok(journal);

@@ -55,13 +55,14 @@ pub struct Model {
     pub end: u64,
     pub records: BTreeMap<u64, Asked>,
     pub numbers: BTreeMap<(Writer, u64), u64>,
-    /// The first record of the last batch.
+    /// The first record of the last batch, and of the one before it.
     pub last_batch: u64,
+    pub batch_before: u64,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Self { first: 1, end: 1, records: BTreeMap::new(), numbers: BTreeMap::new(), last_batch: 1 }
+        Self { first: 1, end: 1, records: BTreeMap::new(), numbers: BTreeMap::new(), last_batch: 1, batch_before: 1 }
     }
 }
 
@@ -70,6 +71,13 @@ impl Model {
         self.records.insert(sequence, asked);
         self.numbers.insert((asked.writer, asked.number), sequence);
         self.end = self.end.max(sequence + 1);
+    }
+
+    /// A batch begins with record `first`, if that is not in the last one.
+    pub fn begin_batch(&mut self, first: u64) {
+        if first > self.last_batch {
+            (self.batch_before, self.last_batch) = (self.last_batch, first);
+        }
     }
 
     /// Notes of the journal's own count, too.

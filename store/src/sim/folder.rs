@@ -1,6 +1,7 @@
 //! A simulated folder: its disks are stretches of one simulated disk, so that one plan of failures and one loss of power is for all.
 
 use super::{SimDisk, SimRng};
+use crate::PAGE_SIZE;
 use crate::disk::{Disk, DiskBuf};
 use crate::folder::Folder;
 use std::collections::BTreeMap;
@@ -64,6 +65,14 @@ impl SimFolder {
         let mut names = self.lock();
         names.durable.remove(name);
         names.live.remove(name).is_some()
+    }
+
+    /// The pages of the simulated disk that hold something of the file `name`.
+    #[must_use]
+    pub fn written_pages(&self, name: &str) -> Vec<u64> {
+        let place = self.lock().live.get(name).copied();
+        let of = |page: &u64| place.is_some_and(|(base, len)| (base..base + len).contains(&(page * PAGE_SIZE as u64)));
+        self.disk.written_pages().into_iter().filter(of).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Names> {

@@ -405,12 +405,7 @@ impl Harness {
             }
         }
         if self.damaged {
-            let keep: Vec<u64> = self.model.records.range(next..).map(|(sequence, _)| *sequence).collect();
-            for sequence in keep {
-                let asked = self.model.records.remove(&sequence).unwrap();
-                self.model.numbers.remove(&(asked.writer, asked.number));
-            }
-            self.model.end = next;
+            self.model.cut(next);
         }
         Ok(lost)
     }

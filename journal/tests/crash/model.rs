@@ -3,6 +3,7 @@
 use semper_journal::{Kind, Record, Writer};
 use semper_store::sim::SimRng;
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 
 /// A record as it was asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,7 +88,20 @@ impl Model {
 
     pub fn trim(&mut self, first: u64) {
         self.first = first;
-        let gone: Vec<u64> = self.records.range(..first).map(|(sequence, _)| *sequence).collect();
+        self.remove(..first);
+    }
+
+    /// Records from `end` on are gone.
+    pub fn cut(&mut self, end: u64) {
+        self.remove(end..);
+        self.end = end;
+        if self.last_batch >= end {
+            self.last_batch = self.batch_before;
+        }
+    }
+
+    fn remove(&mut self, range: impl RangeBounds<u64>) {
+        let gone: Vec<u64> = self.records.range(range).map(|(sequence, _)| *sequence).collect();
         for sequence in gone {
             if let Some(asked) = self.records.remove(&sequence) {
                 self.numbers.remove(&(asked.writer, asked.number));

@@ -91,6 +91,9 @@ impl fmt::Display for Failure {
 impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Failure {
         let code = match &error {
+            RuntimeError::Kernel(KernelError::File { source, .. }) if may_not(source) => {
+                return Failure::new(code::NO_STORE, format!("{error}; {OWN_PLACE}"));
+            }
             RuntimeError::NoStore(_) | RuntimeError::NotAStore { .. } => code::NO_STORE,
             RuntimeError::NoProgram(_) | RuntimeError::NoObject { .. } => code::NOT_FOUND,
             RuntimeError::NotRunnable { .. } | RuntimeError::Kernel(KernelError::Program(_)) => code::NOT_RUNNABLE,

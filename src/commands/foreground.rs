@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -14,6 +15,7 @@ use semper::control::{Refusal, Server};
 use semper::runtime::{
     ConsoleFds, DomainId, End, ExitStatus, Options, OutputPolicy, Runtime, RuntimeError, TerminalOf,
 };
+use semper_domains::kernel::KernelError;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -73,13 +75,25 @@ pub fn start_again(end: &End) -> Failure {
     Failure::io(format_args!("{} The command cannot be started again", end.advice), &error)
 }
 
+/// Makes the control socket, before anything else is done in the store. Where it cannot be made, what went on there is stopped again.
+pub fn listen(runtime: &Runtime, store: &Path) -> Result<UnixListener, RuntimeError> {
+    Server::listen(store).map_err(|source| {
+        let _ = runtime.stop();
+        KernelError::File { path: store.join("control"), source }.into()
+    })
+}
+
 /// Serves until everything has ended; the exit code is that of the program `own`, or that of the last to end.
-pub fn serve(runtime: Arc<Runtime>, store: &Path, own: Option<DomainId>) -> Result<ExitCode, Failure> {
+pub fn serve(
+    runtime: Arc<Runtime>,
+    listener: UnixListener,
+    store: &Path,
+    own: Option<DomainId>,
+) -> Result<ExitCode, Failure> {
     let stoppable = Arc::new(Stoppable::new(runtime));
     heed_signals(Arc::clone(&stoppable)).map_err(|error| Failure::io("signals cannot be heeded", &error))?;
-    let server = Server::start(store, Arc::clone(&stoppable) as Arc<_>).map_err(|error| {
-        Failure::io(format_args!("the control socket in {} cannot be made", store.display()), &error)
-    })?;
+    let server = Server::start(listener, Arc::clone(&stoppable) as Arc<_>)
+        .map_err(|error| Failure::io("the control socket cannot be served", &error))?;
     let last = stoppable.runtime().wait(None);
     let own = own.and_then(|own| stoppable.runtime().wait(Some(own)));
     let result = match stoppable.stopped() {

@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,8 +39,8 @@ pub fn run(run: Run) -> Result<ExitCode, Failure> {
             }
             Err(RuntimeError::Damaged(end)) if end.resumes && end.early => return Err(foreground::start_again(&end)),
             started => {
-                let (runtime, domain) = started?;
-                return foreground::serve(runtime, &run.store, Some(domain));
+                let (runtime, listener, domain) = started?;
+                return foreground::serve(runtime, listener, &run.store, Some(domain));
             }
         }
     }
@@ -59,7 +61,7 @@ fn refuse_flags(run: &Run) -> Result<(), Failure> {
     Err(Failure::new(code::USAGE, message))
 }
 
-fn start(run: &Run, program: &NewProgram) -> Result<(std::sync::Arc<Runtime>, u64), RuntimeError> {
+fn start(run: &Run, program: &NewProgram) -> Result<(Arc<Runtime>, UnixListener, u64), RuntimeError> {
     let options = foreground::options(&run.runtime);
     program.check()?;
     let how = Start::CreateOrOpen { size_bytes: run.runtime.size };
@@ -68,8 +70,10 @@ fn start(run: &Run, program: &NewProgram) -> Result<(std::sync::Arc<Runtime>, u6
     let made = Made::when_started(&run.store);
     let runtime = Runtime::start(&run.store, how, &options, |_| foreground::own_console())?;
     foreground::tell(&runtime);
-    match runtime.add(program.clone(), console) {
-        Ok(domain) => Ok((runtime, domain)),
+    let added = foreground::listen(&runtime, &run.store)
+        .and_then(|listener| Ok((listener, runtime.add(program.clone(), console)?)));
+    match added {
+        Ok((listener, domain)) => Ok((runtime, listener, domain)),
         Err(error) => {
             if let Some(made) = made {
                 // There is nothing in it, so nothing can be lost.

@@ -112,12 +112,19 @@ struct Load {
 }
 
 impl Server {
-    /// Listens in `store`. The caller holds the lock of the store.
+    /// Makes the socket in `store`; who connects waits until it is served. The caller holds the lock of the store.
     ///
     /// # Errors
-    /// When the socket cannot be made.
-    pub fn start(store: &Path, served: Arc<dyn Served>) -> io::Result<Server> {
-        let listener = socket::listen(store)?;
+    /// When it cannot be made.
+    pub fn listen(store: &Path) -> io::Result<UnixListener> {
+        socket::listen(store)
+    }
+
+    /// Serves `served` on a socket of [`Server::listen`].
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(listener: UnixListener, served: Arc<dyn Served>) -> io::Result<Server> {
         let shared = Arc::new(Shared { served, load: Mutex::default(), changed: Condvar::new() });
         let accepting = Arc::clone(&shared);
         thread::Builder::new().name("control".to_owned()).spawn(move || accepting.accept(&listener))?;

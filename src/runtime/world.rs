@@ -10,6 +10,8 @@ use semper_store::{Committed, PageIndex, SegmentId, Store};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+/// Checkpoints that are taken to make room for what a call writes, before it is told that there is none.
+const MAX_COMMITS_FOR_ROOM: u32 = 4;
 /// How long adding a program waits for the commit that contains it.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -189,5 +191,15 @@ impl Surroundings for Around {
 
     fn room_for(&self, pages: u64) -> bool {
         extent(&self.store).room_for(self.pager.resident(), pages)
+    }
+
+    fn make_room(&self, pages: u64) -> bool {
+        // What was written is clean after one commit, and the next lets it go.
+        for _ in 0..MAX_COMMITS_FOR_ROOM {
+            if self.room_for(pages) || self.commit_now().is_err() {
+                break;
+            }
+        }
+        self.room_for(pages)
     }
 }

@@ -4,10 +4,12 @@
 use super::mark::{Header, Kind};
 use super::{HostConsole, is_regular};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
+use nix::unistd::{Whence, lseek};
 use semper_pager::Segment;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
@@ -229,23 +231,66 @@ fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 
 /// Adds to a regular file that others write too, and leaves the file offset behind it.
 fn append(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    File::options().append(true).open(path)?.write_all(bytes)?;
-    nix::unistd::lseek(fd, 0, nix::unistd::Whence::SeekEnd)?;
+    if flags(fd)?.contains(OFlag::O_APPEND) {
+        write_all(fd, bytes)?;
+        return Ok(bytes.len());
+    }
+    match opened_again(fd, File::options().append(true)) {
+        Ok(mut file) => file.write_all(bytes)?,
+        // Another user opened it for us. Who appends between the two calls is overwritten.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            lseek(fd, 0, Whence::SeekEnd)?;
+            write_all(fd, bytes)?;
+        }
+        Err(error) => return Err(error),
+    }
+    lseek(fd, 0, Whence::SeekEnd)?;
     Ok(bytes.len())
+}
+
+fn flags(fd: BorrowedFd<'_>) -> io::Result<OFlag> {
+    Ok(OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?))
+}
+
+/// The same file with other flags. Refused where this user may not open it, though he was given the descriptor.
+fn opened_again(fd: BorrowedFd<'_>, options: &OpenOptions) -> io::Result<File> {
+    options.open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        bytes = &bytes[write_some(fd, bytes)?..];
+    }
+    Ok(())
 }
 
 /// Writes at an absolute place, also where the descriptor was opened for appending, and leaves the file offset behind
 /// it, as a program that wrote by itself would: whoever shares the descriptor goes on there.
 fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], base: i64, at: u64) -> io::Result<()> {
     let start = base.saturating_add(i64::try_from(at).unwrap_or(i64::MAX));
-    let flags = nix::fcntl::OFlag::from_bits_truncate(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL)?);
+    let flags = flags(fd)?;
     let place = u64::try_from(start).map_err(|_| io::Error::other("the output file was cut while it was written"))?;
-    if flags.contains(nix::fcntl::OFlag::O_APPEND) {
+    if flags.contains(OFlag::O_APPEND) {
         // With O_APPEND Linux ignores the place: open the same file without it.
-        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        return File::options().write(true).open(path)?.write_all_at(bytes, place);
+        match opened_again(fd, File::options().write(true)) {
+            Ok(file) => return file.write_all_at(bytes, place),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                // Another user opened it for us: for this moment nobody who shares the descriptor appends.
+                fcntl(fd, FcntlArg::F_SETFL(flags - OFlag::O_APPEND))?;
+                let written = pwrite_all(fd, bytes, start);
+                fcntl(fd, FcntlArg::F_SETFL(flags))?;
+                return written;
+            }
+            Err(error) => return Err(error),
+        }
     }
+    pwrite_all(fd, bytes, start)?;
+    let end = start.saturating_add(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
+    lseek(fd, end, Whence::SeekSet)?;
+    Ok(())
+}
+
+fn pwrite_all(fd: BorrowedFd<'_>, bytes: &[u8], start: i64) -> io::Result<()> {
     let mut done = 0usize;
     while done < bytes.len() {
         let offset = start.saturating_add(i64::try_from(done).unwrap_or(i64::MAX));
@@ -256,7 +301,5 @@ fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], base: i64, at: u64) -> io::Result<
             Err(error) => return Err(error.into()),
         }
     }
-    let end = start.saturating_add(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-    nix::unistd::lseek(fd, end, nix::unistd::Whence::SeekSet)?;
     Ok(())
 }

@@ -23,7 +23,7 @@ use semper_store::{PageRange, SegmentId};
 use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Pages of a program's state segment: room for some 60,000 records.
 const STATE_PAGES: u64 = 8192;
@@ -220,7 +220,7 @@ impl Kernel {
         Host {
             journal: ProgramJournal::new(&self.journal, writer(id, started)),
             restart: linux::Restart { restarts, id: life, generation, began },
-            segments: Arc::new(DomainSegments { kernel: Arc::downgrade(self), domain: id }),
+            segments: Arc::new(DomainSegments { kernel: Arc::downgrade(self), domain: id, asked: Mutex::default() }),
             console: Arc::clone(console) as Arc<dyn crate::linux::Console>,
             clock: Arc::clone(clock) as Arc<dyn crate::linux::Clock>,
             random,

@@ -94,6 +94,8 @@ pub trait Surroundings: Send + Sync {
     fn commit_now(&self) -> Result<(), String>;
     /// Whether the store has room for `pages` more pages.
     fn room_for(&self, pages: u64) -> bool;
+    /// Commits what takes room in memory, until there is room for `pages` more pages or no more can be made; says whether there is.
+    fn make_room(&self, pages: u64) -> bool;
 }
 
 /// How long the end waits for a console that does not take its output.
@@ -134,7 +136,6 @@ pub struct Kernel {
     pub(crate) console_dir: PathBuf,
     pub(crate) surroundings: Arc<dyn Surroundings>,
     pub(crate) policy: OutputPolicy,
-    pub(crate) room: Box<dyn Fn(u64) -> bool + Send + Sync>,
     objects: Mutex<Objects>,
     domains: Mutex<BTreeMap<u64, Arc<Domain>>>,
     changed: Condvar,
@@ -170,7 +171,6 @@ impl Kernel {
         let clock = Arc::new(WorldClock::default());
         let objects = if of.0 == 0 { Objects::create(&pager)? } else { Objects::open(&pager, &clock)? };
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        let around = Arc::clone(&surroundings);
         let life = Life { generation: of.0, ..Life::begin(&console_dir, random) };
         let journal = WorldJournal::new(dir, store, journal::seen(&objects.table, store), life);
         Ok(Arc::new_cyclic(|myself| Self {
@@ -181,7 +181,6 @@ impl Kernel {
             console_dir,
             surroundings,
             policy,
-            room: Box::new(move |pages| around.room_for(pages)),
             objects: Mutex::new(objects),
             domains: Mutex::new(BTreeMap::new()),
             changed: Condvar::new(),

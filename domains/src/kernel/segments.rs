@@ -2,10 +2,10 @@
 
 use super::Kernel;
 use super::objects::SegmentRecord;
-use crate::linux::{SegmentError, Segments};
+use crate::linux::{Room, SegmentError, Segments};
 use semper_pager::Segment;
 use semper_store::{PageRange, SegmentId};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What one domain may do with segments.
 pub struct DomainSegments {
@@ -13,9 +13,27 @@ pub struct DomainSegments {
     pub kernel: Weak<Kernel>,
     /// Whose segments.
     pub domain: u64,
+    /// The room that a call of its waits for.
+    pub asked: Mutex<Asked>,
+}
+
+/// Room that is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// None.
+    #[default]
+    Nothing,
+    /// This many pages.
+    Pages(u64),
+    /// Some, and it could not be made.
+    InVain,
 }
 
 impl DomainSegments {
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn kernel(&self, what: &str) -> Result<Arc<Kernel>, SegmentError> {
         self.kernel.upgrade().ok_or_else(|| error(what, "the runtime ends"))
     }
@@ -41,7 +59,26 @@ impl Segments for DomainSegments {
     }
 
     fn room_for(&self, pages: u64) -> bool {
-        self.kernel.upgrade().is_some_and(|k| (k.room)(pages))
+        self.kernel.upgrade().is_some_and(|k| k.surroundings.room_for(pages))
+    }
+
+    fn room(&self, pages: u64) -> Room {
+        let mut asked = self.asked();
+        let before = std::mem::take(&mut *asked);
+        if self.room_for(pages) {
+            return Room::Now;
+        }
+        if before == Asked::InVain {
+            return Room::Never;
+        }
+        *asked = Asked::Pages(pages);
+        Room::Later
+    }
+
+    fn make_room(&self) {
+        let Asked::Pages(pages) = *self.asked() else { return };
+        let made = self.kernel.upgrade().is_some_and(|kernel| kernel.surroundings.make_room(pages));
+        *self.asked() = if made { Asked::Nothing } else { Asked::InVain };
     }
 }
 

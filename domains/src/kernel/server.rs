@@ -103,6 +103,10 @@ impl Server<'_> {
                     let journal = self.domain.program().journal();
                     journal.work();
                 }
+                Some(wait) if wait.room => {
+                    let segments = self.domain.program().room();
+                    segments.make_room();
+                }
                 Some(wait) => self.domain.bell.wait(rings, wait.until.map(|t| self.instant(t))),
                 None => {
                     if !self.wait_for_post()? {

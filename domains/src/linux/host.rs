@@ -1,5 +1,6 @@
 //! What the personality is given by the kernel: segments, a console, clocks, randomness, keys. Nothing else reaches it.
 
+use super::Errno;
 use semper_pager::Segment;
 use semper_store::SegmentId;
 use std::sync::Arc;
@@ -30,8 +31,25 @@ pub trait Segments: Send + Sync {
     fn open(&self, id: SegmentId) -> Result<Arc<Segment>, SegmentError>;
     /// Destroys one of this domain's segments.
     fn remove(&self, id: SegmentId);
-    /// Whether the store has room for `pages` more pages; file writes ask first and answer `ENOSPC`.
+    /// Whether the store has room for `pages` more pages now.
     fn room_for(&self, pages: u64) -> bool;
+    /// The same for a call that can wait. Asked again after [`Room::Later`], it tells whether any was made.
+    fn room(&self, pages: u64) -> Room {
+        if self.room_for(pages) { Room::Now } else { Room::Never }
+    }
+    /// Makes the room that a call waits for, if it can be made. Called outside of all locks; takes as long as checkpoints do.
+    fn make_room(&self) {}
+}
+
+/// Whether there is room for what a program writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There is.
+    Now,
+    /// Perhaps when what is in memory is in the store as well: wait with [`super::Wait::room`], and give the call again.
+    Later,
+    /// There is none.
+    Never,
 }
 
 /// One of the three console streams.
@@ -219,4 +237,18 @@ pub struct Host {
     pub keys: Arc<dyn super::Keys>,
     /// The domain's name, for log lines.
     pub name: String,
+}
+
+impl Host {
+    /// Asks for room for `pages` more pages: there is (none), or the call waits.
+    ///
+    /// # Errors
+    /// `ENOSPC`.
+    pub(super) fn room(&self, pages: u64) -> Result<Option<super::Wait>, Errno> {
+        match self.segments.room(pages) {
+            Room::Now => Ok(None),
+            Room::Later => Ok(Some(super::Wait { room: true, ..super::Wait::default() })),
+            Room::Never => Err(Errno::ENOSPC),
+        }
+    }
 }

@@ -38,8 +38,8 @@ pub use calls::Call;
 pub use errno::Errno;
 pub use files::{HELD_LIMIT, ImportError, StreamState};
 pub use host::{
-    Appending, Clock, Console, ConsoleKind, Host, Input, Journal, JournalRecord, JournalTrouble, Restart, SegmentError,
-    Segments, Stream, Wanted,
+    Appending, Clock, Console, ConsoleKind, Host, Input, Journal, JournalRecord, JournalTrouble, Restart, Room,
+    SegmentError, Segments, Stream, Wanted,
 };
 pub use keys::{CAME_BACK, Invoked, Keys, MESSAGE_BYTES, Received};
 pub(crate) use loader::fixed_image;
@@ -65,6 +65,8 @@ pub struct Wait {
     pub output_room: bool,
     /// The journal's disk: [`Journal::work`] does it. No signal ends this wait.
     pub journal: bool,
+    /// Room in the store: [`Segments::make_room`] makes it. No signal ends this wait.
+    pub room: bool,
 }
 
 /// What a handler of one call answers.

@@ -232,6 +232,12 @@ impl Program {
         Arc::clone(&self.host.journal)
     }
 
+    /// What it may do with segments.
+    #[must_use]
+    pub fn room(&self) -> Arc<dyn super::Segments> {
+        Arc::clone(&self.host.segments)
+    }
+
     /// The segments that its files and streams occupy.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentId> {

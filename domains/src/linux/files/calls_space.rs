@@ -62,8 +62,8 @@ pub(super) fn fallocate(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     match mode & !KEEP_SIZE {
         PUNCH_HOLE if keeps => {}
         0 | ZERO_RANGE => {
-            if !p.host.segments.room_for(data::pages_of(length)) {
-                return Err(Errno::ENOSPC);
+            if let Some(wait) = p.host.room(data::pages_of(length))? {
+                return Ok(Answer::Wait(wait));
             }
         }
         _ => return Err(Errno::EOPNOTSUPP),

@@ -200,8 +200,8 @@ fn make_symlink(p: &mut Program, target: u64, dirfd: u64, address: u64) -> Resul
     let place = p.find(dirfd, &path, false)?;
     let (parent, name) = place.free_name()?;
     p.files.permitted(Node::Inode(parent), W_OK)?;
-    if !p.host.segments.room_for(1) {
-        return Err(Errno::ENOSPC);
+    if let Some(wait) = p.host.room(1)? {
+        return Ok(Answer::Wait(wait));
     }
     let number = p.files.new_inode(&mut p.state, &p.host, kind::SYMLINK, 0o777)?;
     p.files.add_name(&mut p.state, &p.host, parent, name, number)?;

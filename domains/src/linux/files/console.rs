@@ -181,15 +181,15 @@ impl Program {
         let record = self.files.stream_record(stream);
         let held = record.written - record.released;
         let limit = if done > 0 { HELD_LIMIT + WHOLE_WRITE } else { HELD_LIMIT };
-        let no_room = !self.host.segments.room_for(super::data::pages_of(data.len() as u64));
-        if held > limit || no_room && held > 0 {
+        let pages = super::data::pages_of(data.len() as u64);
+        if held > limit || held > 0 && !self.host.segments.room_for(pages) {
             if nonblocking {
                 return Err(Errno::EAGAIN);
             }
             return Ok(Flow::Wait(Wait { output_room: true, ..Wait::default() }));
         }
-        if no_room {
-            return Err(Errno::ENOSPC);
+        if let Some(wait) = self.host.room(pages)? {
+            return if nonblocking { Err(Errno::EAGAIN) } else { Ok(Flow::Wait(wait)) };
         }
         self.append_output(stream, data)?;
         Ok(Flow::Done(data.len()))

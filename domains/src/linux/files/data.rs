@@ -1,6 +1,7 @@
 //! The bytes of regular files.
 
 use super::super::state::State;
+use super::flow::Flow;
 use super::records::{FILE_BYTES, FILE_PAGES, Inode, kind};
 use super::{Errno, Files, Host};
 use semper_pager::Segment;
@@ -61,7 +62,7 @@ impl Files {
     /// Writes to a file, which grows as needed.
     ///
     /// # Errors
-    /// `EFBIG` at the size limit, `ENOSPC`; nothing is changed then.
+    /// `EFBIG` at the size limit, `ENOSPC`; nothing is changed then, nor if it has to wait for room.
     pub(super) fn write_data(
         &mut self,
         state: &mut State,
@@ -69,17 +70,17 @@ impl Files {
         number: u64,
         at: u64,
         data: &[u8],
-    ) -> Result<usize, Errno> {
+    ) -> Result<Flow, Errno> {
         if data.is_empty() {
-            return Ok(0);
+            return Ok(Flow::Done(0));
         }
         let room = FILE_BYTES.saturating_sub(at);
         if room == 0 {
             return Err(Errno::EFBIG);
         }
         let data = &data[..usize::try_from(room).unwrap_or(usize::MAX).min(data.len())];
-        if !host.segments.room_for(pages_of(data.len() as u64)) {
-            return Err(Errno::ENOSPC);
+        if let Some(wait) = host.room(pages_of(data.len() as u64))? {
+            return Ok(Flow::Wait(wait));
         }
         let segment = self.segment_made(state, host, number)?;
         let now = Self::now(host);
@@ -88,7 +89,7 @@ impl Files {
             (i.modified, i.changed) = (now, now);
         })?;
         segment.write_at(at, data).map_err(|_| Errno::EIO)?;
-        Ok(data.len())
+        Ok(Flow::Done(data.len()))
     }
 
     /// Gives a file another size: it is cut, or grows by a hole.

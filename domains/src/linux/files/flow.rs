@@ -201,9 +201,7 @@ impl Program {
     /// Writes a step to an open file; `done` bytes of the same call were written before.
     pub(super) fn push(&mut self, open: &OpenFile, position: u64, data: &[u8], done: u64) -> Result<Flow, Errno> {
         match self.files.kind_of(open.node()?)? {
-            NodeKind::Regular(number) => {
-                self.files.write_data(&mut self.state, &self.host, number, position, data).map(Flow::Done)
-            }
+            NodeKind::Regular(number) => self.files.write_data(&mut self.state, &self.host, number, position, data),
             NodeKind::Device(device) => self.write_device(device, data).map(Flow::Done),
             NodeKind::Pipe(number) => self.write_pipe(number, open.nonblocking(), data),
             NodeKind::Console(n) => self.write_console(n, open.nonblocking(), data, done),

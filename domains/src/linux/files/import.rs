@@ -1,6 +1,7 @@
 //! Files of the host's, copied into the store when a program is started.
 
 use super::super::state::State;
+use super::flow::Flow;
 use super::node::{Node, NodeKind, ROOT};
 use super::proc::join;
 use super::records::kind;
@@ -89,8 +90,9 @@ impl Files {
             };
             let written = self.write_data(state, host, number, at, &buffer[..count]);
             match written.map_err(|errno| refused(path, errno))? {
-                written if written < count => return Err(refused(path, Errno::EFBIG)),
-                written => at += written as u64,
+                Flow::Done(written) if written < count => return Err(refused(path, Errno::EFBIG)),
+                Flow::Done(written) => at += written as u64,
+                Flow::Wait(_) => return Err(refused(path, Errno::ENOSPC)),
             }
         }
     }

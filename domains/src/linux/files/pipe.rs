@@ -60,8 +60,8 @@ impl Program {
         if room == 0 || length <= ATOMIC && room < length {
             return if nonblocking { Err(Errno::EAGAIN) } else { Ok(Flow::Wait(Wait::default())) };
         }
-        if !self.host.segments.room_for(super::data::pages_of(room.min(length))) {
-            return Err(Errno::ENOSPC);
+        if let Some(wait) = self.host.room(super::data::pages_of(room.min(length)))? {
+            return if nonblocking { Err(Errno::EAGAIN) } else { Ok(Flow::Wait(wait)) };
         }
         let count = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
         let at = self.files.inode(number)?.size;

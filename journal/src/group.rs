@@ -12,7 +12,7 @@ use crate::journal::{Found, Inner, Journal};
 use crate::record::{Kind, MAX_PAYLOAD, Record, Writer, span};
 use semper_store::PAGE_SIZE;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 type Told = Box<dyn FnOnce(Result<u64, Error>) + Send>;
 
@@ -23,6 +23,36 @@ pub(crate) struct Batch {
     turn: Condvar,
     /// It is done.
     done: Condvar,
+    /// A lock of its own: those who wake up together are in nobody's way who comes.
+    outcome: Mutex<Outcome>,
+}
+
+/// What became of a batch.
+#[derive(Default)]
+struct Outcome {
+    /// The sequence of its first record, or why not.
+    result: Option<Result<u64, Error>>,
+    /// Told then, with their places in it.
+    told: Vec<(u64, Told)>,
+}
+
+impl Batch {
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is done: tells all who wait for it.
+    fn finish(&self, result: &Result<u64, Error>) {
+        let told = {
+            let mut outcome = self.outcome();
+            outcome.result = Some(result.clone());
+            std::mem::take(&mut outcome.told)
+        };
+        self.done.notify_all();
+        for (at, told) in told {
+            told(result.clone().map(|first| first + at));
+        }
+    }
 }
 
 /// A batch that is being filled.
@@ -40,22 +70,12 @@ pub(crate) struct Group {
     queue: VecDeque<Open>,
     /// A batch is on its way.
     writing: bool,
-    /// Of batches that are done and whose members have not all looked yet: the sequence of its first record, or why not.
-    outcomes: Vec<Outcome>,
-    /// Told when one of these is done.
-    told: Vec<(Arc<Batch>, u64, Told)>,
     worker: bool,
 }
 
-struct Outcome {
-    batch: Weak<Batch>,
-    result: Result<u64, Error>,
-}
-
 impl Group {
-    fn outcome(&self, batch: &Arc<Batch>) -> Option<Result<u64, Error>> {
-        let of = |outcome: &&Outcome| std::ptr::eq(outcome.batch.as_ptr(), Arc::as_ptr(batch));
-        self.outcomes.iter().find(of).map(|outcome| outcome.result.clone())
+    fn is_queued(&self, batch: &Arc<Batch>) -> bool {
+        self.queue.iter().any(|open| Arc::ptr_eq(&open.batch, batch))
     }
 
     fn is_next(&self, batch: &Arc<Batch>) -> bool {
@@ -92,26 +112,27 @@ impl Ticket {
         if std::mem::take(&mut self.leads) {
             self.journal.lead(&self.batch);
         }
-        let mut inner = self.journal.lock();
+        let mut outcome = self.batch.outcome();
         loop {
-            if let Some(result) = inner.group.outcome(&self.batch) {
-                return result.map(|first| first + self.at);
+            if let Some(result) = &outcome.result {
+                return result.clone().map(|first| first + self.at);
             }
-            inner = self.batch.done.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
+            outcome = self.batch.done.wait(outcome).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Has `told` called, in another thread, when the record is durable or cannot be.
     pub fn then(mut self, told: impl FnOnce(Result<u64, Error>) + Send + 'static) {
-        let mut inner = self.journal.lock();
-        if let Some(result) = inner.group.outcome(&self.batch) {
-            drop(inner);
+        let mut outcome = self.batch.outcome();
+        if let Some(result) = outcome.result.clone() {
+            drop(outcome);
             told(result.map(|first| first + self.at));
             return;
         }
-        inner.group.told.push((Arc::clone(&self.batch), self.at, Box::new(told)));
+        outcome.told.push((self.at, Box::new(told)));
+        drop(outcome);
         if std::mem::take(&mut self.leads) {
-            self.journal.orphan(&mut inner, &self.batch);
+            self.journal.orphan(&mut self.journal.lock(), &self.batch);
         }
     }
 }
@@ -184,7 +205,7 @@ impl Journal {
     pub fn quiesce(&self) {
         let mut inner = self.lock();
         while inner.group.writing || !inner.group.queue.is_empty() {
-            inner = self.idle.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
+            inner = self.idle.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -246,7 +267,7 @@ impl Journal {
                     None => {
                         // Looks up now and then, so that it ends with the journal.
                         let wait = journal.work.wait_timeout(inner, std::time::Duration::from_millis(200));
-                        of(&wait.unwrap_or_else(std::sync::PoisonError::into_inner).0)
+                        of(&wait.unwrap_or_else(PoisonError::into_inner).0)
                     }
                 }
             };
@@ -260,10 +281,10 @@ impl Journal {
     fn lead(self: &Arc<Self>, batch: &Arc<Batch>) {
         let mut inner = self.lock();
         while !inner.group.is_next(batch) {
-            if inner.group.outcome(batch).is_some() {
+            if !inner.group.is_queued(batch) {
                 return;
             }
-            inner = batch.turn.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
+            inner = batch.turn.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         let Some(mut open) = inner.group.queue.pop_front() else { return };
         inner.group.writing = true;
@@ -298,22 +319,13 @@ impl Journal {
             tracing::error!("the journal takes no more records: {why}");
             inner.poisoned.get_or_insert_with(|| why.clone());
         }
-        inner.group.outcomes.retain(|outcome| outcome.batch.strong_count() > 0);
-        inner.group.outcomes.push(Outcome { batch: Arc::downgrade(batch), result: result.clone() });
-        let told = std::mem::take(&mut inner.group.told);
-        let (told, later) = told.into_iter().partition(|(of, ..)| Arc::ptr_eq(of, batch));
-        inner.group.told = later;
-        batch.done.notify_all();
         match inner.group.queue.front() {
             Some(open) if open.orphan => self.work.notify_all(),
             Some(open) => open.batch.turn.notify_all(),
             None => self.idle.notify_all(),
         }
         drop(inner);
-        let told: Vec<(Arc<Batch>, u64, Told)> = told;
-        for (_, at, told) in told {
-            told(result.clone().map(|first| first + at));
-        }
+        batch.finish(&result);
     }
 
     /// Writes a batch, into a new segment if the newest has no room.

@@ -1,6 +1,6 @@
 //! What each checkpoint did and cost, kept for `status`.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub const KEPT: usize = 64;
 pub const PAUSES_KEPT: usize = 1024;
 
 /// Why a checkpoint was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
     /// The interval went by.
@@ -30,12 +30,22 @@ pub enum Trigger {
     Final,
 }
 
-fn micros<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+/// Durations as whole microseconds.
+mod micros {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::time::Duration;
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_micros)
+    }
 }
 
 /// One checkpoint. Durations are serialised as whole microseconds under names that end in `_us`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {
     /// The generation it made.
     pub generation: u64,
@@ -56,59 +66,59 @@ pub struct Figures {
     /// Bytes written, with the tree.
     pub bytes: u64,
     /// The longest stop in which pages were looked for or copied: this is the pause.
-    #[serde(rename = "pause_us", serialize_with = "micros")]
+    #[serde(rename = "pause_us", with = "micros")]
     pub pause: Duration,
     /// The longest stop that only slowed a writer down, because it makes pages dirty faster than the disk takes them.
-    #[serde(rename = "throttle_us", serialize_with = "micros")]
+    #[serde(rename = "throttle_us", with = "micros")]
     pub throttle: Duration,
     /// All stops together.
-    #[serde(rename = "pause_total_us", serialize_with = "micros")]
+    #[serde(rename = "pause_total_us", with = "micros")]
     pub pause_total: Duration,
     /// Of the final stop: until everything stood still.
-    #[serde(rename = "freeze_us", serialize_with = "micros")]
+    #[serde(rename = "freeze_us", with = "micros")]
     pub freeze: Duration,
     /// Of the final stop: the check of the object table.
-    #[serde(rename = "check_us", serialize_with = "micros")]
+    #[serde(rename = "check_us", with = "micros")]
     pub check: Duration,
     /// Of the final stop: finding the remainder.
-    #[serde(rename = "scan_us", serialize_with = "micros")]
+    #[serde(rename = "scan_us", with = "micros")]
     pub scan: Duration,
     /// Of the final stop: copying it.
-    #[serde(rename = "copy_us", serialize_with = "micros")]
+    #[serde(rename = "copy_us", with = "micros")]
     pub copy: Duration,
     /// Writing.
-    #[serde(rename = "write_us", serialize_with = "micros")]
+    #[serde(rename = "write_us", with = "micros")]
     pub write: Duration,
     /// The two flushes.
-    #[serde(rename = "flush_us", serialize_with = "micros")]
+    #[serde(rename = "flush_us", with = "micros")]
     pub flush: Duration,
     /// From the first round to the announcement.
-    #[serde(rename = "total_us", serialize_with = "micros")]
+    #[serde(rename = "total_us", with = "micros")]
     pub total: Duration,
     /// When it was announced: wall time since 1970.
-    #[serde(rename = "at_us", serialize_with = "micros")]
+    #[serde(rename = "at_us", with = "micros")]
     pub at: Duration,
 }
 
 /// Percentiles of the pause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Half of the pauses are not longer.
-    #[serde(rename = "p50_us", serialize_with = "micros")]
+    #[serde(rename = "p50_us", with = "micros")]
     pub p50: Duration,
     /// Nine of ten are not longer.
-    #[serde(rename = "p90_us", serialize_with = "micros")]
+    #[serde(rename = "p90_us", with = "micros")]
     pub p90: Duration,
     /// 99 of 100 are not longer.
-    #[serde(rename = "p99_us", serialize_with = "micros")]
+    #[serde(rename = "p99_us", with = "micros")]
     pub p99: Duration,
     /// None is longer.
-    #[serde(rename = "max_us", serialize_with = "micros")]
+    #[serde(rename = "max_us", with = "micros")]
     pub max: Duration,
 }
 
 /// Sums since the start of the runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Totals {
     /// Checkpoints committed.
     pub committed: u64,
@@ -121,7 +131,7 @@ pub struct Totals {
     /// Bytes written.
     pub bytes: u64,
     /// All stops.
-    #[serde(rename = "stopped_us", serialize_with = "micros")]
+    #[serde(rename = "stopped_us", with = "micros")]
     pub stopped: Duration,
 }
 

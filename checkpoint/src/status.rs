@@ -4,10 +4,10 @@ use crate::engine::Outcome;
 use crate::error::CheckpointError;
 use crate::figures::{Figures, Percentiles, Totals};
 use crate::world::FreezeError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The state of the checkpointer.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Summary {
     /// The newest generation that was announced, or found at the start.
     pub generation: u64,

@@ -5,6 +5,7 @@
 
 mod error;
 mod journal;
+mod kept;
 mod objects;
 mod program;
 mod room;
@@ -180,6 +181,9 @@ impl Runtime {
         let back = kernel.bring_back(|name| console(name))?;
         let checkpointer = Checkpointer::start(Arc::clone(&store), Arc::clone(&pager), world, policy)?;
         around.set_checkpointer(&checkpointer);
+        if let Err(error) = kept::keep(dir, &checkpointer) {
+            tracing::warn!(%error, "the figures of the checkpoints are shown only while the runtime runs");
+        }
         if back > 0 && options.interval.is_some() {
             // Output that was written meanwhile asked nobody.
             checkpointer.hasten();
@@ -298,6 +302,7 @@ impl Runtime {
         let last = self.checkpointer.final_checkpoint();
         self.kernel.close();
         self.checkpointer.shut_down();
+        self.keep_figures();
         last.map(|_| ()).map_err(|e| self.explained(e))
     }
 

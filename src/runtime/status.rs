@@ -27,7 +27,7 @@ pub struct Status {
     pub memory: Option<MemoryStatus>,
     /// What of the native domains is in memory; of a live world only.
     pub native: Option<Caches>,
-    /// Figures of the last checkpoints; of a live world only.
+    /// Figures of the last checkpoints; at rest those that the last runtime left.
     pub checkpoints: Option<semper_checkpoint::Summary>,
 }
 
@@ -219,7 +219,7 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
             .collect(),
         memory: None,
         native: None,
-        checkpoints: None,
+        checkpoints: super::kept::read(dir),
     })
 }
 

@@ -189,3 +189,19 @@ fn thousands_of_idle_domains_are_records_of_the_store_and_little_else() {
     crowd.assert_told(&idlers.printed());
     idlers.session.assert_sound();
 }
+
+/// The program behind the figures of many domains, smaller: all that it makes wait, and the first of them answer.
+#[test]
+fn idle_domains_are_made_and_answer() {
+    let session = Session::new();
+    let out = session.place().join("out");
+    let mut idle = session.run(&["--native", "--output", "immediate"], &native_program("idle"), &["300", "0"]);
+    let mut idle = idle.stdout(File::create(&out).unwrap()).spawn().unwrap();
+    session.wait_until("all are made", |_| fs::read_to_string(&out).unwrap().contains("ready 0"));
+    let said = fs::read_to_string(&out).unwrap();
+    let words: Vec<&str> = said.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(words, ["made", "bytes", "message", "ready"], "{said}");
+    assert!(session.output(&mut session.on_store("stop")).status.success());
+    wait_for(&mut idle);
+    session.assert_sound();
+}

@@ -23,6 +23,7 @@ fn stop_ends_cleanly_and_resume_goes_on() {
     assert!(stopped.status.success(), "{stopped:?}");
     assert_eq!(wait_for(&mut runtime).code(), Some(124));
     assert_eq!(session.status()["live"], false);
+    assert!(session.status()["checkpoints"]["totals"]["committed"].as_u64() > Some(0), "the last figures are not kept");
     assert_eq!(session.status()["domains"][0]["state"], "stopped");
     assert!(session.status()["domains"][0]["cpu_ms"].as_u64() > Some(100), "the time used is not kept");
     session.assert_sound();

@@ -24,6 +24,8 @@ mod native;
 mod operating;
 mod outputs;
 mod packages;
+mod rights;
+mod room;
 mod rot;
 mod run;
 mod sandbox;

@@ -9,7 +9,7 @@ extern crate alloc;
 use alloc::vec::Vec;
 use semper_domain::abi::slot;
 use semper_domain::keys::{Bank, Clock, Key, Meter, Node, Start};
-use semper_domain::{Error, Reply, Spawn, args, entry, println, serve};
+use semper_domain::{Error, Reply, Slot, Spawn, args, entry, println, serve};
 
 /// Bytes of a record of the object table.
 const RECORD: u64 = 256;
@@ -53,6 +53,8 @@ fn first_messages(asked: &Node, count: u64, clock: &Clock) -> Result<Vec<u64>, E
 fn main() -> Result<(), Error> {
     let mut numbers = args().skip(1).map(|arg| arg.parse::<u64>().unwrap_or(0));
     let (idle, running) = (numbers.next().unwrap_or(1000).max(1), numbers.next().unwrap_or(0));
+    // Making a domain takes slots; this key is not needed.
+    drop(Slot::owned(slot::JOURNAL));
     let (bank, clock) = (Bank::at(slot::BANK), Clock::at(slot::CLOCK));
     let asked = bank.buy_node()?;
 

@@ -158,18 +158,26 @@ pub struct RuntimeFlags {
     /// Held output hastens the next checkpoint, but not more often than this [default: 20ms]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub output_gap: Option<Duration>,
+    /// The oldest records of the journal go when it is larger [default: 1G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub journal_size: Option<u64>,
+    /// Records of the journal go when they are older [default: never]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub journal_age: Option<Duration>,
 }
 
 impl RuntimeFlags {
     /// The flags that were given, by their names.
     pub fn given(&self) -> Vec<&'static str> {
-        let RuntimeFlags { checkpoint_interval, memory, size, output, output_gap } = self;
+        let RuntimeFlags { checkpoint_interval, memory, size, output, output_gap, journal_size, journal_age } = self;
         [
             ("--checkpoint-interval", checkpoint_interval.is_some()),
             ("--memory", memory.is_some()),
             ("--size", size.is_some()),
             ("--output", output.is_some()),
             ("--output-gap", output_gap.is_some()),
+            ("--journal-size", journal_size.is_some()),
+            ("--journal-age", journal_age.is_some()),
         ]
         .into_iter()
         .filter_map(|(name, given)| given.then_some(name))

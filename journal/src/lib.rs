@@ -67,7 +67,7 @@ pub use note::Note;
 pub use open::{Options, exists};
 pub use read::{Reader, Seen};
 pub use record::{Kind, MAX_PAYLOAD, Record, Writer};
-pub use retain::{Retention, Trimmed};
+pub use retain::{Retention, Trimmed, Wish};
 pub use segment::FORMAT_VERSION;
 pub use verify::{Report, verify};
 

@@ -27,6 +27,19 @@ impl Default for Retention {
     }
 }
 
+/// What an operator wants to go: of each thing that is asked, whole segments, the oldest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Records before this one.
+    pub before: Option<u64>,
+    /// Records from before this time, nanoseconds since 1970.
+    pub older_than: Option<u64>,
+    /// So much that the journal has not more bytes; the newest segment stays.
+    pub keep_bytes: Option<u64>,
+    /// Only what is in a backup; all of that, if nothing else is asked.
+    pub only_covered: bool,
+}
+
 /// What a trim did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trimmed {
@@ -59,6 +72,30 @@ impl Journal {
     #[must_use]
     pub fn covered(&self) -> u64 {
         self.tail().state.state.covered
+    }
+
+    /// Trims as an operator wishes; none: the wish is empty.
+    ///
+    /// # Errors
+    /// As [`Journal::trim`]; [`Error::Damaged`] while lost records were not given up.
+    pub fn trim_as(self: &Arc<Self>, wish: &Wish) -> Result<Option<Trimmed>, Error> {
+        self.lock().usable()?;
+        let spans = self.spans();
+        let ends = |count: usize| spans.iter().take(count).next_back().map_or(0, |(_, end, _)| *end);
+        let by_time = wish.older_than.map(|time| ends(spans.iter().take_while(|(_, _, last)| *last < time).count()));
+        let by_size = wish.keep_bytes.map(|bytes| {
+            let kept = usize::try_from(bytes / self.segment_bytes).unwrap_or(usize::MAX).max(1);
+            ends((spans.len() + 1).saturating_sub(kept))
+        });
+        let asked = wish.before.max(by_time).max(by_size);
+        let covered = wish.only_covered.then(|| self.covered());
+        // What is in no backup stays, whatever else is asked for.
+        let before = match (asked, covered) {
+            (Some(asked), Some(covered)) => asked.min(covered),
+            (Some(before), None) | (None, Some(before)) => before,
+            (None, None) => return Ok(None),
+        };
+        self.trim(before, "by semper journal trim").map(Some)
     }
 
     /// Lets the segments go that hold only records below `before`; and notes by whose word. The newest segment stays.

@@ -101,6 +101,7 @@ impl From<RuntimeError> for Failure {
             RuntimeError::Refused(_) | RuntimeError::Kernel(KernelError::Refused(_)) => code::USAGE,
             RuntimeError::Damaged(_) => code::NO_STORE,
             RuntimeError::Store(error) => return store_failure(error),
+            RuntimeError::Journal(error) => journal_code(error),
             RuntimeError::Checkpoint(semper_checkpoint::CheckpointError::Full { .. }) => code::TOO_SMALL,
             _ => code::FAILED,
         };
@@ -128,6 +129,24 @@ fn store_failure(error: &semper_store::Error) -> Failure {
         _ => String::new(),
     };
     Failure::new(store_code(error), format!("{error}{advice}"))
+}
+
+/// The exit code for what is wrong with a journal.
+pub fn journal_code(error: &semper_journal::Error) -> u8 {
+    use semper_journal::Error;
+    match error {
+        Error::Missing { .. }
+        | Error::None
+        | Error::Foreign { .. }
+        | Error::Version { .. }
+        | Error::BadState(_)
+        | Error::Damaged(_)
+        | Error::Lost(_) => code::NO_STORE,
+        Error::Full(_) => code::TOO_SMALL,
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,
+        Error::BadArgument(_) | Error::TooLong { .. } => code::USAGE,
+        _ => code::FAILED,
+    }
 }
 
 fn store_code(error: &semper_store::Error) -> u8 {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use semper::control::{Connection, ControlError, Reply, Request};
-use semper::runtime::{Caches, offline_status};
+use semper::runtime::{Caches, JournalStatus, offline_status};
 use serde::Deserialize;
 
 use super::Failure;
@@ -17,6 +17,8 @@ pub struct Shown {
     pub store: Store,
     pub domains: Vec<Domain>,
     pub memory: Option<Memory>,
+    #[serde(default)]
+    pub journal: Option<Result<JournalStatus, String>>,
     #[serde(default)]
     pub native: Option<Caches>,
     pub checkpoints: Option<Checkpoints>,

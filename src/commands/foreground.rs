@@ -16,6 +16,7 @@ use semper::runtime::{
     ConsoleFds, DomainId, End, ExitStatus, Options, OutputPolicy, Runtime, RuntimeError, TerminalOf,
 };
 use semper_domains::kernel::KernelError;
+use semper_journal::Retention;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -40,6 +41,11 @@ pub fn options(flags: &RuntimeFlags) -> Options {
             Some(Output::Immediate) => OutputPolicy::Immediate,
         },
         output_gap: flags.output_gap.unwrap_or(default.output_gap),
+        retention: Retention {
+            max_bytes: flags.journal_size.unwrap_or(default.retention.max_bytes),
+            max_age: flags.journal_age.or(default.retention.max_age),
+            ..default.retention
+        },
         ..default
     }
 }

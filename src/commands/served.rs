@@ -6,9 +6,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use semper::control::{self, Debugged, Ending, Program, Refusal, Served};
+use semper::control::{self, Debugged, Ending, Gone, Program, Refusal, Served};
 use semper::runtime::{Act, ConsoleFds, ExitStatus, Import, NewProgram, Runtime, RuntimeError, StartKey, TerminalOf};
 use semper_domains::console::share_controlling_terminal;
+use semper_journal::{Trimmed, Wish};
 
 use super::Failure;
 use super::debugging::Debugging;
@@ -146,6 +147,11 @@ impl Served for Stoppable {
 
     fn grow(&self, size_bytes: u64) -> Result<(), Refusal> {
         self.runtime.grow(size_bytes).map_err(refusal)
+    }
+
+    fn trim_journal(&self, wish: &Wish) -> Result<Option<Gone>, Refusal> {
+        let trimmed = self.runtime.trim_journal(wish).map_err(refusal)?;
+        Ok(trimmed.map(|Trimmed { records, segments, first }| Gone { records, segments, first }))
     }
 
     fn checkpoint(&self) -> Result<u64, Refusal> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{BinaryBytes, HumanDuration};
-use semper::runtime::{Caches, DomainStatus};
+use semper::runtime::{Caches, DomainStatus, JournalStatus};
 
 use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
 use super::{Failure, say};
@@ -24,7 +24,7 @@ pub fn run(command: &Status) -> Result<ExitCode, Failure> {
 }
 
 fn show(status: &Shown) {
-    let Shown { live, stalled, store, domains, memory, native, checkpoints } = status;
+    let Shown { live, stalled, store, domains, memory, journal, native, checkpoints } = status;
     say(format_args!("store        {} ({})", store.dir, store.id));
     say(format_args!("state        {}", if *live { "running" } else { "at rest; semper resume goes on" }));
     if let Some(stalled) = stalled {
@@ -33,6 +33,16 @@ fn show(status: &Shown) {
     show_space(store);
     if let Some(memory) = memory {
         show_memory(memory);
+    }
+    match journal {
+        None => {}
+        Some(Ok(JournalStatus { first, end, bytes })) if first < end => {
+            say(format_args!("journal      records {first} to {}, {}", end - 1, BinaryBytes(*bytes)));
+        }
+        Some(Ok(JournalStatus { bytes, .. })) => {
+            say(format_args!("journal      no record yet, {}", BinaryBytes(*bytes)))
+        }
+        Some(Err(reason)) => say(format_args!("journal      {reason}")),
     }
     if let Some(native) = native.as_ref().filter(|native| native.loaded > 0) {
         show_native(native);

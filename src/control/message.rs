@@ -70,6 +70,17 @@ pub enum Request {
         /// To this size.
         size_bytes: u64,
     },
+    /// Old records of the journal go. Answered by [`Reply::Trimmed`].
+    TrimJournal {
+        /// Records before this one.
+        before: Option<u64>,
+        /// Records from before this time, nanoseconds since 1970.
+        older_than: Option<u64>,
+        /// So much that it has not more bytes.
+        keep_bytes: Option<u64>,
+        /// Only what is in a backup.
+        only_covered: bool,
+    },
     /// A debugger on a native domain. Answered by [`Reply::Done`]; from then on the connection carries
     /// [`super::DebugRequest`]s and [`super::DebugReply`]s, and its end is the end of the session.
     Debug {
@@ -153,6 +164,19 @@ pub enum Reply {
         /// Its number.
         generation: u64,
     },
+    /// What went of the journal; none: there is none.
+    Trimmed(Option<Gone>),
+}
+
+/// What a trim took.
+#[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Gone {
+    /// Records.
+    pub records: u64,
+    /// Segments.
+    pub segments: u64,
+    /// The first record that is still there.
+    pub first: u64,
 }
 
 /// How a domain ended.

@@ -18,6 +18,6 @@ pub mod wire;
 
 pub use client::{Connection, ControlError};
 pub use debug::{DebugConnection, DebugReply, DebugRequest, Debugged, MAX_MEMORY_BYTES};
-pub use message::{Act, Ending, Program, Refusal, Reply, Request};
+pub use message::{Act, Ending, Gone, Program, Refusal, Reply, Request};
 pub use server::{Served, Server};
 pub use socket::SOCKET_NAME;

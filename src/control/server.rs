@@ -8,10 +8,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use semper_journal::Wish;
 use tracing::{debug, warn};
 
 use super::debug::{self, Debugged};
-use super::message::{Act, Ending, Program, Refusal, Reply, Request};
+use super::message::{Act, Ending, Gone, Program, Refusal, Reply, Request};
 use super::socket;
 use super::wire::{self, WireError};
 
@@ -70,6 +71,11 @@ pub trait Served: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be.
     fn grow(&self, size_bytes: u64) -> Result<(), Refusal>;
+    /// Lets old records of the journal go; none: there is no journal.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    fn trim_journal(&self, wish: &Wish) -> Result<Option<Gone>, Refusal>;
     /// Leaves a domain's terminal alone from now on.
     fn detach(&self, domain: u64);
     /// The banks to this depth and what they sold, as JSON.
@@ -228,6 +234,10 @@ impl Shared {
             }
             Request::Untag { name } => served.untag(&name).map(|generation| Reply::Generation { generation }),
             Request::Grow { size_bytes } => served.grow(size_bytes).map(|()| Reply::Done),
+            Request::TrimJournal { before, older_than, keep_bytes, only_covered } => {
+                let wish = Wish { before, older_than, keep_bytes, only_covered };
+                served.trim_journal(&wish).map(Reply::Trimmed)
+            }
             Request::Stop => served.stop().map(|()| Reply::Stopped),
             Request::Signal { domain, signal } => Ok(Reply::Signal { taken: served.signal(domain, signal) }),
             Request::Detach { domain } => {

@@ -20,6 +20,9 @@ impl Served for Stub {
     fn grow(&self, _size_bytes: u64) -> Result<(), Refusal> {
         Ok(())
     }
+    fn trim_journal(&self, _wish: &Wish) -> Result<Option<Gone>, Refusal> {
+        Ok(None)
+    }
     fn status(&self) -> Result<String, Refusal> {
         Ok("{}".to_owned())
     }

@@ -44,6 +44,9 @@ pub enum RuntimeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] semper_journal::Error),
     /// The user asked for something that cannot be.
     #[error("{0}")]
     Refused(String),

@@ -1,8 +1,49 @@
 //! What a store at rest knows of its journal.
 
-use super::RuntimeError;
 use super::status::offline_pager;
+use super::{Runtime, RuntimeError};
+use semper_journal::{Error, JOURNAL_DIR, Reader, Trimmed, Wish};
+use semper_store::{DirFolder, StoreId};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::Arc;
+
+/// The journal, as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalStatus {
+    /// The first record that was not trimmed.
+    pub first: u64,
+    /// The sequence after the last record.
+    pub end: u64,
+    /// Bytes of its segments.
+    pub bytes: u64,
+}
+
+/// What there is of the journal of `store` in `dir`; none without one, the reason where it cannot be read. Only its newest segment is
+/// looked through: `semper journal verify` looks at all.
+pub(super) fn journal_status(dir: &Path, store: StoreId) -> Option<Result<JournalStatus, String>> {
+    let folder = || Arc::new(DirFolder::read_only(&dir.join(JOURNAL_DIR)));
+    let look = || -> Result<JournalStatus, Error> {
+        let mut reader = Reader::open(folder(), store, u64::MAX)?;
+        while reader.step()?.is_some() {}
+        let bytes = reader.segments() as u64 * reader.segment_bytes();
+        Ok(JournalStatus { first: reader.first(), end: reader.next_sequence(), bytes })
+    };
+    match look() {
+        Err(Error::None) => None,
+        found => Some(found.map_err(|error| error.to_string())),
+    }
+}
+
+impl Runtime {
+    /// Trims the journal as an operator wishes; none: there is none.
+    ///
+    /// # Errors
+    /// It is damaged or cannot be written.
+    pub fn trim_journal(&self, wish: &Wish) -> Result<Option<Trimmed>, RuntimeError> {
+        Ok(self.kernel.trim_journal(wish)?)
+    }
+}
 
 /// The sequence after the last record of the journal that the newest generation in `dir` knows to be durable; 0 if it knows of none.
 ///

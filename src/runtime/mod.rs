@@ -16,7 +16,7 @@ mod travel;
 mod world;
 
 pub use error::RuntimeError;
-pub use journal::journal_seen;
+pub use journal::{JournalStatus, journal_seen};
 pub use objects::{Inspected, Listing, offline_inspect, offline_listing};
 pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
 pub use rot::End;
@@ -31,6 +31,7 @@ use indicatif::BinaryBytes;
 use rot::Watch;
 use semper_checkpoint::{Checkpointer, Policy};
 use semper_domains::kernel::{Kernel, KernelError};
+use semper_journal::Retention;
 use semper_pager::{Pager, PagerConfig, TrackingChoice};
 use semper_store::{CreateOptions, Generation, OpenOptions, Store};
 use stall::Stall;
@@ -63,6 +64,8 @@ pub struct Options {
     pub output: OutputPolicy,
     /// Least time between checkpoints that held output asks for.
     pub output_gap: Duration,
+    /// What of the journal goes by itself.
+    pub retention: Retention,
     /// How writes to memory are tracked.
     pub tracking: TrackingChoice,
 }
@@ -74,6 +77,7 @@ impl Default for Options {
             memory: None,
             output: OutputPolicy::Held,
             output_gap: Duration::from_millis(20),
+            retention: Retention::default(),
             tracking: TrackingChoice::Auto,
         }
     }
@@ -166,6 +170,7 @@ impl Runtime {
             (store.id(), store.generation()),
             dir,
             options.output,
+            options.retention.clone(),
             Arc::clone(&around) as Arc<_>,
         )?;
         let stall = Arc::new(Stall::new(dir.to_path_buf()));

@@ -1,5 +1,6 @@
 //! What `semper status` shows, of a live world or of a store at rest.
 
+use super::journal::{JournalStatus, journal_status};
 use super::rot::Watch;
 use super::world::StoreBacking;
 use super::{Runtime, RuntimeError};
@@ -25,6 +26,8 @@ pub struct Status {
     pub domains: Vec<DomainStatus>,
     /// Frames; of a live world only.
     pub memory: Option<MemoryStatus>,
+    /// The journal, or why it cannot be read; none if there is none.
+    pub journal: Option<Result<JournalStatus, String>>,
     /// What of the native domains is in memory; of a live world only.
     pub native: Option<Caches>,
     /// Figures of the last checkpoints; at rest those that the last runtime left.
@@ -191,6 +194,7 @@ impl Runtime {
                 evicted: usage.evictions,
             }),
             native: Some(self.kernel.native.caches()),
+            journal: journal_status(&self.dir, self.store.id()),
             checkpoints: Some(self.checkpointer.summary()),
         }
     }
@@ -219,6 +223,7 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
             .collect(),
         memory: None,
         native: None,
+        journal: journal_status(dir, store.id()),
         checkpoints: super::kept::read(dir),
     })
 }

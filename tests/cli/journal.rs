@@ -1,13 +1,13 @@
 //! The journal, by programs and by the command line.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::harness::{Case, Rng, Session, native_program, rust_program, seed, wait_for};
+use crate::harness::{Background, Case, Libc, Rng, Session, c_program, native_program, rust_program, seed, wait_for};
 
 /// An outside ledger: pays once for each token.
 #[derive(Default)]
@@ -248,4 +248,55 @@ fn a_program_that_writes_to_the_journal_keeps_its_object() {
     runtime.0.kill().unwrap();
     runtime.wait();
     session.assert_sound();
+}
+
+/// 400 records of 60,000 bytes: three segments of 8 MiB.
+fn journaled(session: &Session, flags: &[&str]) -> Option<Background> {
+    let program = c_program("journaled", Libc::Musl)?;
+    let out = session.place().join("out");
+    let mut run = session.run(flags, &program, &["400"]);
+    run.stdin(Stdio::piped()).stdout(File::create(&out).unwrap()).stderr(Stdio::null());
+    let running = Background(run.spawn().unwrap());
+    session.wait_until("all is written", |_| fs::read_to_string(&out).unwrap() == "written\n");
+    Some(running)
+}
+
+#[test]
+fn a_running_journal_is_shown_and_trimmed() {
+    let session = Session::new();
+    let Some(running) = journaled(&session, &["--checkpoint-interval", "50ms"]) else { return };
+    let shown = session.status()["journal"]["Ok"].clone();
+    assert_eq!((&shown["first"], &shown["bytes"]), (&1.into(), &(3 * 8 << 20).into()), "{shown}");
+    assert!(shown["end"].as_u64() >= Some(401), "{shown}");
+    assert!(text(&session, &["trim", "--accept-loss"], 120).contains("stop it first"));
+    assert!(text(&session, &["trim", "--before", "2"], 0).contains("Nothing to trim"));
+    assert!(text(&session, &["trim", "--keep", "16M"], 0).contains("in 1 segments are gone"));
+    let first = session.status()["journal"]["Ok"]["first"].as_u64().unwrap();
+    assert!((100..200).contains(&first), "{first}");
+    let later = humantime::format_rfc3339(SystemTime::now() + Duration::from_secs(60)).to_string();
+    assert!(text(&session, &["trim", "--before", &later], 0).contains("in 1 segments are gone"));
+    assert!(session.status()["journal"]["Ok"]["first"].as_u64() > Some(first));
+    drop(running);
+    let input = File::open("/dev/null").unwrap();
+    let resumed = session.output(session.on_store("resume").stdin(input));
+    assert_eq!(resumed.status.code(), Some(0), "its last record is there still: {resumed:?}");
+    assert!(text(&session, &["verify"], 0).contains("is sound"));
+}
+
+#[test]
+fn the_journal_keeps_to_its_size() {
+    let session = Session::new();
+    let flags = ["--checkpoint-interval", "20ms", "--journal-size", "8M"];
+    let Some(running) = journaled(&session, &flags) else { return };
+    // What a generation that is kept may ask for again stays for now. Another program writes when those are gone.
+    let program = c_program("journaled", Libc::Musl).unwrap();
+    let before = session.status()["store"]["generation"].as_u64().unwrap();
+    session.wait_until("other generations are kept", |status| {
+        let _ = session.output(&mut session.on_store("checkpoint"));
+        status["store"]["generation"].as_u64() > Some(before + 5)
+    });
+    assert_eq!(session.output(&mut session.run(&["--name", "other"], &program, &["200"])).status.code(), Some(0));
+    let shown = session.status()["journal"]["Ok"].clone();
+    assert!(shown["bytes"].as_u64() <= Some(16 << 20) && shown["first"].as_u64() > Some(200), "{shown}");
+    drop(running);
 }

@@ -2,11 +2,13 @@
 //!
 //! Nothing here waits for the disk inside the gate: who has to wait leaves a task (`Work`), and does it outside.
 
-use super::KernelError;
+use super::{Kernel, KernelError};
 use crate::linux::{self, Appending, JournalTrouble, Wanted};
 use crate::native::Life;
 use crate::table::{Record, Table};
-use semper_journal::{Error, Found, JOURNAL_DIR, Journal, Note, Options, Submitted, Ticket, Writer};
+use semper_journal::{
+    Error, Found, JOURNAL_DIR, Journal, Note, Options, Retention, Submitted, Ticket, Trimmed, Wish, Writer,
+};
 use semper_store::{DirFolder, Folder, StoreId};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -45,6 +47,7 @@ pub struct WorldJournal {
     folder: Arc<dyn Folder>,
     store: StoreId,
     life: Life,
+    retention: Retention,
     slot: Mutex<Slot>,
     /// What the store knew of it at the start.
     seen: u64,
@@ -74,9 +77,9 @@ pub(crate) fn seen(table: &Table, store: StoreId) -> u64 {
 impl WorldJournal {
     /// Of the store in `dir`. `seen`: what the store knows of it.
     #[must_use]
-    pub(crate) fn new(dir: &Path, store: StoreId, seen: u64, life: Life) -> Arc<Self> {
+    pub(crate) fn new(dir: &Path, store: StoreId, seen: u64, life: Life, retention: Retention) -> Arc<Self> {
         let folder = Arc::new(DirFolder::new(&dir.join(JOURNAL_DIR)));
-        Arc::new(Self { folder, store, life, slot: Mutex::new(Slot::Closed), seen, ends: Mutex::default() })
+        Arc::new(Self { folder, store, life, retention, slot: Mutex::new(Slot::Closed), seen, ends: Mutex::default() })
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
@@ -120,7 +123,10 @@ impl WorldJournal {
                 *slot = Slot::Absent;
                 return Ok(());
             }
-            Ok(_) => Journal::open(Arc::clone(&self.folder), self.store, self.seen, &Options::default()),
+            Ok(_) => {
+                let options = Options { retention: self.retention.clone(), ..Options::default() };
+                Journal::open(Arc::clone(&self.folder), self.store, self.seen, &options)
+            }
             Err(error) => Err(error),
         };
         *slot = match found {
@@ -233,6 +239,19 @@ impl WorldJournal {
     pub(crate) fn to_read(&self) -> Result<Option<Arc<Journal>>, Error> {
         self.open(Wanted::ToRead)?;
         Self::look(&self.slot(), Wanted::ToRead).unwrap_or(Ok(None))
+    }
+}
+
+impl Kernel {
+    /// Trims the journal as an operator wishes; none: there is none.
+    ///
+    /// # Errors
+    /// As [`Journal::trim_as`].
+    pub fn trim_journal(&self, wish: &Wish) -> Result<Option<Trimmed>, Error> {
+        match self.journal.to_read()? {
+            Some(journal) => journal.trim_as(wish),
+            None => Ok(None),
+        }
     }
 }
 

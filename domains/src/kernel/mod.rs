@@ -39,6 +39,7 @@ use domain::Domain;
 use gate::Gate;
 use journal::WorldJournal;
 use objects::{DomainRecord, OBJECT_PAGES, RECORD_BYTES, SegmentRecord, WorldRecord};
+use semper_journal::Retention;
 use semper_pager::Pager;
 use semper_store::{Generation, PageRange, SegmentId, StoreId};
 use std::collections::BTreeMap;
@@ -163,6 +164,7 @@ impl Kernel {
         (store, of): (StoreId, Generation),
         dir: &Path,
         policy: OutputPolicy,
+        retention: Retention,
         surroundings: Arc<dyn Surroundings>,
     ) -> Result<Arc<Self>, KernelError> {
         let console_dir = dir.join("console");
@@ -172,7 +174,7 @@ impl Kernel {
         let objects = if of.0 == 0 { Objects::create(&pager)? } else { Objects::open(&pager, &clock)? };
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let life = Life { generation: of.0, ..Life::begin(&console_dir, random) };
-        let journal = WorldJournal::new(dir, store, journal::seen(&objects.table, store), life);
+        let journal = WorldJournal::new(dir, store, journal::seen(&objects.table, store), life, retention);
         Ok(Arc::new_cyclic(|myself| Self {
             pager,
             zygote: Zygote::default(),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use semper_journal::{Error, JOURNAL_DIR, Options, Writer};
 use semper_store::{DirFolder, Folder, Store, StoreId};
 
-use super::failure::code;
+use super::failure::journal_code;
 use super::{Failure, say};
 use crate::cli::JournalCommand;
 
@@ -49,20 +49,7 @@ fn shown_time(nanos: u64) -> String {
 impl Failure {
     /// A failure of the journal of `store`.
     fn journal(store: &Path, error: &Error) -> Failure {
-        let code = match error {
-            Error::Missing { .. }
-            | Error::None
-            | Error::Foreign { .. }
-            | Error::Version { .. }
-            | Error::BadState(_)
-            | Error::Damaged(_)
-            | Error::Lost(_) => code::NO_STORE,
-            Error::Full(_) => code::TOO_SMALL,
-            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => code::TOO_SMALL,
-            Error::BadArgument(_) | Error::TooLong { .. } => code::USAGE,
-            _ => code::FAILED,
-        };
-        Failure::new(code, format!("{}: {error}", store.display()))
+        Failure::new(journal_code(error), format!("{}: {error}", store.display()))
     }
 }
 

@@ -3,69 +3,80 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use semper::control::{Connection, ControlError, Gone, Reply, Request};
 use semper::runtime::journal_seen;
-use semper_journal::{Error, JOURNAL_DIR, Journal, Trimmed};
+use semper_journal::{Error, JOURNAL_DIR, Journal, Trimmed, Wish};
 use semper_store::{DirFolder, Folder, OpenOptions, Store};
 
+use super::super::failure::code;
 use super::super::{Failure, say};
 use super::{options, say_none};
 use crate::cli::{JournalTrim, Moment};
 
 pub fn run(command: &JournalTrim) -> Result<ExitCode, Failure> {
+    match Connection::open(&command.store) {
+        Ok(connection) => ask(command, &connection)?,
+        Err(ControlError::NotRunning) => at_rest(command)?,
+        Err(error) => return Err(Failure::control(&command.store, error)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wish(command: &JournalTrim) -> Wish {
+    let (before, older_than) = match command.before {
+        Some(Moment::Sequence(sequence)) => (Some(sequence), None),
+        Some(Moment::Time(time)) => (None, Some(time)),
+        None => (None, None),
+    };
+    Wish { before, older_than, keep_bytes: command.keep, only_covered: command.covered }
+}
+
+/// A runtime trims its journal itself.
+fn ask(command: &JournalTrim, connection: &Connection) -> Result<(), Failure> {
+    let shown = command.store.display();
+    if command.accept_loss {
+        let message = format!("a runtime is running on {shown}, and works with the journal as it is; stop it first");
+        return Err(Failure::new(code::IN_USE, message));
+    }
+    let Wish { before, older_than, keep_bytes, only_covered } = wish(command);
+    let answer = connection.ask(&Request::TrimJournal { before, older_than, keep_bytes, only_covered });
+    match answer.map_err(|error| Failure::control(&command.store, error))? {
+        Reply::Trimmed(None) => say_none(&command.store),
+        Reply::Trimmed(Some(gone)) => tell(&gone),
+        other => return Err(Failure::control(&command.store, ControlError::Unexpected(Box::new(other)))),
+    }
+    Ok(())
+}
+
+fn at_rest(command: &JournalTrim) -> Result<(), Failure> {
     // As long as the store is open here, no runtime can begin.
     let store = Store::open(&command.store, &OpenOptions::default())?;
     let failed = |error: Error| Failure::journal(&command.store, &error);
     let folder: Arc<dyn Folder> = Arc::new(DirFolder::new(&command.store.join(JOURNAL_DIR)));
-    let id = store.id();
     let seen = journal_seen(&command.store)?;
     if seen <= 1 && !semper_journal::exists(&*folder).map_err(failed)? {
         say_none(&command.store);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
-    let journal = Journal::open(folder, id, seen, &options(command.accept_loss)).map_err(failed)?;
+    let journal = Journal::open(folder, store.id(), seen, &options(command.accept_loss)).map_err(failed)?;
     if let Some(error) = journal.trouble() {
         return Err(failed(error));
     }
     if command.accept_loss {
         say("What was lost is given up; the journal takes records.");
     }
-    if let Some(before) = before(command, &journal) {
-        let trimmed = journal.trim(before, "by semper journal trim").map_err(failed)?;
-        tell(&trimmed);
+    if let Some(Trimmed { records, segments, first }) = journal.trim_as(&wish(command)).map_err(failed)? {
+        tell(&Gone { records, segments, first });
     }
     journal.quiesce();
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-/// The record that is to be the first.
-fn before(command: &JournalTrim, journal: &Journal) -> Option<u64> {
-    let spans = journal.spans();
-    let ends = |count: usize| spans.iter().take(count).next_back().map_or(0, |(_, end, _)| *end);
-    let covered = command.covered.then(|| journal.covered());
-    let by_moment = command.before.map(|moment| match moment {
-        Moment::Sequence(sequence) => sequence,
-        Moment::Time(time) => ends(spans.iter().take_while(|(_, _, last)| *last < time).count()),
-    });
-    let by_size = command.keep.map(|size| {
-        let kept = usize::try_from(size / journal.segment_bytes()).unwrap_or(usize::MAX).max(1);
-        ends((spans.len() + 1).saturating_sub(kept))
-    });
-    let asked = by_moment.max(by_size);
-    // What is in no backup stays, whatever else is asked for.
-    match (asked, covered) {
-        (Some(asked), Some(covered)) => Some(asked.min(covered)),
-        (asked, covered) => asked.or(covered),
-    }
-}
-
-fn tell(trimmed: &Trimmed) {
-    if trimmed.segments == 0 {
-        say(format_args!(
-            "Nothing to trim: the journal begins with record {}; it is trimmed by whole segments.",
-            trimmed.first
-        ));
+fn tell(gone: &Gone) {
+    let Gone { records, segments, first } = gone;
+    if *segments == 0 {
+        say(format_args!("Nothing to trim: the journal begins with record {first}; it is trimmed by whole segments."));
     } else {
-        let Trimmed { records, segments, first } = trimmed;
         say(format_args!("{records} records in {segments} segments are gone; the journal begins with record {first}."));
     }
 }

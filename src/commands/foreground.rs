@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -11,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use semper::control::{Refusal, Server};
+use semper::control::{Bound, Refusal, Server};
 use semper::runtime::{
     ConsoleFds, DomainId, End, ExitStatus, Options, OutputPolicy, Runtime, RuntimeError, TerminalOf,
 };
@@ -82,23 +81,18 @@ pub fn start_again(end: &End) -> Failure {
 }
 
 /// Makes the control socket, before anything else is done in the store. Where it cannot be made, what went on there is stopped again.
-pub fn listen(runtime: &Runtime, store: &Path) -> Result<UnixListener, RuntimeError> {
-    Server::listen(store).map_err(|source| {
+pub fn bind(runtime: &Runtime, store: &Path) -> Result<Bound, RuntimeError> {
+    Server::bind(store).map_err(|source| {
         let _ = runtime.stop();
         KernelError::File { path: store.join("control"), source }.into()
     })
 }
 
 /// Serves until everything has ended; the exit code is that of the program `own`, or that of the last to end.
-pub fn serve(
-    runtime: Arc<Runtime>,
-    listener: UnixListener,
-    store: &Path,
-    own: Option<DomainId>,
-) -> Result<ExitCode, Failure> {
+pub fn serve(runtime: Arc<Runtime>, socket: Bound, store: &Path, own: Option<DomainId>) -> Result<ExitCode, Failure> {
     let stoppable = Arc::new(Stoppable::new(runtime));
     heed_signals(Arc::clone(&stoppable)).map_err(|error| Failure::io("signals cannot be heeded", &error))?;
-    let server = Server::start(listener, Arc::clone(&stoppable) as Arc<_>)
+    let server = Server::start(socket, Arc::clone(&stoppable) as Arc<_>)
         .map_err(|error| Failure::io("the control socket cannot be served", &error))?;
     let last = stoppable.runtime().wait(None);
     let own = own.and_then(|own| stoppable.runtime().wait(Some(own)));

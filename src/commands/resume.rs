@@ -29,7 +29,7 @@ pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
         }
     })?;
     foreground::tell(&runtime);
-    let listener = foreground::listen(&runtime, &resume.store)?;
+    let socket = foreground::bind(&runtime, &resume.store)?;
     if runtime.status().domains.is_empty() {
         let _ = runtime.stop();
         let message = format!("there is no program in {shown} yet; start one: semper run {shown} -- PROGRAM");
@@ -38,7 +38,7 @@ pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
     for name in unused {
         tracing::warn!("--stdout {name}: no program of that name goes on in {shown}");
     }
-    let served = foreground::serve(Arc::clone(&runtime), listener, &resume.store, None);
+    let served = foreground::serve(Arc::clone(&runtime), socket, &resume.store, None);
     match runtime.ending() {
         Some(end) if end.resumes && end.early => Err(foreground::start_again(&end)),
         _ => served,

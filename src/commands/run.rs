@@ -2,14 +2,13 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use semper::control::{Connection, ControlError};
+use semper::control::{Bound, Connection, ControlError};
 use semper::runtime::{DEFAULT_NATIVE_MEMORY, Import, NewProgram, Runtime, RuntimeError, Start};
 
 use super::failure::code;
@@ -39,8 +38,8 @@ pub fn run(run: Run) -> Result<ExitCode, Failure> {
             }
             Err(RuntimeError::Damaged(end)) if end.resumes && end.early => return Err(foreground::start_again(&end)),
             started => {
-                let (runtime, listener, domain) = started?;
-                return foreground::serve(runtime, listener, &run.store, Some(domain));
+                let (runtime, socket, domain) = started?;
+                return foreground::serve(runtime, socket, &run.store, Some(domain));
             }
         }
     }
@@ -61,7 +60,7 @@ fn refuse_flags(run: &Run) -> Result<(), Failure> {
     Err(Failure::new(code::USAGE, message))
 }
 
-fn start(run: &Run, program: &NewProgram) -> Result<(Arc<Runtime>, UnixListener, u64), RuntimeError> {
+fn start(run: &Run, program: &NewProgram) -> Result<(Arc<Runtime>, Bound, u64), RuntimeError> {
     let options = foreground::options(&run.runtime);
     program.check()?;
     let how = Start::CreateOrOpen { size_bytes: run.runtime.size };
@@ -70,10 +69,10 @@ fn start(run: &Run, program: &NewProgram) -> Result<(Arc<Runtime>, UnixListener,
     let made = Made::when_started(&run.store);
     let runtime = Runtime::start(&run.store, how, &options, |_| foreground::own_console())?;
     foreground::tell(&runtime);
-    let added = foreground::listen(&runtime, &run.store)
-        .and_then(|listener| Ok((listener, runtime.add(program.clone(), console)?)));
+    let added =
+        foreground::bind(&runtime, &run.store).and_then(|socket| Ok((socket, runtime.add(program.clone(), console)?)));
     match added {
-        Ok((listener, domain)) => Ok((runtime, listener, domain)),
+        Ok((socket, domain)) => Ok((runtime, socket, domain)),
         Err(error) => {
             if let Some(made) = made {
                 // There is nothing in it, so nothing can be lost.

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::debug::{self, Debugged};
 use super::message::{Act, Ending, Gone, Program, Refusal, Reply, Request};
-use super::socket;
+use super::socket::{self, Bound};
 use super::wire::{self, WireError};
 
 /// How many requests are read and answered at once; more wait in the socket's queue.
@@ -118,19 +118,20 @@ struct Load {
 }
 
 impl Server {
-    /// Makes the socket in `store`; who connects waits until it is served. The caller holds the lock of the store.
+    /// Makes the socket in `store`; nobody can connect before it is served. The caller holds the lock of the store.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn listen(store: &Path) -> io::Result<UnixListener> {
-        socket::listen(store)
+    pub fn bind(store: &Path) -> io::Result<Bound> {
+        socket::bind(store)
     }
 
-    /// Serves `served` on a socket of [`Server::listen`].
+    /// Serves `served` on a socket of [`Server::bind`].
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(listener: UnixListener, served: Arc<dyn Served>) -> io::Result<Server> {
+    pub fn start(socket: Bound, served: Arc<dyn Served>) -> io::Result<Server> {
+        let listener = socket.listen()?;
         let shared = Arc::new(Shared { served, load: Mutex::default(), changed: Condvar::new() });
         let accepting = Arc::clone(&shared);
         thread::Builder::new().name("control".to_owned()).spawn(move || accepting.accept(&listener))?;

@@ -78,7 +78,7 @@ impl Debugged for Echo {
 
 fn start() -> (tempfile::TempDir, Server) {
     let store = tempfile::tempdir().unwrap();
-    let server = Server::start(Server::listen(store.path()).unwrap(), Arc::new(Stub)).unwrap();
+    let server = Server::start(Server::bind(store.path()).unwrap(), Arc::new(Stub)).unwrap();
     (store, server)
 }
 
@@ -210,9 +210,9 @@ fn a_flipped_bit_in_a_request_never_harms() {
 fn a_dead_runtimes_socket_is_replaced_and_no_runtime_is_said_plainly() {
     let store = tempfile::tempdir().unwrap();
     assert!(matches!(Connection::open(store.path()), Err(ControlError::NotRunning)));
-    drop(socket::listen(store.path()).unwrap());
+    drop(socket::bind(store.path()).unwrap());
     assert!(matches!(Connection::open(store.path()), Err(ControlError::NotRunning)));
-    let _server = Server::start(Server::listen(store.path()).unwrap(), Arc::new(Stub)).unwrap();
+    let _server = Server::start(Server::bind(store.path()).unwrap(), Arc::new(Stub)).unwrap();
     Connection::open(store.path()).unwrap().ask(&Request::Status).unwrap();
 }
 
@@ -221,6 +221,6 @@ fn a_store_may_lie_deeper_than_a_socket_address_is_long() {
     let root = tempfile::tempdir().unwrap();
     let store = root.path().join("d".repeat(120)).join("e".repeat(120));
     std::fs::create_dir_all(&store).unwrap();
-    let _server = Server::start(Server::listen(&store).unwrap(), Arc::new(Stub)).unwrap();
+    let _server = Server::start(Server::bind(&store).unwrap(), Arc::new(Stub)).unwrap();
     Connection::open(&store).unwrap().ask(&Request::Status).unwrap();
 }

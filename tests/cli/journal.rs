@@ -69,7 +69,10 @@ fn dispatch(session: &Session, how: &str, payments: u64, kills: u32) -> Ledger {
             break;
         }
         assert!(killed, "the runtime ended with {status}");
-        command = if session.store().join("pages").exists() {
+        // On a busy machine it may have died before the program was in the store.
+        let status = session.output(session.on_store("status").arg("--json"));
+        let status = serde_json::from_slice(&status.stdout).unwrap_or(serde_json::Value::Null);
+        command = if status["domains"][0].is_object() {
             let mut resume = session.on_store("resume");
             resume.args(flags);
             resume
@@ -266,7 +269,7 @@ fn a_running_journal_is_shown_and_trimmed() {
     let session = Session::new();
     let Some(running) = journaled(&session, &["--checkpoint-interval", "50ms"]) else { return };
     let shown = session.status()["journal"]["Ok"].clone();
-    assert_eq!((&shown["first"], &shown["bytes"]), (&1.into(), &(3 * 8 << 20).into()), "{shown}");
+    assert_eq!((&shown["first"], &shown["bytes"]), (&1.into(), &(24 << 20).into()), "{shown}");
     assert!(shown["end"].as_u64() >= Some(401), "{shown}");
     assert!(text(&session, &["trim", "--accept-loss"], 120).contains("stop it first"));
     assert!(text(&session, &["trim", "--before", "2"], 0).contains("Nothing to trim"));

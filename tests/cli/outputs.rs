@@ -147,11 +147,11 @@ fn two_programs_overwrite_nothing_of_each_other_in_one_file() {
     let out = session.place().join("shared");
     let add = || File::options().create(true).append(true).open(&out).unwrap();
     let flags = ["--checkpoint-interval", "50ms"];
-    let native = Case::new(&program, &["400", "whole"]).native();
+    let native = Case::new(&program, &["2000", "whole"]).native();
     let mut first =
-        session.run(&flags, &program, &["400", "whole"]).stdout(File::create(&out).unwrap()).spawn().unwrap();
+        session.run(&flags, &program, &["2000", "whole"]).stdout(File::create(&out).unwrap()).spawn().unwrap();
     session.wait_until("the first has begun", |status| status["domains"][0]["state"] == "running");
-    let mut second = session.run(&[], &program, &["400", "whole"]).stdout(add()).stderr(Stdio::null()).spawn().unwrap();
+    let mut second = session.run(&[], &program, &["2000", "whole"]).stdout(add()).stderr(Stdio::null()).spawn().unwrap();
     session.wait_until("the second has begun", |status| status["domains"][1]["state"] == "running");
     let mut rng = Rng::with_seed(seed());
     std::thread::sleep(Duration::from_millis(rng.u64(50..400)));

@@ -193,6 +193,14 @@ impl Surroundings for Around {
         extent(&self.store).room_for(self.pager.resident(), pages)
     }
 
+    fn is_short(&self) -> bool {
+        self.pager.room() == 0
+    }
+
+    fn frames(&self) -> u64 {
+        extent(&self.store).frames()
+    }
+
     fn make_room(&self, pages: u64) -> bool {
         // What was written is clean after one commit, and the next lets it go.
         for _ in 0..MAX_COMMITS_FOR_ROOM {

@@ -138,3 +138,49 @@ fn a_hostile_domain_harms_neither_the_runtime_nor_its_neighbours() {
     let said = || std::fs::read_to_string(&out).unwrap();
     assert!(said().ends_with(&format!("{line}\n")), "{}", said());
 }
+
+#[test]
+fn a_domain_that_writes_more_than_the_store_holds_makes_no_checkpoint_fail() {
+    let Some(selfish) = native_c_program("native_selfish") else { return };
+    let session = Session::new();
+    let mut fill = session.on_store("run");
+    let mut fill = session.background(fill.args(["--size", "64M", "--native", "--"]).arg(selfish).arg("fill"));
+    session.wait_until("the store is full, and that is told", |status| status["stalled"].is_string());
+    assert!(session.output(&mut session.on_store("checkpoint")).status.success());
+    assert_eq!(session.status()["checkpoints"]["totals"]["failed"], 0);
+    // Whatever is to grow waits now, until there is room.
+    let killed = session.output(session.on_store("kill").arg("native_selfish-native"));
+    assert!(killed.status.success(), "{killed:?}");
+    fill.wait();
+    let kv = session.output(&mut session.run(&["--native"], &native_program("kv"), &["2"]));
+    assert_eq!(kv.status.code(), Some(0), "{kv:?}");
+    let checkpoints = session.status()["checkpoints"]["totals"].clone();
+    assert_eq!(checkpoints["failed"], 0, "{checkpoints}");
+    session.assert_sound();
+}
+
+#[test]
+fn a_domain_that_buys_nodes_without_end_is_told_its_limit_and_takes_nobody_the_memory() {
+    let Some(selfish) = native_c_program("native_selfish") else { return };
+    let session = Session::new();
+    let mut run = session.on_store("run");
+    let nodes = session.output(run.args(["--size", "64M", "--native", "--"]).arg(selfish).arg("nodes"));
+    let said = String::from_utf8(nodes.stdout).unwrap();
+    let words: Vec<u64> = said.split_whitespace().skip(1).map(|word| word.parse().unwrap()).collect();
+    // Error 8: the quota is used up.
+    assert!(nodes.status.success() && words[0] > 1000 && words[1] == 8, "{said}");
+}
+
+#[test]
+fn a_program_that_destroys_its_own_bank_or_sells_its_own_domain_ends() {
+    let Some(selfish) = native_c_program("native_selfish") else { return };
+    for how in ["destroy", "sell"] {
+        let session = Session::new();
+        let output = session.output(&mut session.run(&["--native"], &selfish, &[how]));
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(137), 0), "{how}: {output:?}");
+        let again = session.output(&mut session.run(&["--native"], &native_program("hello"), &[]));
+        assert_eq!(again.status.code(), Some(0), "{how}: {again:?}");
+        assert_eq!(session.status()["domains"][0]["exit_signal"], 9);
+        session.assert_sound();
+    }
+}

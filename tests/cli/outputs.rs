@@ -151,7 +151,8 @@ fn two_programs_overwrite_nothing_of_each_other_in_one_file() {
     let mut first =
         session.run(&flags, &program, &["2000", "whole"]).stdout(File::create(&out).unwrap()).spawn().unwrap();
     session.wait_until("the first has begun", |status| status["domains"][0]["state"] == "running");
-    let mut second = session.run(&[], &program, &["2000", "whole"]).stdout(add()).stderr(Stdio::null()).spawn().unwrap();
+    let mut second =
+        session.run(&[], &program, &["2000", "whole"]).stdout(add()).stderr(Stdio::null()).spawn().unwrap();
     session.wait_until("the second has begun", |status| status["domains"][1]["state"] == "running");
     let mut rng = Rng::with_seed(seed());
     std::thread::sleep(Duration::from_millis(rng.u64(50..400)));

@@ -95,6 +95,10 @@ pub trait Surroundings: Send + Sync {
     fn commit_now(&self) -> Result<(), String>;
     /// Whether the store has room for `pages` more pages.
     fn room_for(&self, pages: u64) -> bool;
+    /// Whether there are more frames than commits are sure to have room for: who writes waits for checkpoints.
+    fn is_short(&self) -> bool;
+    /// The frames that programs may have.
+    fn frames(&self) -> u64;
     /// Commits what takes room in memory, until there is room for `pages` more pages or no more can be made; says whether there is.
     fn make_room(&self, pages: u64) -> bool;
 }

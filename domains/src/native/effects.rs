@@ -2,12 +2,14 @@
 
 use super::ExecutiveError;
 use super::turn::Turn;
+use crate::linux::ExitStatus;
 use crate::objects::{self, Answer, Effect, Text};
 use crate::table::RecordId;
 use semper_store::{PAGE_SIZE, PageRange};
 use std::sync::atomic::Ordering::SeqCst;
 
 const PAGE: u64 = PAGE_SIZE as u64;
+const SIGKILL: u8 = 9;
 
 impl Turn<'_> {
     /// Performs effects in their order. `given`: the bytes of a [`Text::Given`].
@@ -40,7 +42,7 @@ impl Turn<'_> {
             }
             Effect::Ended { domain, code } => {
                 let code = u8::try_from(code & 0xff).unwrap_or(0);
-                self.program_ended(domain, crate::linux::ExitStatus::Code(code))
+                self.program_ended(domain, ExitStatus::Code(code))
             }
             Effect::Gone { domain } => {
                 if let Some(native) = self.state.natives.remove(&domain.index())
@@ -48,7 +50,8 @@ impl Turn<'_> {
                 {
                     process.end();
                 }
-                Ok(())
+                // The first domain of a program may have sold itself.
+                self.program_ended(domain, ExitStatus::Signal(SIGKILL))
             }
             Effect::Remap { domain } => self.remap(domain),
             Effect::SetRegisters { domain, text } => {
@@ -80,10 +83,14 @@ impl Turn<'_> {
                 self.state.open.forget(segment);
                 Ok(())
             }
-            Effect::CopySegment { from, to, pages } => Ok(self.segment(to)?.copy_from(&*self.segment(from)?, pages)?),
+            Effect::CopySegment { from, to, pages } => {
+                self.state.wrote = true;
+                Ok(self.segment(to)?.copy_from(&*self.segment(from)?, pages)?)
+            }
             Effect::Zero { place, len } => self.zero(place, len),
             Effect::Unmap { place } => self.remap_all(place.segment),
             Effect::Write { place, text } => {
+                self.state.wrote = true;
                 let bytes = self.text(&text, given)?;
                 self.segment(place.segment)?.write_at(place.offset, &bytes)?;
                 self.state.buffer = bytes;

@@ -9,7 +9,7 @@
 //! writes it before the gate is left.
 
 use super::mailbox::Mailbox;
-use super::program::{QUOTA, explain};
+use super::program::{explain, quota};
 use super::records::LinuxObject;
 use super::turn::Turn;
 use super::{ExecutiveError, State};
@@ -96,7 +96,7 @@ impl Kernel {
             None => {
                 let mut turn = Turn { kernel: self, state: &mut state };
                 let (bank, meter) = (genesis.bank, genesis.meter);
-                let (limit, console) = (QUOTA, program.id);
+                let (limit, console) = (quota(self.surroundings.frames()), program.id);
                 let new = NewLinuxDomain { bank, meter, limit, program: program.record, console };
                 let made = turn.transact(|table, around, effects| objects::make_linux(table, around, &new, effects));
                 let object = made.and_then(|made| Ok(made?)).map_err(explain)?;

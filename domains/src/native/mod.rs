@@ -147,6 +147,10 @@ pub(crate) struct State {
     alarm: Option<u64>,
     /// A write to the console of this program was more than may be held.
     held_up: Option<u64>,
+    /// The order that is served wrote to a segment.
+    wrote: bool,
+    /// Domains that go on when there are fewer frames, and the generation for which they wait.
+    short: (Vec<RecordId>, u64),
     /// The object layer has work left.
     work: bool,
     /// Counts turns.
@@ -188,6 +192,8 @@ impl Executive {
             asks: Vec::new(),
             alarm: None,
             held_up: None,
+            wrote: false,
+            short: (Vec::new(), 0),
             work: false,
             turn: 0,
             tick: Instant::now(),

@@ -13,14 +13,18 @@ use crate::objects::{self, Answer, InvokeError, Key, KeyType, Storage, Text};
 use crate::platform::PlatformError;
 use crate::table::{RecordId, Table, TableError};
 use semper_pager::Segment;
-use semper_store::SegmentId;
+use semper_store::{PAGE_SIZE, SegmentId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Pages of an output's segment: byte `n` of the stream lies at offset `n`.
 const STREAM_PAGES: u64 = 1 << 28;
-/// The quota of a program's bank, native or Linux: more pages than a store has, so that the store is the limit, and millions of objects.
-pub(super) const QUOTA: Storage = Storage { pages: 1 << 40, records: 1 << 23 };
+/// The quota of a program's bank, native or Linux, where there may be so many frames: more pages than a store has, so that the store is the
+/// limit, and millions of objects; but no more than fit into an eighth of the frames, since the table takes frames from all others.
+pub(super) fn quota(frames: u64) -> Storage {
+    let records = frames / 8 * (PAGE_SIZE as u64 / u64::from(crate::kernel::objects::RECORD_BYTES));
+    Storage { pages: 1 << 40, records: records.min(1 << 23) }
+}
 
 const SIGKILL: u8 = 9;
 
@@ -356,7 +360,7 @@ impl Kernel {
         let new = objects::NewProgram {
             bank: genesis.bank,
             meter: genesis.meter,
-            limit: QUOTA,
+            limit: quota(self.surroundings.frames()),
             pages: memory.pages,
             base: memory.start >> 12,
             console: [id, 0],

@@ -80,16 +80,17 @@ impl Executive {
 
     /// Sleeps until something is to be done.
     fn sleep(&self, kernel: &Kernel, rung: u32) {
-        let (running, alarm, work): (Vec<Arc<Process>>, _, _) = {
+        let (running, ticks, alarm, work): (Vec<Arc<Process>>, _, _, _) = {
             let state = self.state();
             let running = state.active().filter(|n| n.executing);
-            let running = running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect();
+            let running: Vec<_> = running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect();
             if state.held {
                 drop(state);
                 sleep::wait(&[Watched { word: &self.bell, seen: rung, shared: false }], Some(HOLD));
                 return;
             }
-            (running, state.alarm, state.work)
+            let ticks = !running.is_empty() || !state.short.0.is_empty();
+            (running, ticks, state.alarm, state.work)
         };
         let posted = || running.iter().any(|p| p.is_stopped() || p.is_dead()) || sleep::look(&self.bell) != rung;
         if kernel.native_spins() > 0 && !running.is_empty() && self.crowd.take() == 0 {
@@ -112,19 +113,19 @@ impl Executive {
         let mut words = vec![Watched { word: &self.bell, seen: rung, shared: false }];
         words.extend(running.iter().map(|p| Watched { word: p.state(), seen: sleep::look(p.state()), shared: true }));
         if !words.iter().skip(1).any(|w| w.seen == POSTED) {
-            sleep::wait(&words, due(kernel, !running.is_empty(), alarm, work));
+            sleep::wait(&words, due(kernel, ticks, alarm, work));
         }
         running.iter().for_each(|p| p.set_kernel_sleeps(false));
     }
 }
 
-/// How long the thread may sleep: while domains run until the next tick, and until the next alarm.
-fn due(kernel: &Kernel, running: bool, alarm: Option<u64>, work: bool) -> Option<Duration> {
+/// How long the thread may sleep: while domains run, or wait for frames, until the next tick, and until the next alarm.
+fn due(kernel: &Kernel, ticks: bool, alarm: Option<u64>, work: bool) -> Option<Duration> {
     if work {
         return Some(Duration::ZERO);
     }
     let left = |at: u64| Duration::from_nanos(at.saturating_sub(kernel.clock.reading().0)) + Duration::from_micros(1);
-    [running.then_some(TICK), alarm.map(left)].into_iter().flatten().min()
+    [ticks.then_some(TICK), alarm.map(left)].into_iter().flatten().min()
 }
 
 impl Turn<'_> {
@@ -148,6 +149,7 @@ impl Turn<'_> {
             self.lost(id)?;
         }
         self.consoles()?;
+        self.frames()?;
         self.durable()?;
         self.journal()?;
         if self.state.work {
@@ -234,7 +236,7 @@ impl Turn<'_> {
             accept: message.accept,
             deadline: message.deadline,
         };
-        self.state.held_up = None;
+        (self.state.held_up, self.state.wrote) = (None, false);
         match self.transact(|table, around, effects| objects::invoke(table, around, &invocation, effects))? {
             Outcome::Answered(answer) => self.answer(id, &answer, &[]),
             Outcome::Waits => Ok(()),
@@ -243,10 +245,43 @@ impl Turn<'_> {
 
     /// A domain gets an answer and goes on.
     pub fn answer(&mut self, id: RecordId, answer: &Answer, given: &[u8]) -> Result<(), ExecutiveError> {
+        if !self.kernel.objects().table.contains(id) {
+            // It was sold by its own order.
+            return Ok(());
+        }
         let len = self.give(id, &answer.text, given)?;
         self.mailbox(id)?.put_answer(answer, len);
         self.mail_came(id);
-        if self.waits_for_output(id) { Ok(()) } else { self.execute(id) }
+        if self.waits_for_output(id) || self.waits_for_frames(id) { Ok(()) } else { self.execute(id) }
+    }
+
+    /// Whether a domain whose order was just answered goes on only when there are fewer frames: it wrote, and there are as many as commits
+    /// have room for. A write asks nobody before, so there may be some more than that; an eighth is kept free for it.
+    fn waits_for_frames(&mut self, id: RecordId) -> bool {
+        if !std::mem::take(&mut self.state.wrote) || !self.kernel.surroundings.is_short() {
+            return false;
+        }
+        self.state.short.0.push(id);
+        self.kernel.surroundings.hasten();
+        true
+    }
+
+    /// Those who wait for fewer frames go on if there are; each commit makes some clean, and the next lets them go.
+    fn frames(&mut self) -> Result<(), ExecutiveError> {
+        if self.state.short.0.is_empty() {
+            return Ok(());
+        }
+        if self.kernel.surroundings.is_short() {
+            let generation = self.kernel.native.generation.load(SeqCst);
+            if std::mem::replace(&mut self.state.short.1, generation) != generation {
+                self.kernel.surroundings.hasten();
+            }
+            return Ok(());
+        }
+        for id in std::mem::take(&mut self.state.short.0) {
+            self.execute(id)?;
+        }
+        Ok(())
     }
 
     /// A domain cannot go on; its keeper is asked.

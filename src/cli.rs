@@ -214,7 +214,7 @@ pub struct Run {
     /// Memory of a native program: image, heap and stack [default: 16M]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "native")]
     pub native_memory: Option<u64>,
-    /// A start key to a domain of the store, put into a free slot of the program: SLOT is 10 to 15 of a Linux program, 12 to 15 of a
+    /// A start key to a domain of the store, put into a free slot of the program: SLOT is 10 to 15 of a Linux program, 12 to 14 of a
     /// native one; DOMAIN is INDEX.VERSION as `semper ls` shows it, or the name of a program; the domain is told BADGE with each
     /// message [default badge: 0]
     #[arg(long = "key", value_name = "SLOT=DOMAIN[:BADGE]", value_parser = parse_key)]

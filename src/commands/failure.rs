@@ -76,6 +76,12 @@ impl Failure {
             ControlError::Unreachable(error) if may_not(&error) => {
                 Failure::new(code::NO_STORE, format!("{shown}: {error}; {OWN_PLACE}"))
             }
+            ControlError::Ended => Failure::new(
+                code::NOT_RUNNING,
+                format!(
+                    "the runtime of {shown} ended before it answered; what has become of it: semper status {shown}"
+                ),
+            ),
             ControlError::Refused(refusal) => Failure::new(refusal.code, refusal.message),
             other => Failure::new(code::FAILED, format!("{shown}: {other}")),
         }

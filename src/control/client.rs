@@ -23,15 +23,30 @@ pub enum ControlError {
     /// The socket could not be reached for another reason.
     #[error("cannot reach the runtime of this store: {0}")]
     Unreachable(io::Error),
+    /// The runtime ended before it answered; what was asked may have been done.
+    #[error("the runtime ended before it answered")]
+    Ended,
     /// The exchange failed.
     #[error(transparent)]
-    Wire(#[from] WireError),
+    Wire(WireError),
     /// The runtime refused.
     #[error("{}", .0.message)]
     Refused(Refusal),
     /// The runtime answered something else.
     #[error("the runtime gave an answer that does not fit the request: {0:?}")]
     Unexpected(Box<Reply>),
+}
+
+impl From<WireError> for ControlError {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::HungUp => Self::Ended,
+            WireError::Socket(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+                Self::Ended
+            }
+            error => Self::Wire(error),
+        }
+    }
 }
 
 /// A connection to a running runtime, good for one request.

@@ -274,3 +274,13 @@ fn arguments_and_environment_may_be_as_long_as_linux_lets_them() {
     assert_eq!(session.status()["domains"].as_array().unwrap().len(), 1);
     session.assert_sound();
 }
+
+#[test]
+fn a_name_that_means_an_object_is_refused() {
+    let Some(program) = c_program("lines", Libc::Musl) else { return };
+    let session = Session::new();
+    let refused = session.output(&mut session.run(&["--name", "13.1"], &program, &["1"]));
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--name"), "{refused:?}");
+    assert!(!session.store().exists(), "nothing is left of a store that was made for it");
+}

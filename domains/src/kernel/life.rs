@@ -198,6 +198,10 @@ impl Kernel {
                 NAME_BYTES - 8
             )));
         }
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if wanted.split_once('.').is_some_and(|(index, version)| is_number(index) && is_number(version)) {
+            return Err(KernelError::Refused(format!("{wanted} is how objects are named; give another with --name")));
+        }
         let taken = self.names();
         let mut name = wanted.to_owned();
         let mut n = 2;

@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use semper::runtime::StartKey;
+use semper::runtime::{Grants, Listen, StartKey};
 
 pub use backup::{Backup, Create, Look, Prune, Restore};
+use values::{
+    Addresses, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen, parse_moment,
+    parse_redirect, parse_size, parse_time,
+};
 pub use values::{FileArg, Interval, Moment};
-use values::{parse_env, parse_file, parse_interval, parse_key, parse_moment, parse_redirect, parse_size, parse_time};
 
 /// Runs ordinary programs so that nothing can end them.
 ///
@@ -185,6 +188,26 @@ impl RuntimeFlags {
     }
 }
 
+/// What a Linux program may reach: docs/network.md.
+#[derive(Args, Clone, Debug)]
+pub struct NetworkFlags {
+    /// Listen at this address of the host for the program, which binds GUESTPORT. Kept with the program; at resume, the program
+    /// that has GUESTPORT listens here from now on [default GUESTPORT: PORT]
+    #[arg(long, value_name = "ADDR:PORT[=GUESTPORT]", value_parser = parse_listen)]
+    pub listen: Vec<Listen>,
+    /// Let the program connect there, and nowhere else. Kept with the program; a name is looked up now
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_connect)]
+    pub connect: Vec<Addresses>,
+}
+
+impl NetworkFlags {
+    /// As grants.
+    pub fn grants(&self) -> Grants {
+        let connects = self.connect.iter().flat_map(|to| to.0.iter().copied()).collect();
+        Grants { listens: self.listen.clone(), connects }
+    }
+}
+
 /// When output of a program is shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Output {
@@ -209,7 +232,7 @@ pub struct Run {
     #[arg(long = "env", value_name = "K=V", value_parser = parse_env)]
     pub env: Vec<(String, String)>,
     /// The program is a native domain, written with semper-domain: docs/native.md
-    #[arg(long, conflicts_with_all = ["files", "env"])]
+    #[arg(long, conflicts_with_all = ["files", "env", "listen", "connect"])]
     pub native: bool,
     /// Memory of a native program: image, heap and stack [default: 16M]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "native")]
@@ -219,6 +242,9 @@ pub struct Run {
     /// message [default badge: 0]
     #[arg(long = "key", value_name = "SLOT=DOMAIN[:BADGE]", value_parser = parse_key)]
     pub keys: Vec<StartKey>,
+    /// What it may reach.
+    #[command(flatten)]
+    pub network: NetworkFlags,
     /// Flags of the runtime.
     #[command(flatten)]
     pub runtime: RuntimeFlags,
@@ -238,6 +264,9 @@ pub struct Resume {
     /// Go back to generation N, which `semper status` lists; the newer ones are given up
     #[arg(long, value_name = "N")]
     pub generation: Option<u64>,
+    /// What programs may reach.
+    #[command(flatten)]
+    pub network: NetworkFlags,
     /// Flags of the runtime.
     #[command(flatten)]
     pub runtime: RuntimeFlags,

@@ -7,12 +7,14 @@
 //! * [`native`]: native domains: processes as a cache, invocation, programs of them.
 //! * [`linux`]: the personality that lets unmodified Linux programs be domains.
 //! * [`console`]: their streams to the outside.
+//! * [`network`]: their sockets.
 
 pub mod console;
 pub mod cpu;
 pub mod kernel;
 pub mod linux;
 pub mod native;
+pub mod network;
 pub mod objects;
 pub mod platform;
 pub mod table;

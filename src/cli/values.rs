@@ -1,9 +1,10 @@
 //! How values on the command line are read.
 
+use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use semper::runtime::StartKey;
+use semper::runtime::{Listen, StartKey};
 
 /// A place in the journal, or a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +27,10 @@ pub struct FileArg {
     /// What it is called in the store.
     pub guest: String,
 }
+
+/// The addresses that a host and a port stand for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Addresses(pub Vec<SocketAddrV4>);
 
 /// The shortest interval: below it the checkpoints would be all that the machine does.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -93,6 +98,39 @@ pub fn parse_key(text: &str) -> Result<StartKey, String> {
     Ok(StartKey { slot, domain: domain.to_owned(), badge })
 }
 
+pub fn parse_listen(text: &str) -> Result<Listen, String> {
+    let (address, port) = text.split_once('=').map_or((text, None), |(address, port)| (address, Some(port)));
+    let address: SocketAddrV4 = address
+        .parse()
+        .map_err(|_| format!("`{address}` is no IPv4 address with a port; write for example 127.0.0.1:8080"))?;
+    let port = match port {
+        None => address.port(),
+        Some(port) => port.parse().map_err(|_| format!("`{port}` is no port that a program can bind"))?,
+    };
+    if address.port() == 0 || port == 0 {
+        return Err("port 0 is none".to_owned());
+    }
+    Ok(Listen { address, port })
+}
+
+pub fn parse_connect(text: &str) -> Result<Addresses, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("write HOST:PORT")?;
+    let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("`{port}` is no port"))?;
+    if host.is_empty() {
+        return Err("the host is missing; write HOST:PORT".to_owned());
+    }
+    let found = (host, port).to_socket_addrs().map_err(|error| format!("{host}: {error}"))?;
+    let mut addresses: Vec<SocketAddrV4> = Vec::new();
+    for address in found {
+        if let SocketAddr::V4(address) = address
+            && !addresses.contains(&address)
+        {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() { Err(format!("{host} has no IPv4 address")) } else { Ok(Addresses(addresses)) }
+}
+
 pub fn parse_env(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) => Err("the name of the variable is missing".to_owned()),
@@ -141,6 +179,35 @@ mod tests {
         assert_eq!(parse_key("10=a:b"), Ok(key(10, "a:b", 0)));
         for bad in ["", "12", "x=kv", "256=kv", "12=", "12=:5", "=kv"] {
             assert!(parse_key(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_given_by_an_address_and_perhaps_the_programs_own_port() {
+        let listen = |address: &str, port| Listen { address: address.parse().unwrap(), port };
+        assert_eq!(parse_listen("127.0.0.1:8080"), Ok(listen("127.0.0.1:8080", 8080)));
+        assert_eq!(parse_listen("0.0.0.0:80=8080"), Ok(listen("0.0.0.0:80", 8080)));
+        for bad in [
+            "",
+            "8080",
+            "127.0.0.1",
+            ":80",
+            "127.0.0.1:x",
+            "127.0.0.1:70000",
+            "127.0.0.1:0",
+            "1.2.3.4:5=",
+            "1.2.3.4:5=0",
+        ] {
+            assert!(parse_listen(bad).is_err(), "{bad}");
+        }
+        assert!(parse_listen("[::1]:80").is_err());
+    }
+
+    #[test]
+    fn an_address_to_connect_to_has_a_host_and_a_port() {
+        assert_eq!(parse_connect("127.0.0.1:80"), Ok(Addresses(vec!["127.0.0.1:80".parse().unwrap()])));
+        for bad in ["", "127.0.0.1", ":80", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:70000"] {
+            assert!(parse_connect(bad).is_err(), "{bad}");
         }
     }
 

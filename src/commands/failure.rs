@@ -104,7 +104,9 @@ impl From<RuntimeError> for Failure {
             RuntimeError::NoProgram(_) | RuntimeError::NoObject { .. } => code::NOT_FOUND,
             RuntimeError::NotRunnable { .. } | RuntimeError::Kernel(KernelError::Program(_)) => code::NOT_RUNNABLE,
             RuntimeError::MemoryTooSmall { .. } | RuntimeError::TooFullToHold { .. } => code::TOO_SMALL,
-            RuntimeError::Refused(_) | RuntimeError::Kernel(KernelError::Refused(_)) => code::USAGE,
+            RuntimeError::Refused(_) | RuntimeError::Kernel(KernelError::Refused(_) | KernelError::Port { .. }) => {
+                code::USAGE
+            }
             RuntimeError::Damaged(_) => code::NO_STORE,
             RuntimeError::Store(error) => return store_failure(error),
             RuntimeError::Journal(error) => journal_code(error),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use semper::control::Connection;
-use semper::runtime::{Runtime, Start};
+use semper::runtime::{Options, Runtime, Start};
 
 use super::failure::code;
 use super::{Failure, foreground, terminal};
@@ -17,7 +17,7 @@ pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
         return Err(Failure::new(code::IN_USE, message));
     }
     let _restore = terminal::Restore::at_the_end();
-    let options = foreground::options(&resume.runtime);
+    let options = Options { network: resume.network.grants(), ..foreground::options(&resume.runtime) };
     let mut unused: Vec<&str> = resume.stdout.iter().map(|(name, _)| &**name).collect();
     let how = Start::Resume { size_bytes: resume.runtime.size, generation: resume.generation };
     let runtime = Runtime::start(&resume.store, how, &options, |name| {

@@ -137,6 +137,7 @@ fn new_program(run: &Run) -> Result<NewProgram, Failure> {
         env: run.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         files: files.collect::<Result<_, _>>()?,
         keys: run.keys.clone(),
+        network: run.network.grants(),
         native: run.native.then(|| run.native_memory.unwrap_or(DEFAULT_NATIVE_MEMORY)),
     })
 }

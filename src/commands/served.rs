@@ -1,13 +1,16 @@
 //! The runtime as the control socket serves it.
 
 use std::ffi::{OsStr, OsString};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use semper::control::{self, Debugged, Ending, Gone, Program, Refusal, Served};
-use semper::runtime::{Act, ConsoleFds, ExitStatus, Import, NewProgram, Runtime, RuntimeError, StartKey, TerminalOf};
+use semper::runtime::{
+    Act, ConsoleFds, ExitStatus, Grants, Import, Listen, NewProgram, Runtime, RuntimeError, StartKey, TerminalOf,
+};
 use semper_domains::console::share_controlling_terminal;
 use semper_journal::{Trimmed, Wish};
 
@@ -79,7 +82,18 @@ pub fn to_message(program: &NewProgram) -> Program {
             .collect(),
         native: program.native,
         keys: program.keys.iter().map(|key| (key.slot, key.domain.clone(), key.badge)).collect(),
+        listens: program.network.listens.iter().map(|one| (packed(one.address), one.port)).collect(),
+        connects: program.network.connects.iter().map(|to| packed(*to)).collect(),
     }
+}
+
+/// An address as it travels.
+fn packed(address: SocketAddrV4) -> (u32, u16) {
+    (address.ip().to_bits(), address.port())
+}
+
+fn unpacked((ip, port): (u32, u16)) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::from_bits(ip), port)
 }
 
 fn from_message(program: Program) -> NewProgram {
@@ -102,6 +116,14 @@ fn from_message(program: Program) -> NewProgram {
             .collect(),
         native: program.native,
         keys: program.keys.into_iter().map(|(slot, domain, badge)| StartKey { slot, domain, badge }).collect(),
+        network: Grants {
+            listens: program
+                .listens
+                .into_iter()
+                .map(|(address, port)| Listen { address: unpacked(address), port })
+                .collect(),
+            connects: program.connects.into_iter().map(unpacked).collect(),
+        },
     }
 }
 

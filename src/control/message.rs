@@ -119,6 +119,10 @@ pub struct Program {
     pub native: Option<u64>,
     /// Start keys that it is given: slot, `INDEX.VERSION` or name of the domain that is called, badge.
     pub keys: Vec<(u8, String, u64)>,
+    /// Where the host listens for it, as IPv4 address and port, and which port it binds.
+    pub listens: Vec<((u32, u16), u16)>,
+    /// Where it may connect to.
+    pub connects: Vec<(u32, u16)>,
 }
 
 /// What the runtime answers.

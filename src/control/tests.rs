@@ -91,6 +91,8 @@ fn program(path: &str) -> Request {
         files: vec![],
         native: None,
         keys: vec![],
+        listens: vec![],
+        connects: vec![],
     })
 }
 
@@ -192,6 +194,8 @@ fn a_flipped_bit_in_a_request_never_harms() {
         files: vec![(b"/host".to_vec(), "/guest".to_owned())],
         native: None,
         keys: vec![],
+        listens: vec![],
+        connects: vec![],
     });
     let body = rkyv::to_bytes::<rkyv::rancor::Error>(&request).unwrap();
     for bit in (0..body.len() * 8).step_by(7) {

@@ -25,6 +25,7 @@ pub use semper_domains::kernel::StartKey;
 pub use semper_domains::kernel::{OutputPolicy, TerminalOf};
 pub use semper_domains::linux::ExitStatus;
 pub use semper_domains::native::{Act, Caches, Debugger, Stood};
+pub use semper_domains::network::{Grants, Listen};
 pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status};
 
 use indicatif::BinaryBytes;
@@ -68,6 +69,8 @@ pub struct Options {
     pub retention: Retention,
     /// How writes to memory are tracked.
     pub tracking: TrackingChoice,
+    /// What programs that come back may reach from now on, beside what they might before.
+    pub network: Grants,
 }
 
 impl Default for Options {
@@ -79,6 +82,7 @@ impl Default for Options {
             output_gap: Duration::from_millis(20),
             retention: Retention::default(),
             tracking: TrackingChoice::Auto,
+            network: Grants::default(),
         }
     }
 }
@@ -182,6 +186,7 @@ impl Runtime {
             Arc::clone(&stall),
         ));
         let policy = Policy { interval: options.interval, output_gap: options.output_gap, ..Policy::default() };
+        kernel.grant_anew(&options.network)?;
         // Before the first capture: bringing back sets up what captures look at.
         let back = kernel.bring_back(|name| console(name))?;
         let checkpointer = Checkpointer::start(Arc::clone(&store), Arc::clone(&pager), world, policy)?;

@@ -3,6 +3,7 @@
 use super::RuntimeError;
 use semper_domains::kernel::{self as domains, StartKey};
 use semper_domains::native::NativeSpec;
+use semper_domains::network::Grants;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -42,6 +43,8 @@ pub struct NewProgram {
     pub native: Option<u64>,
     /// Start keys to domains of the store that it is given.
     pub keys: Vec<StartKey>,
+    /// What it may reach.
+    pub network: Grants,
 }
 
 impl NewProgram {
@@ -50,6 +53,9 @@ impl NewProgram {
     /// # Errors
     /// As [`super::Runtime::add`] would.
     pub fn check(&self) -> Result<(), RuntimeError> {
+        if let Some(wrong) = self.network.wrong() {
+            return Err(RuntimeError::Refused(wrong));
+        }
         match self.native {
             Some(_) => self.clone().read_native().map(|_| ()),
             None => self.clone().read().map(|_| ()),
@@ -102,6 +108,7 @@ impl NewProgram {
             env: env.collect(),
             files,
             keys: self.keys,
+            network: self.network,
         })
     }
 }

@@ -166,7 +166,8 @@ impl Runtime {
                 status.cpu_ms = u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX);
                 let released = domain.releaser().map_or([0, 0], |r| r.released());
                 let written = domain.console.written();
-                status.held_output = (0..2).map(|i: usize| written[i].saturating_sub(released[i])).sum();
+                let held: u64 = (0..2).map(|i: usize| written[i].saturating_sub(released[i])).sum();
+                status.held_output = held.saturating_add(domain.network.held());
             }
         }
         domains

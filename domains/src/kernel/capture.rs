@@ -189,6 +189,7 @@ impl Kernel {
             for (place, value) in domain.captured.iter().zip([out, err, input]) {
                 place.store(value, SeqCst);
             }
+            domain.network.captured();
             domain.captured_end.store(domain.ended().is_some(), SeqCst);
             domain.captured_keys();
             // Whoever runs again is touched again: the stub writes its header at the next stop.
@@ -223,6 +224,7 @@ impl Kernel {
                 releaser.release([out, err]);
             }
             domain.console.input_committed(input);
+            domain.network.committed();
             if domain.captured_end.load(SeqCst) {
                 domain.committed_end.store(true, SeqCst);
                 domain.bell.ring();
@@ -233,6 +235,10 @@ impl Kernel {
     /// The capture came to nothing.
     pub fn failed(&self) {
         self.capture.leave(Phase::Capturing);
+        for domain in self.domains().into_iter().filter(|domain| domain.network.held() > 0) {
+            // Peers wait for what only a capture lets go: the next one is not for nothing.
+            domain.touched.store(true, SeqCst);
+        }
         self.native.failed();
     }
 }

@@ -5,6 +5,7 @@ use super::clock::DomainClock;
 use super::objects::{DomainRecord, HELD};
 use crate::console::{HostConsole, Releaser};
 use crate::linux::{ExitStatus, HELD_LIMIT, Program};
+use crate::network::HostNetwork;
 use crate::platform::control::Control;
 use crate::platform::process::Process;
 use crate::table::RecordId;
@@ -35,6 +36,8 @@ pub struct Domain {
     pub bell: Arc<Bell>,
     /// Its console outside.
     pub console: Arc<HostConsole>,
+    /// Its sockets outside.
+    pub network: Arc<HostNetwork>,
     /// What releases its output.
     pub releaser: Mutex<Option<Arc<Releaser>>>,
     program: Mutex<Program>,
@@ -71,6 +74,8 @@ pub struct Parts {
     pub bell: Arc<Bell>,
     /// Console.
     pub console: Arc<HostConsole>,
+    /// Sockets.
+    pub network: Arc<HostNetwork>,
     /// Program.
     pub program: Program,
 }
@@ -91,6 +96,7 @@ impl Domain {
             clock: parts.clock,
             bell: parts.bell,
             console: parts.console,
+            network: parts.network,
             releaser: Mutex::new(None),
             program: Mutex::new(parts.program),
             process: Mutex::new(None),

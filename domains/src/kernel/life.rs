@@ -8,11 +8,12 @@ use super::memory::ViewMemory;
 use super::objects::{ALIVE, DomainRecord, FINISHED, FileIdentity, HELD, LifeState, NAME_BYTES};
 use super::segments::DomainSegments;
 use super::server;
-use super::{Kernel, KernelError, OutputPolicy};
+use super::{Kernel, KernelError, LAST_OUTPUT_PATIENCE, OutputPolicy};
 use crate::abi::{CONTROL_PAGES, POSTED, WINDOW_END, WINDOW_START};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, Releaser};
 use crate::linux::{self, ExitStatus, Host, Program, ProgramSpec, Stream};
 use crate::native::{Life, ProgramKeys};
+use crate::network::{Grants, HostNetwork};
 use crate::platform::PlatformError;
 use crate::platform::control::Control;
 use crate::platform::frame::Frame;
@@ -67,6 +68,8 @@ pub struct NewProgram {
     pub files: Vec<ImportFile>,
     /// Keys to other domains.
     pub keys: Vec<StartKey>,
+    /// What it may reach.
+    pub network: Grants,
 }
 
 pub(crate) fn random(out: &mut [u8]) {
@@ -129,18 +132,22 @@ impl Kernel {
 
     fn build(self: &Arc<Self>, id: u64, new: NewProgram, fds: ConsoleFds) -> Result<Arc<Domain>, KernelError> {
         let name = self.unique_name(&new.name)?;
+        if let Some(wrong) = new.network.wrong() {
+            return Err(KernelError::Refused(wrong));
+        }
+        let bell = Arc::new(Bell::default());
+        let network = self.open_network(&name, &new.network, &bell)?;
         let memory = self.create_segment(id, MEMORY_PAGES)?;
         let control_segment = self.create_segment(id, CONTROL_PAGES)?;
         let state = self.create_segment(id, STATE_PAGES)?;
         let control = Control::new(control_segment.view(PageRange::between(0, CONTROL_PAGES))?);
-        let bell = Arc::new(Bell::default());
         let clock = Arc::new(DomainClock::new(Arc::clone(&self.clock), 0));
         let events: Arc<dyn OutputEvents> = Arc::clone(self) as Arc<dyn OutputEvents>;
         let console = HostConsole::new(&self.console_dir, id, Arc::clone(&bell), events)
             .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
         let identities = self.connect(&console, fds, [FileIdentity::default(); 3], [0; 3])?;
         let (_, wall) = self.clock.reading();
-        let host = self.host((id, wall), &name, &console, &clock);
+        let host = self.host((id, wall), &name, (&console, &network), &clock);
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
         let hwcap2 = if fsgsbase() { 2 } else { 0 };
         let spec = ProgramSpec { path: &new.path, image: &new.image, args: new.args, env: new.env, hwcap2 };
@@ -179,9 +186,14 @@ impl Kernel {
         tx.commit();
         drop(objects);
         let segments = [memory, control_segment];
-        let domain = Domain::new(Parts { record: (at, record), segments, control, clock, bell, console, program });
-        if let Err(error) = self.join_linux(&domain).and_then(|id| self.give_keys(id, &new.keys)) {
+        let record = (at, record);
+        let domain = Domain::new(Parts { record, segments, control, clock, bell, console, network, program });
+        let joined = self.set_grants(id, &new.network).and_then(|()| self.join_linux(&domain));
+        if let Err(error) = joined.and_then(|id| self.give_keys(id, &new.keys)) {
             self.leave_linux(id);
+            if let Err(error) = self.set_grants(id, &Grants::default()) {
+                tracing::error!(%error, "what the program was to reach stays noted");
+            }
             let mut objects = self.objects();
             let mut tx = objects.table.begin();
             tx.remove(at)?;
@@ -217,7 +229,7 @@ impl Kernel {
         self: &Arc<Self>,
         (id, started): (u64, u64),
         name: &str,
-        console: &Arc<HostConsole>,
+        (console, network): (&Arc<HostConsole>, &Arc<HostNetwork>),
         clock: &Arc<DomainClock>,
     ) -> Host {
         let Life { restarts, id: life, generation, began } = self.life;
@@ -226,6 +238,7 @@ impl Kernel {
             restart: linux::Restart { restarts, id: life, generation, began },
             segments: Arc::new(DomainSegments { kernel: Arc::downgrade(self), domain: id, asked: Mutex::default() }),
             console: Arc::clone(console) as Arc<dyn crate::linux::Console>,
+            network: Arc::clone(network) as Arc<dyn crate::linux::Network>,
             clock: Arc::clone(clock) as Arc<dyn crate::linux::Clock>,
             random,
             keys: Arc::new(ProgramKeys { kernel: Arc::downgrade(self), program: id }),
@@ -326,7 +339,11 @@ impl Kernel {
         let events: Arc<dyn OutputEvents> = Arc::clone(self) as Arc<dyn OutputEvents>;
         let console = HostConsole::new(&self.console_dir, id, Arc::clone(&bell), events)
             .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
-        let program = self.load_program(&record, &memory, &state, &console, &clock)?;
+        // Whatever has ended needs none.
+        let grants = if record.exit().is_none() { self.grants(id) } else { Grants::default() };
+        let network = self.open_network(&record.name(), &grants, &bell)?;
+        let program = self.load_program(&record, &memory, &state, (&console, &network), &clock)?;
+        network.set_listening(&program.listening());
         self.drop_orphans(&record, &program.segments());
         let [out, err] = program.outputs();
         let positions = [program.input_position(), out.released, err.released];
@@ -339,7 +356,8 @@ impl Kernel {
         tx.commit();
         drop(objects);
         let segments = [memory, control_segment];
-        let domain = Domain::new(Parts { record: (at, record), segments, control, clock, bell, console, program });
+        let record = (at, record);
+        let domain = Domain::new(Parts { record, segments, control, clock, bell, console, network, program });
         if domain.ended().is_none() {
             // A store of before has no object for it.
             self.join_linux(&domain)?;
@@ -366,10 +384,10 @@ impl Kernel {
         record: &DomainRecord,
         memory: &Arc<Segment>,
         state: &Arc<Segment>,
-        console: &Arc<HostConsole>,
+        outside: (&Arc<HostConsole>, &Arc<HostNetwork>),
         clock: &Arc<DomainClock>,
     ) -> Result<Program, KernelError> {
-        let host = self.host((record.id, record.started), &record.name(), console, clock);
+        let host = self.host((record.id, record.started), &record.name(), outside, clock);
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
         let program = Program::load(host, Arc::clone(memory), Box::new(ViewMemory(view)))?;
         // Only what the program has mapped can be in the store: everything else is fresh, and costs no fault of ours.
@@ -487,6 +505,7 @@ impl Kernel {
             tracing::error!(%error, domain = %domain.name, "the end cannot be noted");
         }
         domain.set_ended(status);
+        domain.network.end();
         self.leave_linux(domain.id);
         if let Some(process) = domain.set_process(None) {
             process.end();
@@ -522,6 +541,7 @@ impl Kernel {
             releaser.drain();
             releaser.close();
         }
+        domain.network.drain_for(LAST_OUTPUT_PATIENCE);
         domain.console.leave_terminal();
         {
             let _pass = self.gate.enter();
@@ -530,7 +550,8 @@ impl Kernel {
                 for (segment, _) in self.segments_of(domain.id) {
                     self.remove_segment(domain.id, segment);
                 }
-                if let Err(error) = self.change_domain(domain, |record| record.life.state = FINISHED) {
+                let finished = self.change_domain(domain, |record| record.life.state = FINISHED);
+                if let Err(error) = finished.and_then(|()| self.set_grants(domain.id, &Grants::default())) {
                     tracing::error!(%error, domain = %domain.name, "the end cannot be noted");
                 }
             }

@@ -20,6 +20,7 @@ pub mod objects;
 pub(crate) mod capture;
 mod life;
 mod memory;
+mod network;
 mod segments;
 mod server;
 
@@ -30,6 +31,7 @@ pub(crate) use life::{fsgsbase, random};
 use crate::console::{HostConsole, OutputEvents};
 use crate::linux::{ExitStatus, LoadError, SegmentError};
 use crate::native::{Executive, Life, ProgramView};
+use crate::network::{Poller, PortError};
 use crate::platform::PlatformError;
 use crate::platform::zygote::Zygote;
 use crate::table::{LazyMemory, RecordId, Table, TableError};
@@ -72,6 +74,16 @@ pub enum KernelError {
     /// The pager refused.
     #[error(transparent)]
     Pager(#[from] semper_pager::Error),
+    /// A port that a program was given cannot be opened.
+    #[error("{program}: {source}; free it, or give the program another one: --listen ADDR:PORT={port}")]
+    Port {
+        /// Whose.
+        program: String,
+        /// The port that the program binds.
+        port: u16,
+        /// Which, and why.
+        source: PortError,
+    },
     /// A file beside the store.
     #[error("{path}: {source}")]
     File {
@@ -150,6 +162,8 @@ pub struct Kernel {
     closing: AtomicBool,
     live: AtomicU32,
     cores: u32,
+    /// Hears of the sockets of all programs.
+    pub(crate) poller: Arc<Poller>,
     /// The native domains.
     pub native: Executive,
     /// What no roll-back touches.
@@ -174,6 +188,7 @@ impl Kernel {
         let console_dir = dir.join("console");
         std::fs::create_dir_all(&console_dir)
             .map_err(|source| KernelError::File { path: console_dir.clone(), source })?;
+        let poller = Poller::new().map_err(|source| KernelError::File { path: "the network".into(), source })?;
         let clock = Arc::new(WorldClock::default());
         let objects = if of.0 == 0 { Objects::create(&pager)? } else { Objects::open(&pager, &clock)? };
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
@@ -195,6 +210,7 @@ impl Kernel {
             closing: AtomicBool::new(false),
             live: AtomicU32::new(0),
             cores,
+            poller,
             native: Executive::new(life),
             journal,
             life,
@@ -305,6 +321,7 @@ impl Kernel {
                 releaser.drain_for(LAST_OUTPUT_PATIENCE);
                 releaser.close();
             }
+            domain.network.drain_for(LAST_OUTPUT_PATIENCE);
             domain.console.leave_terminal();
             if let Some(process) = domain.process() {
                 process.end();

@@ -1,6 +1,7 @@
 //! The records of segment 0.
 
 use super::journal::JournalRecord;
+use super::network::GrantRecord;
 use crate::linux::ExitStatus;
 use crate::native::{LinuxObject, NativeProgram, RunList};
 use crate::table::Record;
@@ -50,7 +51,7 @@ impl Record for SegmentRecord {
 }
 
 /// The kinds of records in segment 0 that are found by kind, wherever they are defined: each its own.
-const KINDS: [u16; 7] = [
+const KINDS: [u16; 8] = [
     WorldRecord::KIND,
     SegmentRecord::KIND,
     DomainRecord::KIND,
@@ -58,6 +59,7 @@ const KINDS: [u16; 7] = [
     RunList::KIND,
     LinuxObject::KIND,
     JournalRecord::KIND,
+    GrantRecord::KIND,
 ];
 
 const _: () = {

@@ -300,8 +300,11 @@ impl Kernel {
             }
         }
         let state = self.open_segment(domain.id, semper_store::SegmentId(record.program), None)?;
-        *program = self.load_program(&record, &domain.memory, &state, &domain.console, &domain.clock)?;
+        *program =
+            self.load_program(&record, &domain.memory, &state, (&domain.console, &domain.network), &domain.clock)?;
         program.show_terminal_modes();
+        domain.network.reset();
+        domain.network.set_listening(&program.listening());
         let outputs = program.outputs();
         domain.console.set_written([outputs[0].written, outputs[1].written]);
         Ok(())

@@ -1,4 +1,4 @@
-//! What the personality is given by the kernel: segments, a console, clocks, randomness, keys. Nothing else reaches it.
+//! What the personality is given by the kernel: segments, a console, a network, clocks, randomness, keys. Nothing else reaches it.
 
 use super::Errno;
 use semper_pager::Segment;
@@ -225,6 +225,8 @@ pub struct Host {
     pub segments: Arc<dyn Segments>,
     /// Its console.
     pub console: Arc<dyn Console>,
+    /// What it may reach.
+    pub network: Arc<dyn super::Network>,
     /// Its clock.
     pub clock: Arc<dyn Clock>,
     /// Its records in the journal.

@@ -1,6 +1,6 @@
 //! The `linux` personality: the keeper that lets unmodified static x86-64 Linux programs be domains.
 //!
-//! **Promise.** A program sees a small, truthful Linux: memory calls, files that live in the store, a console, clocks,
+//! **Promise.** A program sees a small, truthful Linux: memory calls, files that live in the store, a console, clocks, sockets,
 //! signals of its own. All of a program's state is records in its state segment, changed by one transaction a call, so
 //! memory, files and console roll back together. What is kept beside the records is a cache that [`Program::load`] makes
 //! again from them. A call that is not served answers `ENOSYS`, is named once in the log, and never corrupts.
@@ -22,6 +22,7 @@ mod loader;
 mod memory;
 mod mm;
 mod names;
+mod network;
 mod pool;
 mod process;
 mod program;
@@ -44,6 +45,7 @@ pub use host::{
 pub use keys::{CAME_BACK, Invoked, Keys, MESSAGE_BYTES, Received};
 pub(crate) use loader::fixed_image;
 pub use loader::{LoadError, check_image};
+pub use network::{Accepted, Network, NoNetwork, Ready};
 pub use process::{Identity, PARENT, PID, UID};
 pub use program::{Program, ProgramSpec, Start};
 pub use state::State;
@@ -63,6 +65,8 @@ pub struct Wait {
     pub input: bool,
     /// Room in the held output.
     pub output_room: bool,
+    /// Something of the network.
+    pub network: bool,
     /// The journal's disk: [`Journal::work`] does it. No signal ends this wait.
     pub journal: bool,
     /// Room in the store: [`Segments::make_room`] makes it. No signal ends this wait.

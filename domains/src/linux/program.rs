@@ -146,10 +146,16 @@ impl Program {
             Ok(Answer::Wait(wait)) if wait.journal || !self.signals.interrupts() || !self.gives_up(number) => {
                 self.waiting(wait)
             }
-            Ok(Answer::Wait(_)) => {
-                cpu.regs.rax = time::interrupted(self, number, arguments).as_result();
-                self.finish(cpu, Some(number))
-            }
+            Ok(Answer::Wait(wait)) => match wait.network.then(|| self.moved_so_far()).flatten() {
+                Some(moved) => {
+                    cpu.regs.rax = moved;
+                    self.finish(cpu, None)
+                }
+                None => {
+                    cpu.regs.rax = time::interrupted(self, number, arguments).as_result();
+                    self.finish(cpu, Some(number))
+                }
+            },
             Ok(Answer::Registers) => self.finish(cpu, None),
             Ok(Answer::Value(value)) => {
                 cpu.regs.rax = value;
@@ -269,7 +275,10 @@ impl Program {
             Ok(answer)
         });
         match result {
-            Ok(_) => self.state.commit(),
+            Ok(_) => {
+                self.state.commit();
+                self.close_sockets();
+            }
             Err(_) => {
                 self.orders.truncate(orders);
                 self.undo();
@@ -281,6 +290,7 @@ impl Program {
     /// Aborts the open transaction and makes the caches say what the records say.
     pub(super) fn undo(&mut self) {
         self.user.forget();
+        self.keep_sockets();
         if !self.state.abort() && self.user.vmas.take_touched().is_empty() {
             return;
         }

@@ -1,6 +1,9 @@
 //! The served calls of this part.
 
-use super::{calls_fd, calls_io, calls_ioctl, calls_meta, calls_open, calls_poll, calls_space, calls_tree};
+use super::{
+    calls_fd, calls_io, calls_ioctl, calls_meta, calls_open, calls_poll, calls_socket, calls_space, calls_tree, epoll,
+    options,
+};
 use crate::linux::Call;
 
 macro_rules! calls {
@@ -33,6 +36,20 @@ calls! {
     32 "dup" calls_fd::dup "";
     33 "dup2" calls_fd::dup2 "";
     40 "sendfile" calls_io::sendfile "";
+    41 "socket" calls_socket::socket "TCP over IPv4";
+    42 "connect" calls_socket::connect "to what `--connect` granted, else EACCES";
+    43 "accept" calls_socket::accept "";
+    44 "sendto" calls_socket::sendto "leaves with the checkpoint that contains it; no MSG_OOB";
+    45 "recvfrom" calls_socket::recvfrom "no MSG_OOB, MSG_TRUNC";
+    46 "sendmsg" calls_socket::sendmsg "leaves with the checkpoint that contains it; no control messages";
+    47 "recvmsg" calls_socket::recvmsg "no MSG_OOB, MSG_TRUNC; no control messages come";
+    48 "shutdown" calls_socket::shutdown "takes effect after what was sent before";
+    49 "bind" calls_socket::bind "ports that `--listen` granted, else EACCES";
+    50 "listen" calls_socket::listen "";
+    51 "getsockname" calls_socket::getsockname "";
+    52 "getpeername" calls_socket::getpeername "";
+    54 "setsockopt" options::setsockopt "most are kept and told again, and change nothing";
+    55 "getsockopt" options::getsockopt "";
     72 "fcntl" calls_fd::fcntl "locks are always granted; no owners, leases, seals";
     73 "flock" calls_fd::flock "always granted";
     74 "fsync" calls_fd::fsync "durability follows the checkpoints";
@@ -60,8 +77,11 @@ calls! {
     137 "statfs" calls_meta::statfs "free space is rounded down to a power of two";
     138 "fstatfs" calls_meta::fstatfs "free space is rounded down to a power of two";
     162 "sync" calls_fd::sync "durability follows the checkpoints";
+    213 "epoll_create" epoll::epoll_create "";
     217 "getdents64" calls_open::getdents "";
     221 "fadvise64" calls_fd::fadvise "accepted";
+    232 "epoll_wait" epoll::epoll_wait "";
+    233 "epoll_ctl" epoll::epoll_ctl "sockets, pipes, the console and devices; no instances in instances";
     235 "utimes" calls_meta::utimes "";
     257 "openat" calls_open::openat "O_TMPFILE: EOPNOTSUPP";
     258 "mkdirat" calls_tree::mkdirat "";
@@ -78,7 +98,10 @@ calls! {
     270 "pselect6" calls_poll::pselect6 "";
     271 "ppoll" calls_poll::ppoll "";
     280 "utimensat" calls_meta::utimensat "";
+    281 "epoll_pwait" epoll::epoll_pwait "";
     285 "fallocate" calls_space::fallocate "room is asked for, not set aside; no collapse, insert, unshare";
+    288 "accept4" calls_socket::accept4 "";
+    291 "epoll_create1" epoll::epoll_create1 "";
     292 "dup3" calls_fd::dup3 "";
     293 "pipe2" calls_fd::pipe2 "within the program";
     295 "preadv" calls_io::preadv "";
@@ -92,5 +115,6 @@ calls! {
     436 "close_range" calls_fd::close_range "";
     437 "openat2" calls_open::openat2 "no resolve flags";
     439 "faccessat2" calls_meta::faccessat2 "the program owns every file";
+    441 "epoll_pwait2" epoll::epoll_pwait2 "";
     452 "fchmodat2" calls_meta::fchmodat2 "";
 }

@@ -79,7 +79,7 @@ fn put(p: &mut Program, open: OpenFile, at: At, pieces: &[Piece]) -> Result<Answ
 }
 
 /// The answer is a value, because an error would undo the signal.
-fn broken_pipe(p: &mut Program) -> Result<Answer, Errno> {
+pub(super) fn broken_pipe(p: &mut Program) -> Result<Answer, Errno> {
     p.signals.send(&mut p.state, crate::linux::signals::Info::from_kernel(SIGPIPE))?;
     Ok(Answer::Value(Errno::EPIPE.as_result()))
 }
@@ -90,7 +90,7 @@ fn positioned(p: &Program, fd: u64, position: u64) -> Result<(OpenFile, At), Err
         return Err(Errno::EINVAL);
     }
     let seekable = match p.files.kind_of(open.node()?)? {
-        NodeKind::Pipe(_) => false,
+        NodeKind::Pipe(_) | NodeKind::Socket(_) | NodeKind::Epoll(_) => false,
         NodeKind::Console(n) => {
             n == 0 && matches!(p.host.console.kind(crate::linux::Stream::In), ConsoleKind::File { .. })
         }

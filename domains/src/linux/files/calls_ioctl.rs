@@ -52,6 +52,11 @@ fn waiting(p: &mut Program, open: &OpenFile) -> Result<u32, Errno> {
     let bytes = match p.files.kind_of(open.node()?)? {
         NodeKind::Regular(number) => p.files.inode(number)?.size.saturating_sub(open.offset),
         NodeKind::Pipe(number) => p.files.pipe_bytes(number),
+        NodeKind::Socket(number) => {
+            let connection = p.connection(number).map_err(|_| Errno::EINVAL)?;
+            let waiting = p.host.network.receive(connection, &mut [0; LOOK_AHEAD], true);
+            waiting.unwrap_or(0) as u64
+        }
         NodeKind::Console(n) => {
             let position = p.files.input_position();
             match p.host.console.kind(shown_stream(&p.host, n)) {

@@ -1,4 +1,4 @@
-//! `poll` and `select`. Files are always ready; the console and pipes may not be.
+//! `poll` and `select`. Files are always ready; the console, pipes and sockets may not be.
 //!
 //! The deadline of a wait is a record of the program's, made when the call is first given, so that a timeout does not
 //! begin anew when the call is given again.
@@ -12,11 +12,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const IN: u16 = 1;
 const OUT: u16 = 4;
-const ERR: u16 = 8;
-const HUP: u16 = 16;
+pub(super) const ERR: u16 = 8;
+pub(super) const HUP: u16 = 16;
+pub(super) const RDHUP: u16 = 0x2000;
 const NVAL: u16 = 32;
-const READABLE: u16 = IN | 0x40;
-const WRITABLE: u16 = OUT | 0x100;
+pub(super) const READABLE: u16 = IN | 0x40;
+pub(super) const WRITABLE: u16 = OUT | 0x100;
 
 /// `struct pollfd`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -29,7 +30,7 @@ struct PollFd {
 
 impl Program {
     /// What an open file is ready for, and what to wait for otherwise.
-    fn readiness(&mut self, open: &OpenFile, wait: &mut Wait) -> Result<u16, Errno> {
+    pub(super) fn readiness(&mut self, open: &OpenFile, wait: &mut Wait) -> Result<u16, Errno> {
         Ok(match self.files.kind_of(open.node()?)? {
             NodeKind::Pipe(number) => {
                 let (readers, writers) = self.files.pipe_ends(number);
@@ -64,12 +65,32 @@ impl Program {
                 }
                 ready
             }
+            NodeKind::Socket(number) => {
+                wait.network = true;
+                let ready = self.socket_ready(number)?;
+                [
+                    (ready.input, READABLE),
+                    (ready.output, WRITABLE),
+                    (ready.input_ended, RDHUP),
+                    (ready.hung_up, HUP),
+                    (ready.failed, ERR),
+                ]
+                .into_iter()
+                .fold(0, |bits, (is, bit)| if is { bits | bit } else { bits })
+            }
+            NodeKind::Epoll(number) => {
+                if self.epoll_ready(number, wait)? {
+                    READABLE
+                } else {
+                    0
+                }
+            }
             _ => READABLE | WRITABLE,
         })
     }
 
     /// Ends a wait that found nothing: at the deadline, or by waiting on.
-    fn nothing_ready(&mut self, timeout: Option<Duration>, mut wait: Wait) -> Result<Option<Answer>, Errno> {
+    pub(super) fn nothing_ready(&mut self, timeout: Option<Duration>, mut wait: Wait) -> Result<Option<Answer>, Errno> {
         if let Some(timeout) = timeout {
             if timeout.is_zero() {
                 return Ok(None);
@@ -84,7 +105,7 @@ impl Program {
     }
 
     /// `struct timespec` (or `timeval`, with `unit` nanoseconds in its second word); 0: no timeout.
-    fn timeout(&self, address: u64, unit: u64) -> Result<Option<Duration>, Errno> {
+    pub(super) fn timeout(&self, address: u64, unit: u64) -> Result<Option<Duration>, Errno> {
         if address == 0 {
             return Ok(None);
         }
@@ -100,7 +121,7 @@ impl Program {
     }
 
     /// Changes the signal mask for the time of the call.
-    fn mask_for_call(&mut self, address: u64, size: u64) -> Result<(), Errno> {
+    pub(super) fn mask_for_call(&mut self, address: u64, size: u64) -> Result<(), Errno> {
         if address == 0 {
             return Ok(());
         }
@@ -145,6 +166,7 @@ fn poll_until(p: &mut Program, address: u64, count: u64, timeout: Option<Duratio
                     let events = p.readiness(&open, &mut one)?;
                     wait.input |= one.input && entry.events & READABLE != 0;
                     wait.output_room |= one.output_room && entry.events & WRITABLE != 0;
+                    wait.network |= one.network;
                     events & (entry.events | ERR | HUP)
                 }
             },
@@ -208,6 +230,7 @@ fn select_until(
         let events = p.readiness(&open, &mut one)?;
         wait.input |= one.input && wanted[0];
         wait.output_room |= one.output_room && wanted[1];
+        wait.network |= one.network;
         for (i, mask) in [READABLE | HUP | ERR, WRITABLE | ERR, 0].into_iter().enumerate() {
             if wanted[i] && events & mask != 0 {
                 found[i][word] |= bit;

@@ -2,7 +2,7 @@
 
 use super::Files;
 use super::node::{Node, PROC_MOUNT, ROOT};
-use super::records::{Inode, MAX_DESCRIPTORS, NAME_MAX, kind};
+use super::records::{Inode, Interest, MAX_DESCRIPTORS, NAME_MAX, kind};
 use super::tree::FIRST_COOKIE;
 use std::collections::{HashMap, HashSet};
 
@@ -15,6 +15,7 @@ impl Files {
             .or_else(|| self.check_segments())
             .or_else(|| self.check_descriptors())
             .or_else(|| self.check_streams())
+            .or_else(|| self.check_sockets())
     }
 
     fn check_names(&self) -> Option<String> {
@@ -69,7 +70,10 @@ impl Files {
 
     fn check_inode(&self, i: &Inode, named: u32, links: u32) -> Option<String> {
         let number = i.number;
-        if !matches!(i.kind, kind::FIFO | kind::DEVICE | kind::DIRECTORY | kind::REGULAR | kind::SYMLINK) {
+        if !matches!(
+            i.kind,
+            kind::FIFO | kind::DEVICE | kind::DIRECTORY | kind::REGULAR | kind::SYMLINK | kind::SOCKET | kind::EPOLL
+        ) {
             return Some(format!("inode {number} is of kind {}", i.kind));
         }
         if i.kind == kind::DIRECTORY {
@@ -144,6 +148,24 @@ impl Files {
             Ok(cwd) if self.kind_of(cwd).is_ok_and(super::node::NodeKind::is_directory) => None,
             _ => Some("the current directory does not exist".into()),
         }
+    }
+
+    fn check_sockets(&self) -> Option<String> {
+        let of_kind = |number, kind| self.inodes.get(number).is_some_and(|i: &Inode| i.kind == kind);
+        for socket in self.sockets.values() {
+            if !of_kind(socket.inode, kind::SOCKET) || socket.state > super::records::socket::CONNECTED {
+                return Some(format!("socket {} is in state {} and of no inode", socket.inode, socket.state));
+            }
+        }
+        let inodes = self.inodes.values().filter(|i| i.kind == kind::SOCKET).count();
+        if inodes != self.sockets.len() {
+            return Some(format!("there are {} sockets and {inodes} inodes of them", self.sockets.len()));
+        }
+        let lost = |i: &&Interest| !of_kind(i.epoll, kind::EPOLL) || !self.opens.contains(i.open);
+        self.interests
+            .values()
+            .find(lost)
+            .map(|i| format!("inode {} is to watch open file {}, which cannot be", i.epoll, i.open))
     }
 
     fn check_streams(&self) -> Option<String> {

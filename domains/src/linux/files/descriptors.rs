@@ -142,6 +142,7 @@ impl Files {
             return Ok(());
         }
         let closed = self.opens.remove(state, open)?;
+        self.forget_interests_in(state, open)?;
         if let Node::Inode(number) = closed.node()? {
             if !self.is_held(number) {
                 self.segments.remove(&number);

@@ -1,6 +1,7 @@
 //! Bytes into and out of open files of every kind, and between them and a program's memory.
 
 use super::Errno;
+use super::devices::JOURNAL;
 use super::node::NodeKind;
 use super::records::OpenFile;
 use crate::linux::{Answer, MAX_RW, Program, Wait};
@@ -62,8 +63,13 @@ impl Program {
         if !open.readable() {
             return Err(Errno::EBADF);
         }
-        if self.is_journal(&open)? {
-            return self.read_journal(&open, at, pieces);
+        match self.files.kind_of(open.node()?)? {
+            NodeKind::Device(JOURNAL) => return self.read_journal(&open, at, pieces),
+            NodeKind::Socket(number) => {
+                let socket = *self.files.socket(number)?;
+                return self.receive_pieces(socket, open, pieces, 0);
+            }
+            _ => {}
         }
         let start = if let At::Here(at) = at { at } else { open.offset };
         let mut done = 0_u64;
@@ -115,8 +121,13 @@ impl Program {
         if !open.writable() {
             return Err(Errno::EBADF);
         }
-        if self.is_journal(&open)? {
-            return self.write_journal(at, pieces);
+        match self.files.kind_of(open.node()?)? {
+            NodeKind::Device(JOURNAL) => return self.write_journal(at, pieces),
+            NodeKind::Socket(number) => {
+                let socket = *self.files.socket(number)?;
+                return self.send_pieces(socket, open, pieces, 0);
+            }
+            _ => {}
         }
         let start = self.write_start(&open, at)?;
         let mut done = 0_u64;
@@ -189,6 +200,7 @@ impl Program {
             NodeKind::Device(device) => self.read_device(device, position, out).map(Flow::Done),
             NodeKind::Pipe(number) => self.read_pipe(number, open.nonblocking(), out),
             NodeKind::Console(_) => self.read_console(open.nonblocking(), at, out),
+            NodeKind::Socket(_) | NodeKind::Epoll(_) => Err(Errno::EINVAL),
             NodeKind::Proc(proc) => {
                 if NodeKind::Proc(proc).is_directory() {
                     return Err(Errno::EISDIR);
@@ -205,6 +217,8 @@ impl Program {
             NodeKind::Device(device) => self.write_device(device, data).map(Flow::Done),
             NodeKind::Pipe(number) => self.write_pipe(number, open.nonblocking(), data),
             NodeKind::Console(n) => self.write_console(n, open.nonblocking(), data, done),
+            NodeKind::Socket(number) => self.push_socket(number, open.nonblocking(), data),
+            NodeKind::Epoll(_) => Err(Errno::EINVAL),
             NodeKind::Directory(_) | NodeKind::Symlink(_) => Err(Errno::EBADF),
             NodeKind::Proc(_) => Err(Errno::EINVAL),
         }

@@ -7,11 +7,13 @@
 //! * an inode without names is held by an open file, the current directory or `/proc/self/exe`;
 //! * every descriptor has an open file, every open file a descriptor;
 //! * bytes of a segment beyond its file's size are zeros;
-//! * no segment belongs to two files.
+//! * no segment belongs to two files;
+//! * every socket has its inode, and every interest of an `epoll` instance an open file.
 //!
 //! Bytes of a file lie in its segment at their offset. They are written after all checks, and records change before
 //! anything is discarded, so a call that is undone has destroyed nothing that the records still tell of.
 
+mod address;
 mod call_table;
 mod calls_fd;
 mod calls_io;
@@ -19,6 +21,7 @@ mod calls_ioctl;
 mod calls_meta;
 mod calls_open;
 mod calls_poll;
+mod calls_socket;
 mod calls_space;
 mod calls_tree;
 mod check;
@@ -26,18 +29,22 @@ mod console;
 mod data;
 mod descriptors;
 mod devices;
+mod epoll;
 mod flags;
 mod flow;
 mod import;
 mod journal;
 mod mirror;
 mod node;
+mod options;
 mod path;
 mod pipe;
 mod proc;
 mod proc_text;
 mod records;
+mod socket;
 mod stat;
+mod transfer;
 mod tree;
 
 #[cfg(test)]
@@ -51,11 +58,13 @@ pub use import::ImportError;
 pub use records::{FILE_BYTES, MAX_DESCRIPTORS, PATH_MAX};
 
 use super::{Errno, Host, Program, Start, State, Stream};
+use epoll::InterestKey;
 use mirror::{Mirror, Single};
 use node::{Node, PROC_MOUNT, ROOT};
-use records::{Descriptor, Inode, OpenFile, Settings, StreamRecord, kind};
+use records::{Descriptor, Inode, Interest, OpenFile, Settings, SocketRecord, StreamRecord, kind};
 use semper_pager::Segment;
 use semper_store::SegmentId;
+use socket::Closed;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
@@ -71,6 +80,14 @@ pub struct Files {
     descriptors: Mirror<Descriptor>,
     streams: Mirror<StreamRecord>,
     settings: Single<Settings>,
+    sockets: Mirror<SocketRecord>,
+    interests: Mirror<Interest>,
+    /// Edges that interests were told of.
+    told: HashMap<InterestKey, [u64; 2]>,
+    /// Whom each instance of `epoll` told of last.
+    last_told: HashMap<u64, InterestKey>,
+    /// What this transaction closed.
+    closed: Vec<Closed>,
     /// Segments of files in use, by inode.
     segments: HashMap<u64, Arc<Segment>>,
     /// Segments of the output streams, by stream number.
@@ -96,6 +113,11 @@ impl Files {
             descriptors: Mirror::new(),
             streams: Mirror::new(),
             settings: Single::create(state, settings)?,
+            sockets: Mirror::new(),
+            interests: Mirror::new(),
+            told: HashMap::new(),
+            last_told: HashMap::new(),
+            closed: Vec::new(),
             segments: HashMap::new(),
             stream_segments: HashMap::new(),
         };
@@ -120,6 +142,11 @@ impl Files {
             descriptors: Mirror::load(state)?,
             streams: Mirror::load(state)?,
             settings: Single::load(state)?,
+            sockets: Mirror::load(state)?,
+            interests: Mirror::load(state)?,
+            told: HashMap::new(),
+            last_told: HashMap::new(),
+            closed: Vec::new(),
             segments: HashMap::new(),
             stream_segments: HashMap::new(),
         };

@@ -164,6 +164,10 @@ pub enum NodeKind {
     Console(u8),
     /// Something in `/proc`.
     Proc(Proc),
+    /// A socket.
+    Socket(u64),
+    /// An instance of `epoll`.
+    Epoll(u64),
 }
 
 impl NodeKind {
@@ -202,6 +206,8 @@ impl Files {
                     kind::SYMLINK => NodeKind::Symlink(number),
                     kind::DEVICE => NodeKind::Device(inode.device),
                     kind::FIFO => NodeKind::Pipe(number),
+                    kind::SOCKET => NodeKind::Socket(number),
+                    kind::EPOLL => NodeKind::Epoll(number),
                     _ => NodeKind::Regular(number),
                 })
             }

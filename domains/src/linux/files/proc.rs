@@ -120,8 +120,11 @@ impl Files {
             }
         };
         let kind = self.inodes.get(number).map_or(0, |inode| inode.kind);
-        if kind == kind::FIFO {
-            return format!("pipe:[{number}]").into_bytes();
+        match kind {
+            kind::FIFO => return format!("pipe:[{number}]").into_bytes(),
+            kind::SOCKET => return format!("socket:[{number}]").into_bytes(),
+            kind::EPOLL => return b"anon_inode:[eventpoll]".to_vec(),
+            _ => {}
         }
         let path = match kind {
             kind::DIRECTORY => self.path_of(node).ok(),

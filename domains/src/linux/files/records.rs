@@ -32,6 +32,10 @@ pub mod kind {
     pub const REGULAR: u32 = 8;
     /// Symbolic link.
     pub const SYMLINK: u32 = 10;
+    /// Socket.
+    pub const SOCKET: u32 = 12;
+    /// Instance of `epoll`, which Linux gives no type.
+    pub const EPOLL: u32 = 16;
 }
 
 /// A file of any kind.
@@ -158,6 +162,72 @@ pub struct Settings {
     pub termios: [u8; 36],
 }
 
+/// What a socket record can say.
+pub mod socket {
+    /// Made, and nothing else.
+    pub const NEW: u32 = 0;
+    /// It has an address.
+    pub const BOUND: u32 = 1;
+    /// It listens.
+    pub const LISTENING: u32 = 2;
+    /// A connection was begun.
+    pub const CONNECTING: u32 = 3;
+    /// It has a connection, of this life or of another one.
+    pub const CONNECTED: u32 = 4;
+    /// Bit: the program receives no more.
+    pub const SHUT_READ: u32 = 1;
+    /// Bit: it sends no more.
+    pub const SHUT_WRITE: u32 = 2;
+    /// Places for options.
+    pub const OPTIONS: usize = 32;
+}
+
+/// A socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SocketRecord {
+    /// Its inode.
+    pub inode: u64,
+    /// One of [`socket`].
+    pub state: u32,
+    /// Bits of [`socket`].
+    pub shut: u32,
+    /// The life in which its connection was made.
+    pub life: [u64; 2],
+    /// Its connection there.
+    pub connection: u64,
+    /// Bytes that the call in which the program waits has moved.
+    pub progress: u64,
+    /// Its own IPv4 address.
+    pub local_address: u32,
+    /// The other end's.
+    pub peer_address: u32,
+    /// Its own port.
+    pub local_port: u16,
+    /// The other end's.
+    pub peer_port: u16,
+    /// Connections that may wait to be accepted.
+    pub backlog: u32,
+    /// Options, each at its place.
+    pub options: [u32; socket::OPTIONS],
+}
+
+/// What an instance of `epoll` watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Interest {
+    /// The inode of the instance.
+    pub epoll: u64,
+    /// The open file.
+    pub open: u64,
+    /// The descriptor by which it was named.
+    pub fd: u32,
+    /// `EPOLL*` bits.
+    pub events: u32,
+    /// What the program is told with them.
+    pub data: u64,
+}
+
 macro_rules! records {
     ($($type:ident = $kind:literal, $name:literal;)*) => {
         $(impl Record for $type {
@@ -175,4 +245,6 @@ records! {
     Descriptor = 0x0203, "descriptor";
     StreamRecord = 0x0204, "console stream";
     Settings = 0x0205, "file settings";
+    SocketRecord = 0x0206, "socket";
+    Interest = 0x0207, "epoll interest";
 }

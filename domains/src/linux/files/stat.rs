@@ -131,8 +131,8 @@ impl Files {
                 Ok(Metadata {
                     device: STORE,
                     number,
-                    mode: i.kind << 12 | i.mode,
-                    links: if i.kind == kind::FIFO { 1 } else { i.links },
+                    mode: if i.kind == kind::EPOLL { i.mode } else { i.kind << 12 | i.mode },
+                    links: if matches!(i.kind, kind::FIFO | kind::SOCKET | kind::EPOLL) { 1 } else { i.links },
                     special: i.device,
                     size,
                     accessed: i.accessed,

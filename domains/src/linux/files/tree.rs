@@ -293,6 +293,11 @@ impl Files {
             return Ok(());
         }
         self.inodes.remove(state, number)?;
+        match inode.kind {
+            kind::SOCKET => self.forget_socket(state, host, number)?,
+            kind::EPOLL => self.forget_interests_of(state, number)?,
+            _ => {}
+        }
         self.segments.remove(&number);
         if inode.segment != 0 {
             host.segments.remove(semper_store::SegmentId(inode.segment));

@@ -233,6 +233,7 @@ pub fn try_create(image: &[u8], args: &[&str], env: &[&str]) -> Result<Machine, 
     let host = Host {
         segments,
         console: Arc::new(NoConsole),
+        network: Arc::new(NoNetwork),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         journal: Arc::new(crate::linux::files::TestJournal::default()),
         restart: crate::linux::Restart::default(),

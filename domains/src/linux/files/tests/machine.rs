@@ -2,8 +2,8 @@
 
 use crate::cpu::{BadExtendedState, Cpu, ExtendedState, Registers};
 use crate::linux::{
-    Clock, Console, ConsoleKind, Errno, Host, Input, Outcome, Program, ProgramSpec, SegmentError, Segments, Stream,
-    Wait,
+    Clock, Console, ConsoleKind, Errno, Host, Input, Network, NoNetwork, Outcome, Program, ProgramSpec, SegmentError,
+    Segments, Stream, Wait,
 };
 use crate::table::TableMemory;
 use semper_pager::{Backing, BackingError, Pager, PagerConfig, Segment};
@@ -213,6 +213,14 @@ impl Machine {
     }
 
     pub fn with_console(kinds: [ConsoleKind; 3]) -> Self {
+        Self::build(kinds, Arc::new(NoNetwork))
+    }
+
+    pub fn with_network(network: Arc<dyn Network>) -> Self {
+        Self::build([ConsoleKind::Pipe; 3], network)
+    }
+
+    fn build(kinds: [ConsoleKind; 3], network: Arc<dyn Network>) -> Self {
         let segments = Arc::new(TestSegments {
             pager: Pager::new(PagerConfig::default(), Arc::new(Zeros)).unwrap(),
             all: Mutex::default(),
@@ -230,6 +238,7 @@ impl Machine {
         let host = Host {
             segments: Arc::clone(&segments) as Arc<dyn Segments>,
             console: Arc::clone(&console) as Arc<dyn Console>,
+            network,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             journal: Arc::new(super::journal::TestJournal::default()),
             restart: crate::linux::Restart { restarts: 2, id: [1, 2], generation: 7, began: 3_000_000_004 },
@@ -258,6 +267,12 @@ impl Machine {
     pub fn restart(&mut self) {
         let (memory, state) = (Arc::clone(&self.memory), Box::new(self.state.clone()));
         self.program = Program::load(self.host.clone(), memory, state).unwrap();
+    }
+
+    /// As [`Self::restart`], in a life with another id.
+    pub fn restart_in_another_life(&mut self) {
+        self.host.restart.id[0] += 1;
+        self.restart();
     }
 
     pub fn host(&self) -> &Host {

@@ -6,6 +6,7 @@ mod hostile;
 mod journal;
 mod machine;
 mod model;
+mod sockets;
 mod waiting;
 
 pub use journal::TestJournal;

@@ -1,0 +1,366 @@
+//! One connection: a socket of the host's, and what the program sent that has not left.
+//!
+//! Positions count bytes that the program ever sent; the end of what it sends is one more. What is captured at a position leaves when that
+//! capture has committed.
+
+use super::{errno, look};
+use crate::linux::{Errno, Ready};
+use rustix::event::PollFlags;
+use rustix::net::Shutdown;
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes that a connection holds before who sends has to wait.
+pub const SEND_LIMIT: usize = 256 << 10;
+/// With this much or less, there is room for who waits to send.
+const ROOM: usize = SEND_LIMIT / 2;
+/// What is kept of the memory for them when none are held.
+const KEPT_BYTES: usize = 16 << 10;
+/// How long a connection that the program has closed may take to take what was sent to it.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(super) struct Connection {
+    socket: TcpStream,
+    /// What the poller calls it.
+    pub(super) token: u64,
+    /// Something may have come since it was last found that nothing had.
+    maybe: AtomicBool,
+    edges: [AtomicU64; 2],
+    outgoing: Mutex<Outgoing>,
+}
+
+#[derive(Default)]
+struct Outgoing {
+    /// What has not left, from position `base` on.
+    bytes: VecDeque<u8>,
+    base: u64,
+    /// What is before it may leave.
+    released: u64,
+    /// What the newest capture contains.
+    captured: u64,
+    /// The position after the end, if the program sends no more; and whether the peer was told.
+    end: Option<u64>,
+    end_told: bool,
+    /// It does not stand yet.
+    connecting: bool,
+    /// Nothing can be sent any more, and why, until that is told.
+    failed: bool,
+    error: Option<Errno>,
+    /// The program has closed it, and wants a reset.
+    closed: bool,
+    reset: bool,
+    /// When all that it takes was released.
+    lingers_since: Option<Instant>,
+}
+
+impl Outgoing {
+    fn written(&self) -> u64 {
+        self.base + self.bytes.len() as u64
+    }
+
+    fn tail(&self) -> u64 {
+        self.end.unwrap_or_else(|| self.written())
+    }
+
+    /// It is over, and why is to be told.
+    fn fail(&mut self, error: Errno) {
+        if !self.failed {
+            self.error = Some(error);
+        }
+        self.give_up();
+    }
+
+    /// It is over, and that was told.
+    fn give_up(&mut self) {
+        (self.failed, self.connecting) = (true, false);
+        self.base = self.written();
+        self.bytes = VecDeque::new();
+    }
+
+    /// Nothing is left to be done for it.
+    fn is_over(&self) -> bool {
+        self.closed && (self.failed || self.end_told)
+    }
+}
+
+impl Connection {
+    pub(super) fn new(socket: TcpStream, token: u64, connecting: bool) -> Self {
+        // What leaves was gathered by then; to wait for more would only add to the delay.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        let outgoing = Mutex::new(Outgoing { connecting, ..Outgoing::default() });
+        let edges = [AtomicU64::new(1), AtomicU64::new(1)];
+        Self { socket, token, maybe: AtomicBool::new(true), edges, outgoing }
+    }
+
+    pub(super) const fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    pub(super) fn edges(&self) -> [u64; 2] {
+        [self.edges[0].load(SeqCst), self.edges[1].load(SeqCst)]
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outgoing> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds out whether it stands by now.
+    fn settle(&self, out: &mut Outgoing) {
+        if !out.connecting || look(&self.socket, PollFlags::OUT).is_empty() {
+            return;
+        }
+        match self.socket.take_error() {
+            Ok(None) => out.connecting = false,
+            Ok(Some(error)) | Err(error) => out.fail(errno(&error)),
+        }
+    }
+
+    pub(super) fn connected(&self) -> Result<SocketAddrV4, Errno> {
+        let mut out = self.lock();
+        self.settle(&mut out);
+        if out.connecting {
+            return Err(Errno::EAGAIN);
+        }
+        if out.failed {
+            return Err(out.error.take().unwrap_or(Errno::ECONNABORTED));
+        }
+        match self.socket.local_addr() {
+            Ok(SocketAddr::V4(local)) => Ok(local),
+            Ok(_) => Err(Errno::EAFNOSUPPORT),
+            Err(error) => Err(errno(&error)),
+        }
+    }
+
+    pub(super) fn receive(&self, bytes: &mut [u8], stays: bool) -> Result<usize, Errno> {
+        let got = if stays { self.socket.peek(bytes) } else { (&self.socket).read(bytes) };
+        match got {
+            Ok(n) if n > 0 || bytes.is_empty() => Ok(n),
+            got => {
+                let mut out = self.lock();
+                self.settle(&mut out);
+                if let Some(error) = out.error.take() {
+                    return Err(error);
+                }
+                if out.connecting {
+                    return Err(Errno::EAGAIN);
+                }
+                got.map_err(|error| {
+                    if error.kind() != ErrorKind::WouldBlock {
+                        out.give_up();
+                    }
+                    errno(&error)
+                })
+            }
+        }
+    }
+
+    /// Takes bytes; tells how many, and whether much is held now.
+    pub(super) fn send(&self, data: &[u8], at_once: bool) -> Result<(usize, bool), Errno> {
+        let mut out = self.lock();
+        self.settle(&mut out);
+        if let Some(error) = out.error {
+            return Err(error);
+        }
+        if out.failed || out.end.is_some() {
+            return Err(Errno::EPIPE);
+        }
+        let count = (SEND_LIMIT - out.bytes.len().min(SEND_LIMIT)).min(data.len());
+        if out.connecting || count == 0 && !data.is_empty() {
+            return Err(Errno::EAGAIN);
+        }
+        out.bytes.extend(&data[..count]);
+        if at_once {
+            out.released = out.tail();
+            self.flush(&mut out);
+        }
+        Ok((count, out.bytes.len() > ROOM))
+    }
+
+    pub(super) fn take_error(&self) -> Option<Errno> {
+        let mut out = self.lock();
+        self.settle(&mut out);
+        if let Some(error) = out.error.take() {
+            return Some(error);
+        }
+        let error = self.socket.take_error().ok().flatten().map(|error| errno(&error));
+        if error.is_some() {
+            out.give_up();
+        }
+        error
+    }
+
+    pub(super) fn shut_down(&self, receiving: bool, sending: bool, at_once: bool) {
+        if receiving {
+            // What the peer sends now is refused by the host.
+            let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
+        }
+        if sending {
+            let mut out = self.lock();
+            if out.end.is_none() {
+                out.end = Some(out.written() + 1);
+            }
+            if at_once {
+                out.released = out.tail();
+                self.flush(&mut out);
+            }
+        }
+    }
+
+    /// Tells whether it is over at once.
+    pub(super) fn close(&self, reset: bool, at_once: bool) -> bool {
+        let mut out = self.lock();
+        if out.end.is_none() {
+            out.end = Some(out.written() + 1);
+        }
+        (out.closed, out.reset) = (true, reset);
+        if out.connecting {
+            out.fail(Errno::ECONNABORTED);
+        }
+        if at_once {
+            out.released = out.tail();
+        }
+        self.flush(&mut out);
+        out.is_over()
+    }
+
+    /// Its end is to be a reset, for whoever still has it.
+    pub(super) fn abort(&self) {
+        let _ = rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+    }
+
+    pub(super) fn captured(&self) {
+        let mut out = self.lock();
+        out.captured = out.tail();
+    }
+
+    /// What was captured is durable. Tells whether room came for who waits to send, and whether it is over.
+    pub(super) fn committed(&self) -> (bool, bool) {
+        let mut out = self.lock();
+        out.released = out.released.max(out.captured);
+        let room = self.flush(&mut out);
+        (room, out.is_over())
+    }
+
+    /// The host says that something came, or that there is room. Tells whether it is over.
+    pub(super) fn event(&self, input: bool, failed: bool) -> bool {
+        let mut out = self.lock();
+        let connecting = out.connecting;
+        self.settle(&mut out);
+        if connecting && !out.connecting {
+            self.edges[1].fetch_add(1, SeqCst);
+        }
+        if failed
+            && !out.connecting
+            && let Ok(Some(error)) = self.socket.take_error()
+        {
+            out.fail(errno(&error));
+        }
+        if input || failed {
+            self.maybe.store(true, SeqCst);
+            self.edges[0].fetch_add(1, SeqCst);
+        }
+        self.flush(&mut out);
+        out.is_over()
+    }
+
+    /// Whether it is over since its peer takes nothing.
+    pub(super) fn has_lingered(&self) -> bool {
+        let out = self.lock();
+        let long = out.lingers_since.is_some_and(|since| since.elapsed() > LINGER);
+        if long {
+            self.abort();
+        }
+        long
+    }
+
+    /// Whether something may leave and has not yet.
+    pub(super) fn is_leaving(&self) -> bool {
+        let out = self.lock();
+        !out.failed && !out.connecting && (out.base < out.released.min(out.written()))
+    }
+
+    /// Bytes that were sent and have not left.
+    pub(super) fn held(&self) -> u64 {
+        self.lock().bytes.len() as u64
+    }
+
+    pub(super) fn ready(&self) -> Ready {
+        let mut out = self.lock();
+        self.settle(&mut out);
+        if out.connecting {
+            return Ready::default();
+        }
+        let mut seen = PollFlags::empty();
+        if self.maybe.swap(false, SeqCst) {
+            seen = look(&self.socket, PollFlags::IN | PollFlags::RDHUP);
+            if !seen.is_empty() {
+                self.maybe.store(true, SeqCst);
+            }
+        }
+        let input_ended = out.failed || seen.intersects(PollFlags::RDHUP | PollFlags::HUP);
+        Ready {
+            input: out.failed || !seen.is_empty(),
+            output: out.failed || out.end.is_some() || out.bytes.len() <= ROOM,
+            input_ended,
+            hung_up: out.failed || seen.contains(PollFlags::HUP) || input_ended && out.end.is_some(),
+            failed: out.error.is_some() || seen.contains(PollFlags::ERR),
+        }
+    }
+
+    /// Gives the host what may leave and what it takes. Tells whether that made room for who waits.
+    fn flush(&self, out: &mut Outgoing) -> bool {
+        if out.connecting {
+            return false;
+        }
+        let full = out.bytes.len() > ROOM;
+        while out.base < out.released && !out.bytes.is_empty() {
+            let may = usize::try_from(out.released - out.base).unwrap_or(usize::MAX);
+            let piece = out.bytes.as_slices().0;
+            let piece = &piece[..piece.len().min(may)];
+            match (&self.socket).write(piece) {
+                Ok(0) => break,
+                Ok(n) => {
+                    out.bytes.drain(..n);
+                    out.base += n as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => out.fail(errno(&error)),
+            }
+        }
+        if out.bytes.is_empty() && out.bytes.capacity() > KEPT_BYTES {
+            out.bytes = VecDeque::new();
+        }
+        self.tell_end(out);
+        let room = full && out.bytes.len() <= ROOM;
+        if room || out.failed {
+            self.edges[1].fetch_add(1, SeqCst);
+        }
+        room || out.failed
+    }
+
+    fn tell_end(&self, out: &mut Outgoing) {
+        let Some(end) = out.end.filter(|end| *end <= out.released) else { return };
+        debug_assert!(out.written() < end);
+        if !out.bytes.is_empty() {
+            if out.closed && out.lingers_since.is_none() {
+                out.lingers_since = Some(Instant::now());
+            }
+            return;
+        }
+        if out.reset {
+            self.abort();
+        }
+        if !out.closed && !out.end_told {
+            let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+        }
+        out.end_told = true;
+    }
+}

@@ -1,0 +1,387 @@
+//! The network: sockets of the host's on behalf of programs, which have numbers of them and nothing else.
+//!
+//! **Promise.** Nothing can be reached that was not granted. What a program sends leaves when the checkpoint that contains the sending has
+//! committed, or at once where output is immediate, and so does the end of what it sends. After a restart, or when a program goes back
+//! alone, listeners are open as its records say, and every connection of before is gone.
+//!
+//! **Limits.** A connection holds at most [`SEND_LIMIT`] bytes that have not left. What comes stays with the host until the program asks for
+//! it, so that TCP slows the peer. A program has at most [`MAX_CONNECTIONS`], those counted that it closed and that still have something to send;
+//! who connects beyond that waits with the host, and beyond the backlog is refused there. No call waits.
+//!
+//! * `grants`: what may be reached.
+//! * `port`: where the host listens.
+//! * `connection`: what is sent, and when it leaves.
+//! * `poller`: the one thread.
+
+mod connection;
+mod grants;
+mod poller;
+mod port;
+#[cfg(test)]
+pub mod tests;
+
+pub use connection::SEND_LIMIT;
+pub use grants::{Grants, Listen, MAX_CONNECTS, MAX_LISTENS};
+pub use poller::Poller;
+
+use crate::kernel::bell::Bell;
+use crate::linux::{Accepted, Errno, Network, Ready};
+use connection::Connection;
+use poller::{Event, Which};
+use port::Port;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// Connections that a program may have.
+pub const MAX_CONNECTIONS: usize = 1024;
+
+/// What the kernel does when a program sent something that is held.
+pub trait NetworkEvents: Send + Sync {
+    /// The next checkpoint is wanted soon; `much`: even if checkpoints are made only when asked for.
+    fn sent(&self, much: bool);
+}
+
+/// The network of one program.
+pub struct HostNetwork {
+    poller: Arc<Poller>,
+    bell: Arc<Bell>,
+    events: Arc<dyn NetworkEvents>,
+    /// Whether what is sent leaves at once.
+    at_once: bool,
+    ports: BTreeMap<u16, Port>,
+    connects: Vec<SocketAddrV4>,
+    connections: Mutex<Connections>,
+    myself: Weak<Self>,
+}
+
+#[derive(Default)]
+struct Connections {
+    next: u64,
+    open: BTreeMap<u64, Arc<Connection>>,
+}
+
+/// A port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{address} cannot be listened at: {reason}")]
+pub struct PortError {
+    /// Where.
+    pub address: SocketAddrV4,
+    /// Why.
+    pub reason: String,
+}
+
+impl HostNetwork {
+    /// Opens the ports that are granted; none of them listens yet.
+    ///
+    /// # Errors
+    /// [`PortError`]; then none is open.
+    pub fn open(
+        grants: &Grants,
+        poller: &Arc<Poller>,
+        bell: Arc<Bell>,
+        events: Arc<dyn NetworkEvents>,
+        at_once: bool,
+    ) -> Result<Arc<Self>, PortError> {
+        let mut ports = BTreeMap::new();
+        for grant in &grants.listens {
+            let failed = |error: io::Error| PortError { address: grant.address, reason: reason(&error) };
+            ports.insert(grant.port, Port::open(*grant, poller.token()).map_err(failed)?);
+        }
+        let network = Arc::new_cyclic(|myself| Self {
+            poller: Arc::clone(poller),
+            bell,
+            events,
+            at_once,
+            ports,
+            connects: grants.connects.clone(),
+            connections: Mutex::default(),
+            myself: Weak::clone(myself),
+        });
+        if !grants.is_empty() {
+            network.watch().map_err(|error| PortError {
+                address: grants.listens.first().map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), |l| l.address),
+                reason: reason(&error),
+            })?;
+        }
+        Ok(network)
+    }
+
+    fn watch(self: &Arc<Self>) -> io::Result<()> {
+        self.poller.join(self)?;
+        for (number, port) in &self.ports {
+            self.poller.watch(&port.listener, port.token, &self.myself, Which::Port(*number))?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<(u64, Arc<Connection>)> {
+        self.lock().open.iter().map(|(number, one)| (*number, Arc::clone(one))).collect()
+    }
+
+    fn get(&self, number: u64) -> Result<Arc<Connection>, Errno> {
+        self.lock().open.get(&number).cloned().ok_or(Errno::ECONNRESET)
+    }
+
+    /// Listens where the program's records say that it does, and nowhere else.
+    pub fn set_listening(&self, listening: &[(u16, u32)]) {
+        for (number, port) in &self.ports {
+            match listening.iter().find(|(of, _)| of == number) {
+                Some((_, backlog)) => {
+                    if let Err(error) = port.listen(*backlog) {
+                        tracing::error!(errno = error.0, address = %port.grant.address, "the port cannot be listened at");
+                    }
+                }
+                None => port.stop(),
+            }
+        }
+        self.bell.ring();
+    }
+
+    /// Every connection ends with a reset: the program goes back to before what it did with them.
+    pub fn reset(&self) {
+        for (number, one) in self.all() {
+            one.abort();
+            self.remove(number);
+        }
+    }
+
+    /// The program has ended: nobody is let in any more, and its connections end after what was sent.
+    pub fn end(&self) {
+        self.ports.values().for_each(Port::stop);
+        for (number, _) in self.all() {
+            self.close(number, false);
+        }
+    }
+
+    /// While all stand still: what was sent so far is in this capture.
+    pub fn captured(&self) {
+        self.lock().open.values().for_each(|one| one.captured());
+    }
+
+    /// That capture is durable: what it contains may leave.
+    pub fn committed(&self) {
+        let mut came = false;
+        for (number, one) in self.all() {
+            let (room, over) = one.committed();
+            came |= room || over;
+            if over {
+                self.remove(number);
+            }
+        }
+        if came {
+            self.bell.ring();
+        }
+    }
+
+    /// Waits until all that may leave has left, or cannot, but not for ever.
+    pub fn drain_for(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while self.all().iter().any(|(_, one)| one.is_leaving()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Bytes that were sent and have not left.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.lock().open.values().map(|one| one.held()).sum()
+    }
+
+    /// Connections that there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    fn add(&self, socket: TcpStream, connecting: bool) -> Result<u64, Errno> {
+        let token = self.poller.token();
+        let one = Arc::new(Connection::new(socket, token, connecting));
+        let number = {
+            let mut connections = self.lock();
+            connections.next += 1;
+            let number = connections.next;
+            connections.open.insert(number, Arc::clone(&one));
+            number
+        };
+        if let Err(error) = self.poller.watch(one.socket(), token, &self.myself, Which::Connection(number)) {
+            self.remove(number);
+            return Err(errno(&error));
+        }
+        Ok(number)
+    }
+
+    fn remove(&self, number: u64) {
+        let gone = self.lock().open.remove(&number);
+        if let Some(one) = gone {
+            self.poller.forget(one.token);
+            // Who waits with a port may come in now.
+            self.bell.ring();
+        }
+    }
+
+    fn event(&self, which: Which, event: Event) {
+        match which {
+            Which::Port(port) => {
+                if let Some(port) = self.ports.get(&port) {
+                    port.event();
+                }
+            }
+            Which::Connection(number) => {
+                let Ok(one) = self.get(number) else { return };
+                if one.event(event.input, event.failed) {
+                    self.remove(number);
+                }
+            }
+        }
+        self.bell.ring();
+    }
+
+    fn tick(&self) {
+        for (number, one) in self.all() {
+            if one.has_lingered() {
+                self.remove(number);
+            }
+        }
+    }
+}
+
+impl Drop for HostNetwork {
+    fn drop(&mut self) {
+        self.ports.values().for_each(|port| self.poller.forget(port.token));
+        self.lock().open.values().for_each(|one| self.poller.forget(one.token));
+    }
+}
+
+impl Network for HostNetwork {
+    fn granted(&self, port: u16) -> Result<Ipv4Addr, Errno> {
+        self.ports.get(&port).map(|port| *port.grant.address.ip()).ok_or(Errno::EACCES)
+    }
+
+    fn listen(&self, port: u16, backlog: u32) -> Result<(), Errno> {
+        self.ports.get(&port).ok_or(Errno::EACCES)?.listen(backlog)
+    }
+
+    fn stop_listening(&self, port: u16) {
+        if let Some(port) = self.ports.get(&port) {
+            port.stop();
+        }
+    }
+
+    fn accept(&self, port: u16) -> Result<Accepted, Errno> {
+        let port = self.ports.get(&port).ok_or(Errno::EINVAL)?;
+        if self.count() >= MAX_CONNECTIONS {
+            return Err(Errno::EAGAIN);
+        }
+        let (socket, peer, local) = port.accept()?;
+        Ok(Accepted { connection: self.add(socket, false)?, peer, local })
+    }
+
+    fn connect(&self, to: SocketAddrV4) -> Result<u64, Errno> {
+        if !self.connects.contains(&to) {
+            return Err(Errno::EACCES);
+        }
+        if self.count() >= MAX_CONNECTIONS {
+            return Err(Errno::ENOBUFS);
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)
+            .map_err(|e| errno(&e.into()))?;
+        match rustix::net::connect(&socket, &to) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => self.add(socket.into(), true),
+            Err(error) => Err(errno(&error.into())),
+        }
+    }
+
+    fn connected(&self, connection: u64) -> Result<SocketAddrV4, Errno> {
+        self.get(connection)?.connected()
+    }
+
+    fn receive(&self, connection: u64, out: &mut [u8], stays: bool) -> Result<usize, Errno> {
+        self.get(connection)?.receive(out, stays)
+    }
+
+    fn send(&self, connection: u64, data: &[u8]) -> Result<usize, Errno> {
+        let (count, much) = self.get(connection)?.send(data, self.at_once)?;
+        if !self.at_once {
+            self.events.sent(much);
+        }
+        Ok(count)
+    }
+
+    fn take_error(&self, connection: u64) -> Option<Errno> {
+        match self.get(connection) {
+            Ok(one) => one.take_error(),
+            Err(errno) => Some(errno),
+        }
+    }
+
+    fn shut_down(&self, connection: u64, receiving: bool, sending: bool) {
+        let Ok(one) = self.get(connection) else { return };
+        one.shut_down(receiving, sending, self.at_once);
+        if sending && !self.at_once {
+            self.events.sent(false);
+        }
+    }
+
+    fn close(&self, connection: u64, reset: bool) {
+        let Ok(one) = self.get(connection) else { return };
+        if one.close(reset, self.at_once) {
+            self.remove(connection);
+        } else if !self.at_once {
+            self.events.sent(false);
+        }
+    }
+
+    fn port_ready(&self, port: u16) -> Ready {
+        let ready = self.ports.get(&port).is_some_and(Port::is_ready);
+        Ready { input: ready && self.count() < MAX_CONNECTIONS, ..Ready::default() }
+    }
+
+    fn ready(&self, connection: u64) -> Result<Ready, Errno> {
+        Ok(self.get(connection)?.ready())
+    }
+
+    fn edges(&self, connection: u64) -> [u64; 2] {
+        self.get(connection).map_or([0; 2], |one| one.edges())
+    }
+
+    fn port_edges(&self, port: u16) -> u64 {
+        self.ports.get(&port).map_or(0, |port| port.edges.load(SeqCst))
+    }
+}
+
+/// What a socket of the host's is ready for now.
+fn look(socket: &impl AsFd, wanted: PollFlags) -> PollFlags {
+    let mut fds = [PollFd::new(socket, wanted)];
+    match rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        Ok(_) => fds[0].revents(),
+        Err(_) => PollFlags::empty(),
+    }
+}
+
+/// The error of the host's, as the program is told.
+fn errno(error: &io::Error) -> Errno {
+    let number = error.raw_os_error().and_then(|number| u16::try_from(number).ok());
+    number.map_or(Errno::EIO, Errno)
+}
+
+/// Why the host refuses a port, in a user's words.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "the port is in use by another program".into(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+        io::ErrorKind::PermissionDenied => "this user may not open that port".into(),
+        _ => error.to_string(),
+    }
+}

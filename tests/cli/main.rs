@@ -21,6 +21,7 @@ mod keys;
 mod killing;
 mod lifecycle;
 mod native;
+mod network;
 mod operating;
 mod outputs;
 mod packages;

@@ -1,0 +1,552 @@
+//! The network: what a program was granted, what leaves when, and what is left of it over kills.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Background, Libc, Rng, Session, TIMEOUT, c_program, linux_program, seed, wait_for};
+
+const OFTEN: &[&str] = &["--checkpoint-interval", "50ms"];
+
+/// A port of the host that is free now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Connects as soon as somebody listens.
+fn connect(port: u16) -> TcpStream {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match TcpStream::connect(address(port)) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+                stream.set_nodelay(true).unwrap();
+                return stream;
+            }
+            Err(error) => assert!(Instant::now() < deadline, "nobody listens at {port}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What the connection says to some bytes.
+fn echo(stream: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
+    stream.write_all(bytes).unwrap();
+    let mut answer = vec![0; bytes.len()];
+    stream.read_exact(&mut answer).unwrap();
+    answer
+}
+
+/// Whether nothing comes for a while.
+fn is_silent(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+    let silent = matches!(stream.read(&mut [0]), Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    silent
+}
+
+/// `--listen` at a port of this host, for the program's port.
+fn listen(port: u16, guest: u16) -> String {
+    format!("127.0.0.1:{port}={guest}")
+}
+
+/// Starts a command whose program prints into `out`.
+fn start(session: &Session, command: &mut Command) -> Background {
+    let out = File::options().create(true).append(true).open(session.place().join("out")).unwrap();
+    Background(command.stdout(out).stderr(Stdio::null()).spawn().unwrap())
+}
+
+fn printed(session: &Session) -> String {
+    std::fs::read_to_string(session.place().join("out")).unwrap_or_default()
+}
+
+/// Waits until the program has printed something.
+fn wait_until_printed(session: &Session, what: &str) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !printed(session).contains(what) {
+        assert!(Instant::now() < deadline, "{what:?} is not printed: {}", printed(session));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn checkpoint(session: &Session) {
+    let output = session.output(&mut session.on_store("checkpoint"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn echo_server() -> Option<PathBuf> {
+    c_program("echo_server", Libc::Glibc)
+}
+
+/// Runs a program natively, and under Semper with a way to itself; compares what it prints.
+fn compare(libc: Libc, flags: &[&str]) {
+    let Some(program) = c_program("sockets", libc) else { return };
+    let port = free_port().to_string();
+    let native = Command::new(&program).arg(&port).output().unwrap();
+    let native = String::from_utf8(native.stdout).unwrap();
+    assert!(native.ends_with("done\n"), "{native}");
+    let session = Session::new();
+    let place = format!("127.0.0.1:{port}");
+    let flags = [flags, &["--listen", &place, "--connect", &place]].concat();
+    let output = session.output(&mut session.run(&flags, &program, &[&port]));
+    let (found, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    for (is, should) in found.lines().zip(native.lines()) {
+        assert_eq!(is, should, "{error}");
+    }
+    assert_eq!(found, native, "{error}");
+}
+
+#[test]
+fn sockets_are_as_linux_has_them_when_output_is_held() {
+    compare(Libc::Musl, OFTEN);
+    compare(Libc::Glibc, OFTEN);
+}
+
+#[test]
+fn sockets_are_as_linux_has_them_when_output_is_immediate() {
+    compare(Libc::Glibc, &["--output", "immediate"]);
+}
+
+#[test]
+fn a_reply_leaves_only_with_the_checkpoint_that_contains_it() {
+    let Some(program) = echo_server() else { return };
+    let session = Session::new();
+    let port = free_port();
+    let flags = ["--checkpoint-interval", "0", "--listen", &listen(port, 7)];
+    let _runtime = start(&session, &mut session.run(&flags, &program, &["7"]));
+    let mut peer = connect(port);
+    peer.write_all(b"hello").unwrap();
+    assert!(is_silent(&mut peer), "a reply came that no checkpoint contains");
+    checkpoint(&session);
+    let mut answer = [0; 5];
+    peer.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"hello");
+    // The end of what it sends tells something too.
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(is_silent(&mut peer), "it was told of an end that no checkpoint contains");
+    checkpoint(&session);
+    assert_eq!(peer.read(&mut answer).unwrap(), 0);
+}
+
+#[test]
+fn immediate_output_leaves_at_once() {
+    let Some(program) = echo_server() else { return };
+    let session = Session::new();
+    let port = free_port();
+    let flags = ["--checkpoint-interval", "0", "--output", "immediate", "--listen", &listen(port, 7)];
+    let _runtime = start(&session, &mut session.run(&flags, &program, &["7"]));
+    assert_eq!(echo(&mut connect(port), b"hello"), b"hello");
+}
+
+#[test]
+fn after_a_kill_the_listener_is_open_and_the_connection_is_reset() {
+    let Some(program) = echo_server() else { return };
+    let session = Session::new();
+    let port = free_port();
+    let at = listen(port, 7);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let mut runtime = start(&session, &mut session.run(&flags, &program, &["7"]));
+    let mut peer = connect(port);
+    assert_eq!(echo(&mut peer, b"before"), b"before");
+    checkpoint(&session);
+    runtime.0.kill().unwrap();
+    runtime.wait();
+    let gone = peer.read(&mut [0; 8]);
+    assert!(matches!(gone, Ok(0) | Err(_)), "the connection outlives its runtime: {gone:?}");
+    // Without being told where to listen.
+    let _runtime = start(&session, session.on_store("resume").args(OFTEN));
+    assert_eq!(echo(&mut connect(port), b"after"), b"after");
+    wait_until_printed(&session, "ended");
+    assert_eq!(printed(&session), "bind 0 0\nlisten 0 0\naccepted\nended -1 104\naccepted\n");
+}
+
+/// Kills the process of the only program, and waits until it has another one.
+fn kill_process(session: &Session) {
+    let status = session.wait_until("it has a process", |status| status["domains"][0]["pid"].is_i64());
+    let old = status["domains"][0]["pid"].as_i64().unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(old).unwrap());
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    session.wait_until("it has another process", |status| {
+        status["domains"][0]["pid"].as_i64().is_some_and(|new| new != old)
+    });
+}
+
+#[test]
+fn a_process_that_dies_while_it_waits_keeps_its_connection() {
+    let Some(program) = echo_server() else { return };
+    let session = Session::new();
+    let port = free_port();
+    let at = listen(port, 7);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let _runtime = start(&session, &mut session.run(&flags, &program, &["7"]));
+    let mut peer = connect(port);
+    assert_eq!(echo(&mut peer, b"before"), b"before");
+    kill_process(&session);
+    assert_eq!(echo(&mut peer, b"after"), b"after");
+}
+
+#[test]
+fn nothing_that_was_answered_is_lost_when_the_process_dies() {
+    let session = Session::new();
+    let port = free_port();
+    let at = listen(port, 7000);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let _runtime = session.background(&mut session.run(&flags, &linux_program("kv-service"), &["7000"]));
+    let mut client = Client::new(port);
+    for _ in 0..10 {
+        let until = Instant::now() + Duration::from_millis(100);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(40));
+                kill_process(&session);
+            });
+            while Instant::now() < until {
+                client.step();
+            }
+        });
+        client.check_all();
+    }
+    assert!(client.acknowledged > 10, "hardly anything was done");
+}
+
+#[test]
+fn nothing_is_reached_that_was_not_granted() {
+    let Some(program) = echo_server() else { return };
+    let port = free_port();
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = outside.local_addr().unwrap().port();
+    // Neither.
+    let session = Session::new();
+    let output = session.output(&mut session.run(&[], &program, &["7"]));
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b"bind -1 13\n"[..]));
+    let output = session.output(&mut session.run(&[], &program, &["7", &to.to_string()]));
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b"connect -1 13\n"[..]));
+    // Another port, another address.
+    let flags = ["--listen", &listen(port, 8), "--connect", &format!("127.0.0.2:{to}")];
+    let output = session.output(&mut session.run(&flags, &program, &["7", &to.to_string()]));
+    assert_eq!(&*output.stdout, b"connect -1 13\n");
+    let output = session.output(&mut session.run(&flags, &program, &["7"]));
+    assert_eq!(&*output.stdout, b"bind -1 13\n");
+    outside.set_nonblocking(true).unwrap();
+    assert_eq!(outside.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "nobody came");
+}
+
+#[test]
+fn a_program_connects_where_it_was_let() {
+    let Some(program) = echo_server() else { return };
+    let session = Session::new();
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = outside.local_addr().unwrap().port();
+    let port = free_port();
+    let (at, outside_at) = (listen(port, 7), format!("localhost:{to}"));
+    let flags = [OFTEN, &["--listen", &at, "--connect", &outside_at]].concat();
+    let _runtime = start(&session, &mut session.run(&flags, &program, &["7", &to.to_string()]));
+    let (mut peer, _) = outside.accept().unwrap();
+    let mut asked = [0; 4];
+    peer.read_exact(&mut asked).unwrap();
+    assert_eq!(&asked, b"ping");
+    // It waits for all four bytes.
+    peer.write_all(b"po").unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    peer.write_all(b"ng").unwrap();
+    assert_eq!(peer.read(&mut asked).unwrap(), 0);
+    assert_eq!(echo(&mut connect(port), b"hello"), b"hello");
+    assert!(printed(&session).starts_with("connect 0 0\nsend 4 0\nanswer 4 0\nbind 0 0\n"), "{}", printed(&session));
+}
+
+#[test]
+fn one_write_that_waits_sends_all_of_it() {
+    let Some(program) = echo_server() else { return };
+    for interval in ["50ms", "0"] {
+        let session = Session::new();
+        let port = free_port();
+        let flags = ["--checkpoint-interval", interval, "--listen", &listen(port, 7)];
+        let _runtime = start(&session, &mut session.run(&flags, &program, &["7"]));
+        let mut peer = connect(port);
+        peer.write_all(b"B").unwrap();
+        let (mut got, mut piece) = (0_usize, vec![0; 64 << 10]);
+        while got < 4 << 20 {
+            let count = peer.read(&mut piece).unwrap();
+            assert!(count > 0, "it ended after {got} bytes");
+            for (i, byte) in piece[..count].iter().enumerate() {
+                assert_eq!(usize::from(*byte), (got + i) % 251, "byte {}", got + i);
+            }
+            got += count;
+            // The last of it may be less than what hastens a checkpoint that nobody asks for.
+            if interval == "0" && got > (4 << 20) - (256 << 10) {
+                checkpoint(&session);
+            }
+        }
+        drop(peer);
+        checkpoint(&session);
+        wait_until_printed(&session, "burst");
+        assert!(printed(&session).contains("burst 4194304 0\n"), "{}", printed(&session));
+    }
+}
+
+/// The error of a command that must be refused.
+fn refused(session: &Session, command: &mut Command) -> String {
+    let output = session.output(command);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    text
+}
+
+#[test]
+fn a_port_in_use_is_told_and_nothing_is_lost() {
+    let Some(program) = echo_server() else { return };
+    let session = Session::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let at = listen(port, 7);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let text = refused(&session, &mut session.run(&flags, &program, &["7"]));
+    assert!(text.contains(&format!("127.0.0.1:{port} cannot be listened at: the port is in use")), "{text}");
+    assert!(!session.store().exists(), "a run that was refused leaves nothing");
+    drop(taken);
+    let mut runtime = start(&session, &mut session.run(&flags, &program, &["7"]));
+    assert_eq!(echo(&mut connect(port), b"first"), b"first");
+    checkpoint(&session);
+    runtime.0.kill().unwrap();
+    runtime.wait();
+    // At resume the port is somebody else's.
+    let taken = TcpListener::bind(address(port)).unwrap();
+    let before = std::fs::read(session.store().join("pages")).unwrap().len();
+    let text = refused(&session, &mut session.on_store("resume"));
+    assert!(text.contains("the port is in use") && text.contains("--listen ADDR:PORT=7"), "{text}");
+    assert_eq!(std::fs::read(session.store().join("pages")).unwrap().len(), before);
+    // It can be given another one, which stays.
+    let other = free_port();
+    let at = listen(other, 7);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let mut runtime = start(&session, session.on_store("resume").args(flags));
+    assert_eq!(echo(&mut connect(other), b"second"), b"second");
+    checkpoint(&session);
+    runtime.0.kill().unwrap();
+    runtime.wait();
+    let _runtime = start(&session, session.on_store("resume").args(OFTEN));
+    assert_eq!(echo(&mut connect(other), b"third"), b"third");
+    drop(taken);
+}
+
+#[test]
+fn grants_that_cannot_be_are_told() {
+    let Some(program) = echo_server() else { return };
+    let session = Session::new();
+    let here = "127.0.0.1:7001";
+    for (flags, what) in [
+        (&["--listen", "7001"][..], "no IPv4 address"),
+        (&["--listen", "127.0.0.1:7001=x"], "no port"),
+        (&["--listen", "127.0.0.1:0"], "port 0"),
+        (&["--connect", "127.0.0.1"], "HOST:PORT"),
+        (&["--listen", here, "--listen", here], "granted twice"),
+        (&["--listen", here, "--listen", "127.0.0.1:7002=7001"], "granted twice"),
+        (&["--connect", here, "--connect", here], "granted twice"),
+        (&["--native", "--listen", here], "cannot be used with"),
+    ] {
+        let text = refused(&session, &mut session.run(flags, &program, &["7"]));
+        assert!(text.contains(what), "{flags:?}: {text}");
+        assert!(!session.store().exists(), "{flags:?}");
+    }
+}
+
+#[test]
+fn a_program_that_is_added_to_a_running_store_may_listen() {
+    let Some(program) = echo_server() else { return };
+    let session = Session::new();
+    let (one, two) = (free_port(), free_port());
+    let at = listen(one, 7);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let _first = start(&session, &mut session.run(&flags, &program, &["7"]));
+    assert_eq!(echo(&mut connect(one), b"one"), b"one");
+    // Each has its own ports.
+    let _second = start(&session, &mut session.run(&["--listen", &listen(two, 7)], &program, &["7"]));
+    assert_eq!(echo(&mut connect(two), b"two"), b"two");
+    assert_eq!(echo(&mut connect(one), b"one"), b"one");
+}
+
+/// A client of the service with a ledger of its own.
+struct Client {
+    port: u16,
+    stream: Option<BufReader<TcpStream>>,
+    random: Rng,
+    /// By key: the values that it may have, the last one that was acknowledged first.
+    ledger: HashMap<u64, Vec<u64>>,
+    next: u64,
+    acknowledged: u64,
+    looked_up: u64,
+}
+
+impl Client {
+    fn new(port: u16) -> Client {
+        let random = Rng::with_seed(seed());
+        Client { port, stream: None, random, ledger: HashMap::new(), next: 1, acknowledged: 0, looked_up: 0 }
+    }
+
+    /// Asks once; none: the connection broke.
+    fn ask(&mut self, request: &str) -> Option<String> {
+        let stream = self.stream.get_or_insert_with(|| BufReader::new(connect(self.port)));
+        let mut answer = String::new();
+        let asked = stream.get_mut().write_all(request.as_bytes()).and_then(|()| stream.read_line(&mut answer));
+        match asked {
+            Ok(_) if answer.ends_with('\n') => Some(answer.trim_end().to_owned()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("an answer never came: {request}")
+            }
+            Ok(_) | Err(_) => {
+                self.stream = None;
+                None
+            }
+        }
+    }
+
+    fn look_up(&mut self, key: u64) {
+        let Some(answer) = self.ask(&format!("get {key}\n")) else { return };
+        let known = self.ledger.get(&key).cloned().unwrap_or_default();
+        let found = answer.strip_prefix("is ").map(|value| value.split(' ').next().unwrap().parse::<u64>().unwrap());
+        match found {
+            // A set that broke may have happened; from now on it has, or has not.
+            Some(value) => {
+                assert!(known.contains(&value), "key {key} is {value}, of {known:?}");
+                self.ledger.insert(key, vec![value]);
+            }
+            None => assert!(known.first().is_none_or(|first| *first == 0), "key {key} is lost: {known:?}"),
+        }
+        self.looked_up += 1;
+    }
+
+    fn step(&mut self) {
+        let key = self.random.u64(0..200);
+        if self.random.u64(0..3) == 0 {
+            return self.look_up(key);
+        }
+        let value = self.next;
+        self.next += 1;
+        // 0: none was ever acknowledged.
+        self.ledger.entry(key).or_insert_with(|| vec![0]).push(value);
+        let filler = "x".repeat(self.random.usize(0..2000));
+        if let Some(answer) = self.ask(&format!("set {key} {value} {filler}\n")) {
+            assert!(answer.starts_with("ok "), "{answer}");
+            self.ledger.insert(key, vec![value]);
+            self.acknowledged += 1;
+        }
+    }
+
+    fn check_all(&mut self) {
+        let mut keys: Vec<u64> = self.ledger.keys().copied().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let before = self.looked_up;
+            while self.looked_up == before {
+                self.look_up(key);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_that_was_answered_is_lost_over_any_number_of_kills() {
+    storm(10);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn soak() {
+    storm(std::env::var("SEMPER_KILLS").map_or(200, |kills| kills.parse().unwrap()));
+}
+
+fn storm(kills: u32) {
+    let session = Session::new();
+    let port = free_port();
+    let program = linux_program("kv-service");
+    let at = listen(port, 7000);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let mut client = Client::new(port);
+    let mut runtime = session.background(&mut session.run(&flags, &program, &["7000"]));
+    for _ in 0..kills {
+        client.check_all();
+        let until = Instant::now() + Duration::from_millis(100 + client.random.u64(0..300));
+        while Instant::now() < until {
+            client.step();
+        }
+        // In the middle of something: it is killed by another thread, while requests go on.
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(runtime.0.id()).unwrap());
+        let after = Duration::from_micros(client.random.u64(0..40_000));
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(after);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        });
+        while client.stream.is_some() {
+            client.step();
+        }
+        killer.join().unwrap();
+        wait_for(&mut runtime.0);
+        runtime = session.background(session.on_store("resume").args(OFTEN));
+    }
+    client.check_all();
+    eprintln!("{} sets were acknowledged, {} values looked up", client.acknowledged, client.looked_up);
+    assert!(client.acknowledged > u64::from(kills), "hardly anything was done");
+    let stopped = session.output(&mut session.on_store("stop"));
+    assert!(stopped.status.success());
+    runtime.wait();
+    session.assert_sound();
+}
+
+#[test]
+fn peers_that_do_not_read_or_come_and_go_take_nothing_from_others() {
+    let session = Session::new();
+    let port = free_port();
+    let program = linux_program("kv-service");
+    let at = listen(port, 7000);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let _runtime = session.background(&mut session.run(&flags, &program, &["7000"]));
+    let mut client = Client::new(port);
+    assert_eq!(client.ask(&format!("set big {}\n", "y".repeat(50_000))).as_deref(), Some("ok 1"));
+    // They ask for much and read nothing.
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let mut peer = connect(port);
+        nix::sys::socket::setsockopt(&peer, nix::sys::socket::sockopt::RcvBuf, &4096).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        for _ in 0..300 {
+            if peer.write_all(b"get big\n").is_err() {
+                break;
+            }
+        }
+        slow.push(peer);
+    }
+    for n in 0..20 {
+        assert_eq!(client.ask(&format!("set k {n}\n")), Some(format!("ok {}", n + 2)));
+    }
+    let held = session.status()["domains"][0]["held_output"].as_u64().unwrap();
+    assert!(held <= 4 * (256 << 10), "{held} bytes are held");
+    // They come and go, say half of something, reset.
+    for n in 0..500_u32 {
+        let mut peer = connect(port);
+        match n % 4 {
+            0 => {}
+            1 => peer.write_all(b"get k").unwrap(),
+            2 => {
+                let _ = peer.write_all(b"get k\nget k\n");
+                let _ = peer.shutdown(std::net::Shutdown::Write);
+            }
+            _ => nix::sys::socket::setsockopt(
+                &peer,
+                nix::sys::socket::sockopt::Linger,
+                &nix::libc::linger { l_onoff: 1, l_linger: 0 },
+            )
+            .unwrap(),
+        }
+    }
+    assert_eq!(client.ask("get k\n").as_deref(), Some("is 19"));
+    drop(slow);
+    assert_eq!(client.ask("size\n").as_deref(), Some("2"));
+}

@@ -109,3 +109,7 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "uring_tests.rs"]
+mod tests;

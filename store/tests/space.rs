@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use semper_store::{CreateOptions, IoChoice, OpenOptions, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store};
+mod io;
+
+use semper_store::{CreateOptions, OpenOptions, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store};
 
 const SEGMENT: SegmentId = SegmentId(1);
 
@@ -18,16 +20,11 @@ fn page(fill: u64) -> [u8; PAGE_SIZE] {
 /// Puts that replace each other once took a place each until the commit was over: a capture in rounds could fill any store.
 #[test]
 fn a_commit_needs_space_for_its_last_puts_only() {
-    for io in [IoChoice::Plain, IoChoice::Uring] {
+    let kinds = io::kinds(tempfile::tempdir().unwrap().path());
+    for io in kinds {
         let dir = tempfile::tempdir().unwrap();
         drop(Store::create(dir.path(), &CreateOptions { size_bytes: 2 << 20, ..CreateOptions::default() }).unwrap());
-        let store = match Store::open(dir.path(), &OpenOptions { io, ..OpenOptions::default() }) {
-            Err(e) if io == IoChoice::Uring => {
-                eprintln!("skipped: io_uring with O_DIRECT cannot be had here: {e}");
-                continue;
-            }
-            store => store.unwrap(),
-        };
+        let store = Store::open(dir.path(), &OpenOptions { io, ..OpenOptions::default() }).unwrap();
         for generation in 1..=6_u64 {
             let mut commit = store.begin().unwrap();
             for round in 0..8 {

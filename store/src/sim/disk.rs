@@ -50,6 +50,9 @@ struct State {
     fail_at: Option<(u64, Failure)>,
     flushes: u64,
     lie_at: Option<u64>,
+    fail_flush_at: Option<u64>,
+    failed_flushes: u64,
+    failed_writes: u64,
     dead: bool,
     /// Pages that cannot be read until they are written.
     unreadable: HashSet<u64>,
@@ -102,6 +105,30 @@ impl SimDisk {
     /// Lets the call number `call` (as [`SimDisk::calls`] counts) fail.
     pub fn fail_at(&self, call: u64, failure: Failure) {
         self.state().fail_at = Some((call, failure));
+    }
+
+    /// Lets the `n`-th flush from now (0 = the next) fail.
+    pub fn fail_at_flush(&self, n: u64) {
+        let mut state = self.state();
+        state.fail_flush_at = Some(state.flushes + n);
+    }
+
+    /// Flushes that have failed, for whatever reason.
+    #[must_use]
+    pub fn failed_flushes(&self) -> u64 {
+        self.state().failed_flushes
+    }
+
+    /// Writes, and waits for them, that have failed, for whatever reason.
+    #[must_use]
+    pub fn failed_writes(&self) -> u64 {
+        self.state().failed_writes
+    }
+
+    /// Flushes that were said to be done.
+    #[must_use]
+    pub fn flushes(&self) -> u64 {
+        self.state().flushes
     }
 
     /// Takes back what [`SimDisk::fail_at`] planned; says whether it was still to come.
@@ -183,6 +210,7 @@ impl SimDisk {
         }
         state.dead = false;
         state.fail_at = None;
+        state.fail_flush_at = None;
         state.lie_at = None;
     }
 
@@ -228,10 +256,11 @@ impl SimDisk {
 
     /// As [`Disk::flush`], of what was written in this range only: a flush of one of several files.
     pub(super) fn flush_within(&self, within: std::ops::Range<u64>) -> io::Result<()> {
-        let mut state = match self.call() {
+        let mut state = match self.flush_call() {
             Ok(state) => state,
             Err(e) => {
                 let mut state = self.state();
+                state.failed_flushes += 1;
                 let mut unsure = take_within(&mut state.pending, &within);
                 state.in_doubt.append(&mut unsure);
                 return Err(e);
@@ -258,6 +287,21 @@ impl SimDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`SimDisk::call`], of a write or a wait for one.
+    fn write_call(&self) -> io::Result<MutexGuard<'_, State>> {
+        self.call().inspect_err(|_| self.state().failed_writes += 1)
+    }
+
+    /// As [`SimDisk::call`], of a flush.
+    fn flush_call(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.call()?;
+        if state.fail_flush_at == Some(state.flushes) {
+            state.fail_flush_at = None;
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        Ok(state)
     }
 
     /// Counts a call, and lets it fail if it is time.
@@ -303,7 +347,7 @@ impl Disk for SimDisk {
     }
 
     fn write_at(&self, offset: u64, data: DiskBuf) -> io::Result<()> {
-        let mut state = self.call()?;
+        let mut state = self.write_call()?;
         assert!(offset + data.len() as u64 <= state.len, "the store writes within the disk");
         store(&mut state.live, offset, &data);
         for page in pages_of(offset, data.len()) {
@@ -317,7 +361,7 @@ impl Disk for SimDisk {
     }
 
     fn drain(&self) -> io::Result<()> {
-        self.call().map(|_| ())
+        self.write_call().map(|_| ())
     }
 
     fn flush(&self) -> io::Result<()> {

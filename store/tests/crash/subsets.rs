@@ -80,13 +80,15 @@ fn crash_at(script: &Script, cut: usize) -> u32 {
             choice /= 3;
         }
         let disk = SimDisk::from_writes(SIZE, writes.iter().map(|(at, data)| (*at, &data[..])));
-        verify(&disk, script, last, &format!("cut {cut}, subset {subset}"));
+        // Both ways of walking, by turns.
+        let walk_in_commit = (subset as usize + cut).is_multiple_of(2);
+        verify(&disk, script, last, walk_in_commit, &format!("cut {cut}, subset {subset}"));
     }
     subsets
 }
 
-fn verify(disk: &std::sync::Arc<SimDisk>, script: &Script, last: usize, what: &str) {
-    let options = OpenOptions { walk_in_commit: true, ..OpenOptions::default() };
+fn verify(disk: &std::sync::Arc<SimDisk>, script: &Script, last: usize, walk_in_commit: bool, what: &str) {
+    let options = OpenOptions { walk_in_commit, ..OpenOptions::default() };
     let store = Store::open_on(disk.clone(), &options).unwrap_or_else(|e| panic!("{what}: {e}"));
     let stands = usize::try_from(store.generation().0).unwrap();
     assert!(stands == last || stands == last + 1, "{what}: {stands} stands, {last} was announced");

@@ -4,6 +4,9 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, missing_docs)]
 
+#[path = "../../../tests/needs/mod.rs"]
+mod needs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -32,9 +35,7 @@ pub fn able(choice: TrackingChoice) -> bool {
     if missing.is_empty() {
         return true;
     }
-    let name = std::thread::current().name().unwrap_or("?").to_owned();
-    assert!(std::env::var("SEMPER_TEST_ALL").as_deref() != Ok("1"), "{name} needs {missing:?}");
-    eprintln!("SKIPPED {name}: this kernel lacks {missing:?}");
+    needs::missing(&missing.join(" and "));
     false
 }
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../../tests/needs/mod.rs"]
+mod needs;
+
 use semper_checkpoint::{Checkpointer, FreezeError, Inconsistency, Policy, World};
 use semper_pager::{Backing, BackingError, Pager, PagerConfig, Segment};
 use semper_store::{CreateOptions, OpenOptions, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store};
@@ -55,15 +58,14 @@ impl World for Program {
     }
 }
 
-/// None, saying so, where memory cannot be tracked.
+/// None, said by name, where memory cannot be tracked.
 fn pager(store: &Arc<Store>) -> Option<Arc<Pager>> {
     match Pager::new(PagerConfig::default(), Arc::new(FromStore(Arc::clone(store)))) {
         Ok(pager) => Some(pager),
-        Err(error) if std::env::var_os("SEMPER_TEST_ALL").is_none() => {
-            println!("skipped: {error}");
+        Err(error) => {
+            needs::missing(&error.to_string());
             None
         }
-        Err(error) => panic!("{error}"),
     }
 }
 

@@ -2,6 +2,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 use super::super::{Connection, ControlError, DebugReply, DebugRequest};
+use super::wire::{MAX_FRAME_BYTES, VERSION};
 use super::*;
 
 /// A stand-in for the runtime: domain 7 ends at once, a program named "bad" is refused.
@@ -159,22 +160,45 @@ fn a_refusal_carries_its_sentence_and_exit_code() {
     assert_eq!(refusal.message, "a program needs three descriptors as its console");
 }
 
+/// A frame that says what it likes of its version and length.
+fn frame(version: u16, length: u32, body: &[u8]) -> Vec<u8> {
+    [b"SMPR", &version.to_le_bytes()[..], &[0; 2], &length.to_le_bytes(), body].concat()
+}
+
 #[test]
 fn garbage_is_refused_and_the_server_stays_up() {
     let (store, _server) = start();
-    let mut header = b"SMPR\x01\0\0\0".to_vec();
-    header.extend(u32::MAX.to_le_bytes());
-    let mut invalid = b"SMPR\x01\0\0\0\x40\0\0\0".to_vec();
-    invalid.extend([0xff; 64]);
-    let frames: [&[u8]; 6] = [b"", b"SMPR", b"GET / HTTP/1.1\r\n\r\n", b"SMPR\x09\0\0\0\0\0\0\0", &header, &invalid];
-    for frame in frames {
+    let answer = |bytes: &[u8]| {
         let mut stream = socket::connect(store.path()).unwrap();
-        stream.write_all(frame).unwrap();
+        stream.write_all(bytes).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
-        // A complete frame is answered by a refusal, an incomplete one by hanging up.
-        match wire::receive::<Reply>(&stream) {
-            Ok((Reply::Refused(_), _)) | Err(WireError::HungUp | WireError::Socket(_)) => {}
-            other => panic!("{frame:?} was answered by {other:?}"),
+        wire::receive::<Reply>(&stream)
+    };
+    let no_frame = "what came over the control socket is not a message of Semper";
+    let mut not_zero = frame(VERSION, 0, &[]);
+    not_zero[6] = 1;
+    let refused = [
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), no_frame),
+        (not_zero, no_frame),
+        (frame(VERSION - 1, 0, &[]), "the other side speaks version"),
+        (frame(VERSION + 1, 0, &[]), "the other side speaks version"),
+        (frame(VERSION, MAX_FRAME_BYTES + 1, &[]), "is longer than the limit of"),
+        (frame(VERSION, u32::MAX, &[7; 100]), "is longer than the limit of"),
+        (frame(VERSION, 0, &[]), "is not valid"),
+        (frame(VERSION, 64, &[0xff; 64]), "is not valid"),
+        (frame(VERSION, 64, &[0; 64]), "is not valid"),
+    ];
+    for (bytes, why) in refused {
+        match answer(&bytes) {
+            Ok((Reply::Refused(Refusal { code: BAD_REQUEST, message }), _)) if message.contains(why) => {}
+            other => panic!("{bytes:?} was not refused with `{why}`, but answered by {other:?}"),
+        }
+    }
+    // What is not complete is dropped without a word.
+    for bytes in [vec![], b"SMPR".to_vec(), frame(VERSION, 64, &[0; 63]), frame(VERSION, MAX_FRAME_BYTES, &[])] {
+        match answer(&bytes) {
+            Err(WireError::HungUp) => {}
+            other => panic!("{bytes:?} was answered by {other:?}"),
         }
     }
     assert_eq!(
@@ -198,15 +222,22 @@ fn a_flipped_bit_in_a_request_never_harms() {
         connects: vec![],
     });
     let body = rkyv::to_bytes::<rkyv::rancor::Error>(&request).unwrap();
-    for bit in (0..body.len() * 8).step_by(7) {
-        let mut frame = b"SMPR\x01\0\0\0".to_vec();
-        frame.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
-        frame.extend_from_slice(&body);
-        frame[12 + bit / 8] ^= 1 << (bit % 8);
+    let length = u32::try_from(body.len()).unwrap();
+    let (mut invalid, mut read, mut other) = (0, 0, 0);
+    for bit in 0..body.len() * 8 {
+        let mut bytes = frame(VERSION, length, &body);
+        bytes[12 + bit / 8] ^= 1 << (bit % 8);
         let mut stream = socket::connect(store.path()).unwrap();
-        stream.write_all(&frame).unwrap();
-        wire::receive::<Reply>(&stream).unwrap();
+        stream.write_all(&bytes).unwrap();
+        match wire::receive::<Reply>(&stream).unwrap().0 {
+            Reply::Refused(Refusal { message, .. }) if message.contains("is not valid") => invalid += 1,
+            // A letter of a name, say: a good request, without the console that it needs.
+            Reply::Refused(Refusal { message, .. }) if message.contains("needs three descriptors") => read += 1,
+            _ => other += 1,
+        }
     }
+    // Lengths, offsets, and letters that are no UTF-8 are found out; another kind of request comes of a few bits of one byte.
+    assert!(invalid > 100 && read > 100 && other < 8, "{invalid} invalid, {read} read, {other} others");
     Connection::open(store.path()).unwrap().ask(&Request::Status).unwrap();
 }
 

@@ -60,10 +60,8 @@ fn play(place: &Path, seed: u64, kills: u32) -> Result<ExitCode, Failure> {
     let mut done = Vec::new();
     let began = Instant::now();
     let mut ended = false;
-    for number in 1..=kills {
+    for (moment, number) in moments(native, kills, &mut random).into_iter().zip(1..) {
         bar.set_message(format!("under Semper, SIGKILL {number} of {kills}"));
-        // Ten kills spread over about as long as the programs take, none too soon to have done anything.
-        let moment = native.mul_f64((0.2 + 1.4 * random.f64()) * 0.8 / f64::from(kills.max(1)));
         ended = session.runs_out_within(moment)?;
         if ended {
             break;
@@ -77,7 +75,19 @@ fn play(place: &Path, seed: u64, kills: u32) -> Result<ExitCode, Failure> {
     }
     let took = began.elapsed();
     bar.finish_and_clear();
+    let planned = usize::try_from(kills).unwrap_or(usize::MAX);
+    if done.len() < planned {
+        say(format_args!("Only {} of {planned} kills came: the programs ended before the others.", done.len()));
+    }
     report(place, &programs, &done, native, took)
+}
+
+/// How long each life lasts before its kill: at random, but all together less than the programs take natively, so that they cannot end
+/// before the last kill; and none too short to have done anything.
+fn moments(native: Duration, kills: u32, random: &mut fastrand::Rng) -> Vec<Duration> {
+    let parts: Vec<f64> = (0..kills).map(|_| 0.2 + 1.4 * random.f64()).collect();
+    let all: f64 = parts.iter().sum();
+    parts.into_iter().map(|part| native.mul_f64(0.8 * part / all)).collect()
 }
 
 /// Runs both programs beside each other without Semper; gives the time that took.

@@ -148,7 +148,8 @@ fn a_world_that_was_backed_up_under_kills_goes_on_elsewhere_as_it_did_here() {
             },
         );
         drop(at_end);
-        (outcome, backups.join().unwrap())
+        assert!(outcome.deaths >= 3, "{outcome:?}");
+        (outcome.outcome, backups.join().unwrap())
     });
     assert_eq!(outcome, native);
     let verified = json(&session, &["verify", "backups", "--json"]);

@@ -1,15 +1,61 @@
 //! Pipes and terminals as standard input and output.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Case, Libc, Session, c_program, wait_for};
+use crate::harness::{Case, Libc, Session, c_program, sigkill, wait_for};
 
 /// Longer than any commit, far shorter than the interval: output that comes within it did not wait for the interval.
 const SOON: Duration = Duration::from_secs(5);
 const NEVER: &[&str] = &["--checkpoint-interval", "1h"];
+
+/// Each of these answers came soon, and most of them as soon as a person calls immediate, even on a busy machine.
+fn assert_immediate(mut took: Vec<Duration>) {
+    took.sort_unstable();
+    assert!(took[took.len() / 2] < Duration::from_secs(1) && took[took.len() - 1] < SOON, "the answers took {took:?}");
+}
+
+/// A program that answers each line, with pipes.
+struct Answering {
+    session: Session,
+    runtime: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    number: u32,
+}
+
+impl Answering {
+    fn start(flags: &[&str]) -> Option<Answering> {
+        let program = c_program("echo_lines", Libc::Musl)?;
+        let session = Session::new();
+        let mut command = session.run(flags, &program, &["10"]);
+        let mut runtime = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (stdin, stdout) = (runtime.stdin.take().unwrap(), runtime.stdout.take().unwrap());
+        Some(Answering { session, runtime, stdin, lines: BufReader::new(stdout).lines(), number: 0 })
+    }
+
+    /// Asks, and waits for the answer; how long that took.
+    fn ask(&mut self) -> Duration {
+        self.number += 1;
+        let (asked, number) = (Instant::now(), self.number);
+        writeln!(self.stdin, "question {number}").unwrap();
+        let answer = self.lines.next().unwrap().unwrap();
+        assert!(answer.starts_with(&format!("{number} question {number} ")), "{answer}");
+        asked.elapsed()
+    }
+
+    fn generation(&self) -> u64 {
+        self.session.status()["store"]["generation"].as_u64().unwrap()
+    }
+
+    fn end(mut self) {
+        drop(self.stdin);
+        assert_eq!(self.lines.next().unwrap().unwrap(), "end of input");
+        assert_eq!(wait_for(&mut self.runtime).code(), Some(3));
+    }
+}
 
 #[test]
 fn a_pipe_is_read_to_its_end_and_written_in_order() {
@@ -30,22 +76,36 @@ fn a_pipe_is_read_to_its_end_and_written_in_order() {
 
 #[test]
 fn held_output_hastens_the_checkpoint_that_lets_it_go() {
-    let Some(program) = c_program("echo_lines", Libc::Musl) else { return };
-    let session = Session::new();
-    let mut runtime =
-        session.run(NEVER, &program, &["10"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut stdin = runtime.stdin.take().unwrap();
-    let mut lines = BufReader::new(runtime.stdout.take().unwrap()).lines();
-    for number in 1..=10 {
-        let asked = Instant::now();
-        writeln!(stdin, "question {number}").unwrap();
-        let answer = lines.next().unwrap().unwrap();
-        assert!(answer.starts_with(&format!("{number} question {number} ")), "{answer}");
-        assert!(asked.elapsed() < SOON, "the answer took {:?}", asked.elapsed());
+    let Some(mut program) = Answering::start(NEVER) else { return };
+    assert_immediate((0..10).map(|_| program.ask()).collect());
+    program.end();
+}
+
+#[test]
+fn held_output_waits_for_a_commit_and_immediate_output_for_none() {
+    for (how, least, most) in [("held", 5, u64::MAX), ("immediate", 0, 0)] {
+        let Some(mut program) = Answering::start(&[NEVER, &["--output", how]].concat()) else { return };
+        program.ask();
+        let before = program.generation();
+        assert_immediate((0..5).map(|_| program.ask()).collect());
+        let commits = program.generation() - before;
+        assert!((least..=most).contains(&commits), "{how}: {commits} commits for 5 answers");
+        program.end();
     }
-    drop(stdin);
-    assert_eq!(lines.next().unwrap().unwrap(), "end of input");
-    assert_eq!(wait_for(&mut runtime).code(), Some(3));
+}
+
+#[test]
+fn held_output_hastens_no_more_often_than_the_gap() {
+    let several = |flags: &[&str]| {
+        let mut program = Answering::start(&[NEVER, flags].concat())?;
+        program.ask();
+        let took: Duration = (0..3).map(|_| program.ask()).sum();
+        program.end();
+        Some(took)
+    };
+    let (Some(wide), Some(default)) = (several(&["--output-gap", "1s"]), several(&[])) else { return };
+    assert!(wide > Duration::from_millis(2500), "three gaps of a second took {wide:?}");
+    assert!(default < Duration::from_millis(2500), "three gaps of 20 ms took {default:?}");
 }
 
 #[test]
@@ -63,8 +123,8 @@ fn input_that_was_consumed_before_a_kill_is_given_again() {
     for part in lines.chunks(50) {
         write.write_all(part.concat().as_bytes()).unwrap();
         std::thread::sleep(Duration::from_millis(random.u64(5..120)));
-        let _ = runtime.kill();
-        runtime.wait().unwrap();
+        // It waits for more: it cannot have ended.
+        assert!(sigkill(&mut runtime));
         let mut resume = session.on_store("resume");
         resume.args(["--checkpoint-interval", "50ms"]).stdin(read.try_clone().unwrap()).stdout(create());
         runtime = resume.spawn().unwrap();
@@ -88,6 +148,7 @@ fn a_terminal_feels_immediate_at_any_interval() {
         drop(pty.slave);
         let mut terminal = File::from(pty.master.try_clone().unwrap());
         let mut seen = BufReader::new(terminal.try_clone().unwrap());
+        let mut took = Vec::new();
         for number in 1..=5 {
             let asked = Instant::now();
             writeln!(terminal, "hello {number}").unwrap();
@@ -97,8 +158,9 @@ fn a_terminal_feels_immediate_at_any_interval() {
                 line.clear();
                 assert!(seen.read_line(&mut line).unwrap() > 0, "the terminal was closed");
             }
-            assert!(asked.elapsed() < SOON, "the answer took {:?}", asked.elapsed());
+            took.push(asked.elapsed());
         }
+        assert_immediate(took);
         terminal.write_all(&[4]).unwrap(); // Ctrl-D
         assert_eq!(wait_for(&mut runtime).code(), Some(3));
     }

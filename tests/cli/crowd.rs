@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Case, Rng, Session, TIMEOUT, native_program, seed, wait_for};
+use crate::harness::{Case, Disturbed, Rng, Session, TIMEOUT, native_program, seed, wait_for};
 use serde_json::Value;
 
 /// A crowd, and what it has to do.
@@ -60,8 +60,9 @@ fn storm(crowd: Crowd, kills: u32, gap: Duration) {
         assert!(lives <= kills + 10, "it does not come to its end: {printed}");
         Some(TIMEOUT / 2)
     };
-    let outcome = case.disturbed(&session, |_, _| {}, moment);
-    eprintln!("{} kills", lives - 1);
+    let Disturbed { outcome, deaths, .. } = case.disturbed(&session, |_, _| {}, moment);
+    eprintln!("{deaths} kills");
+    assert!(deaths * 3 >= kills * 2, "{deaths} of {kills} kills came");
     assert_eq!(outcome.code, 0, "{}", outcome.stdout);
     crowd.assert_told(&outcome.stdout);
     session.assert_sound();

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Case, Session, rust_program, skip};
+use crate::harness::{Case, Session, needs, rust_program};
 
 /// A loop device, given back at the end of the test.
 struct Loop(PathBuf);
@@ -13,12 +13,15 @@ struct Loop(PathBuf);
 impl Loop {
     /// Over this file; none if the machine has no loop devices for us.
     fn over(file: &Path) -> Option<Loop> {
-        let output = Command::new("losetup").args(["-f", "--show"]).arg(file).output().ok();
-        let device = output.filter(|output| output.status.success()).map(|output| output.stdout);
-        if device.is_none() {
-            skip("a loop device");
+        if !needs::programs(&["losetup"]) {
+            return None;
         }
-        device.map(|name| Loop(String::from_utf8(name).unwrap().trim().into()))
+        let output = Command::new("losetup").args(["-f", "--show"]).arg(file).output().unwrap();
+        if !output.status.success() {
+            needs::refused(&format!("a loop device: {}", String::from_utf8_lossy(&output.stderr).trim_end()));
+            return None;
+        }
+        Some(Loop(String::from_utf8(output.stdout).unwrap().trim().into()))
     }
 }
 

@@ -1,11 +1,11 @@
 //! The disk below the store is full, not only the store: whoever writes waits, checkpoints go on, and room lets it go on.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Case, Libc, Session, c_program, cannot, wait_for};
+use crate::harness::{Case, Libc, Session, c_program, needs, wait_for};
 
 /// A small file system of its own, which an ordinary user can make: a tmpfs in a user namespace, seen through the root of a process in it.
 pub struct SmallDisk {
@@ -16,22 +16,31 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// None, said by name, if this machine lets nobody make one.
     pub fn new(mib: u64, place: &std::path::Path) -> Option<SmallDisk> {
+        if !needs::programs(&["unshare", "mount"]) {
+            return None;
+        }
         let at = place.join("disk");
         fs::create_dir(&at).unwrap();
         let script = format!("mount -t tmpfs -o size={mib}m none \"$0\" && echo ready && exec sleep 600");
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).arg(&at);
-        let inside = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut inside = command.spawn().unwrap();
         let mut line = String::new();
-        if let Ok(mut inside) = inside {
-            BufReader::new(inside.stdout.take().unwrap()).read_line(&mut line).unwrap();
-            let path = PathBuf::from(format!("/proc/{}/root{}", inside.id(), at.display()));
-            let disk = SmallDisk { inside, path };
-            if line == "ready\n" && fs::metadata(&disk.path).is_ok() {
-                return Some(disk);
+        BufReader::new(inside.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let path = PathBuf::from(format!("/proc/{}/root{}", inside.id(), at.display()));
+        let mut told = String::new();
+        if line == "ready\n" {
+            match fs::metadata(&path) {
+                Ok(_) => return Some(SmallDisk { inside, path }),
+                Err(e) => told = e.to_string(),
             }
+            inside.kill().unwrap();
+        } else {
+            inside.stderr.take().unwrap().read_to_string(&mut told).unwrap();
         }
-        cannot("a user namespace with a file system of its own");
+        inside.wait().unwrap();
+        needs::refused(&format!("a user namespace with a file system of its own: {}", told.trim_end()));
         None
     }
 

@@ -7,7 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{Background, Case, Libc, Rng, Session, c_program, native_program, rust_program, seed, wait_for};
+use crate::harness::{
+    Background, Case, Disturbed, Libc, Rng, Session, c_program, native_program, rust_program, seed, wait_for,
+};
 
 /// An outside ledger: pays once for each token.
 #[derive(Default)]
@@ -137,8 +139,9 @@ fn a_native_domain_decides_once_over_any_number_of_kills() {
         left = left.checked_sub(1)?;
         Some(Duration::from_millis(60 + random.u64(0..240)))
     };
-    let outcome = case.disturbed(&session, |_, _| {}, moment);
+    let Disturbed { outcome, deaths, .. } = case.disturbed(&session, |_, _| {}, moment);
     assert_eq!(outcome.code, 0);
+    assert!(deaths >= 4, "{deaths} of 8 kills came");
     let records = exported(&session);
     assert!(records.iter().map(|(_, number, _)| *number).eq(1..=PAYMENTS));
     let paid = records.iter().map(|(_, number, token)| {

@@ -1,10 +1,11 @@
 //! stop, resume, checkpoint, status and check on a running and a resting store; two runtimes; several programs.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::harness::{Case, Libc, Session, c_program, rust_program, wait_for};
+use crate::harness::{Case, Libc, Session, c_program, rust_program, sigkill, wait_for};
 use nix::sys::signal::Signal;
 
 /// About half a minute of work natively: it is always still running.
@@ -250,10 +251,10 @@ fn several_programs_survive_kills_together() {
     let mut client = start(cases[1].0, &[], &cases[1].1);
     session.wait_until("two runs", |status| status["domains"].as_array().unwrap().len() == 2);
     let mut random = crate::harness::Rng::with_seed(crate::harness::seed());
+    let mut kills = 0;
     for _ in 0..6 {
         std::thread::sleep(Duration::from_millis(random.u64(20..250)));
-        let _ = runtime.kill();
-        runtime.wait().unwrap();
+        kills += u32::from(sigkill(&mut runtime));
         let mut resume = session.on_store("resume");
         resume.args(["--checkpoint-interval", "50ms"]);
         for (name, _) in &cases {
@@ -264,6 +265,7 @@ fn several_programs_survive_kills_together() {
     let _ = client.kill();
     let _ = client.wait();
     wait_for(&mut runtime);
+    assert!(kills >= 4, "{kills} of 6 kills came");
     for (name, case) in &cases {
         assert_eq!(fs::read_to_string(out(name)).unwrap(), case.native().stdout, "{name}");
     }
@@ -273,20 +275,40 @@ fn several_programs_survive_kills_together() {
 fn a_killed_process_of_a_program_is_replaced_and_nobody_notices() {
     let session = Session::new();
     let program = rust_program("numeric");
-    let native = Case::new(&program, &["60000000"]).native();
-    let out = session.place().join("out");
-    let mut command = session.run(&["--checkpoint-interval", "50ms"], &program, &["60000000"]);
-    let mut runtime = command.stdout(File::create(&out).unwrap()).spawn().unwrap();
+    let case = |work: &'static str| Case::new(&program, &[work]);
+    let (killed, beside) = (case("60000000"), case("50000000"));
+    let natives = [killed.native(), beside.native()];
+    let outs = ["killed", "beside"].map(|name| session.place().join(name));
+    let start = |name: &str, flags: &[&str], case: &Case, out: &Path| {
+        let args: Vec<&str> = case.args.iter().map(String::as_str).collect();
+        let mut command = session.run(&[&["--name", name], flags].concat(), &case.program, &args);
+        command.stdout(File::create(out).unwrap()).spawn().unwrap()
+    };
+    let mut runtime = start("killed", &["--checkpoint-interval", "50ms"], &killed, &outs[0]);
+    session.wait_until("it runs", |_| true);
+    let mut client = start("beside", &[], &beside, &outs[1]);
+    let mut gone = 0;
+    let mut neighbour = None;
     for _ in 0..5 {
-        let status = session.wait_until("it has a process", |status| status["domains"][0]["pid"].is_i64());
-        let pid = i32::try_from(status["domains"][0]["pid"].as_i64().unwrap()).unwrap();
-        // It may have been replaced since.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+        // Another process than the one that was killed.
+        let there = |status: &serde_json::Value| {
+            let pid = |at: usize| status["domains"][at]["pid"].as_i64();
+            pid(0).is_some_and(|pid| pid != gone) && pid(1).is_some()
+        };
+        let status = session.wait_until("both have a process", there);
+        let pid = status["domains"][0]["pid"].as_i64().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+        gone = pid;
+        let beside = status["domains"][1]["pid"].as_i64();
+        assert_eq!(*neighbour.get_or_insert(beside), beside, "the program beside has another process");
         std::thread::sleep(Duration::from_millis(60));
         assert!(runtime.try_wait().unwrap().is_none(), "the runtime ended with the process of a program");
     }
-    assert_eq!(wait_for(&mut runtime).code(), Some(native.code));
-    assert_eq!(fs::read_to_string(&out).unwrap(), native.stdout);
+    assert_eq!(wait_for(&mut client).code(), Some(natives[1].code));
+    assert_eq!(wait_for(&mut runtime).code(), Some(natives[0].code));
+    for (out, native) in outs.iter().zip(&natives) {
+        assert_eq!(fs::read_to_string(out).unwrap(), native.stdout);
+    }
 }
 
 #[test]

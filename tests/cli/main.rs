@@ -30,6 +30,7 @@ mod room;
 mod rot;
 mod run;
 mod sandbox;
+mod skipping;
 mod terminal;
 mod tour;
 mod travel;

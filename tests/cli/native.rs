@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Case, Rng, Session, native_c_program, native_program, seed, wait_for};
 
-/// The time from one start to the kill that follows it, at most.
-const GAP: Duration = Duration::from_millis(200);
 const KILLS: u32 = 5;
 
 fn case(name: &str, args: &[&str]) -> Case {
@@ -17,10 +15,10 @@ fn case(name: &str, args: &[&str]) -> Case {
 /// Undisturbed and killed, it prints `last` as its last line; returns all that it prints.
 fn assert_prints(name: &str, args: &[&str], last: &str) -> String {
     let case = case(name, args);
-    let undisturbed = case.undisturbed();
+    let (undisturbed, takes) = case.timed_undisturbed();
     assert_eq!((undisturbed.stdout.lines().last(), undisturbed.code), (Some(last), 0));
     let mut random = Rng::with_seed(seed());
-    assert_eq!(case.killed(KILLS, GAP, &mut random), undisturbed);
+    assert_eq!(case.killed(KILLS, takes, &mut random).outcome, undisturbed);
     undisturbed.stdout
 }
 
@@ -78,8 +76,9 @@ fn calls_between_two_domains_survive() {
     for bytes in ["0", "4096"] {
         let case = case("pingpong", &["3000", bytes]);
         let begins = format!("pingpong: 3000 calls with {bytes} bytes, ");
+        let (_, takes) = case.timed_undisturbed();
         let mut random = Rng::with_seed(seed());
-        let outcome = case.killed(KILLS, GAP, &mut random);
+        let outcome = case.killed(KILLS, takes, &mut random).outcome;
         assert!(outcome.stdout.starts_with(&begins) && outcome.stdout.lines().count() == 1, "{}", outcome.stdout);
         assert_eq!(outcome.code, 0);
     }

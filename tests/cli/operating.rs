@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Session, bare_c_program, rust_program, skip, wait_for};
+use crate::harness::{Session, bare_c_program, needs, rust_program, wait_for};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -345,10 +345,10 @@ fn assert_stop(packet: &str, signal: &str) {
 
 /// The address of a symbol of the program.
 fn symbol(program: &Path, name: &str) -> Option<u64> {
-    let Ok(output) = Command::new("nm").arg(program).output() else {
-        skip("nm");
+    if !needs::programs(&["nm"]) {
         return None;
-    };
+    }
+    let output = Command::new("nm").arg(program).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find(|line| line.ends_with(&format!(" {name}"))).unwrap();
     Some(u64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap())
@@ -490,10 +490,10 @@ fn a_debugged_domain_is_captured_again_and_again() {
 
 #[test]
 fn gdb_itself_debugs_a_domain() {
-    let Some(running) = Running::start() else { return };
-    if Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_err() {
-        return skip("gdb");
+    if !needs::programs(&["gdb"]) {
+        return;
     }
+    let Some(running) = Running::start() else { return };
     let semper = env!("CARGO_BIN_EXE_semper");
     let remote = format!("target remote | {semper} gdb {} op", running.session.store().display());
     let mut gdb = Command::new("gdb");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use semper::control::Connection;
 
-use crate::harness::{Case, Libc, Rng, Session, c_program, seed, wait_for};
+use crate::harness::{Case, Libc, Rng, Session, c_program, seed, sigkill, wait_for};
 
 const OFTEN: &[&str] = &["--checkpoint-interval", "50ms"];
 
@@ -105,7 +105,7 @@ fn in_a_pipe_at_most_the_last_piece_is_said_again() {
     let native = case.native().stdout;
     let session = Session::new();
     let mut random = Rng::with_seed(seed());
-    let (mut said, mut repeated) = (0, 0);
+    let (mut said, mut repeated, mut kills) = (0, 0, 0);
     for life in 0..8 {
         let mut runtime = next_life(&session, &case).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut pipe = runtime.stdout.take().unwrap();
@@ -120,7 +120,7 @@ fn in_a_pipe_at_most_the_last_piece_is_said_again() {
         if life < 7 {
             wait_until_up(&session, &mut runtime);
             std::thread::sleep(Duration::from_millis(random.u64(30..250)));
-            let _ = runtime.kill();
+            kills += u32::from(sigkill(&mut runtime));
         }
         let status = wait_for(&mut runtime);
         let pieces = reader.join().unwrap();
@@ -138,6 +138,7 @@ fn in_a_pipe_at_most_the_last_piece_is_said_again() {
         }
     }
     assert_eq!(said, native.len());
+    assert!(kills >= 4, "{kills} of 7 kills came");
 }
 
 #[test]
@@ -147,26 +148,25 @@ fn two_programs_overwrite_nothing_of_each_other_in_one_file() {
     let out = session.place().join("shared");
     let add = || File::options().create(true).append(true).open(&out).unwrap();
     let flags = ["--checkpoint-interval", "50ms"];
-    let native = Case::new(&program, &["2000", "whole"]).native();
+    let native = Case::new(&program, &["12000", "whole"]).native();
     let mut first =
-        session.run(&flags, &program, &["2000", "whole"]).stdout(File::create(&out).unwrap()).spawn().unwrap();
+        session.run(&flags, &program, &["12000", "whole"]).stdout(File::create(&out).unwrap()).spawn().unwrap();
     session.wait_until("the first has begun", |status| status["domains"][0]["state"] == "running");
     let mut second =
-        session.run(&[], &program, &["2000", "whole"]).stdout(add()).stderr(Stdio::null()).spawn().unwrap();
+        session.run(&[], &program, &["12000", "whole"]).stdout(add()).stderr(Stdio::null()).spawn().unwrap();
     session.wait_until("the second has begun", |status| status["domains"][1]["state"] == "running");
     let mut rng = Rng::with_seed(seed());
     std::thread::sleep(Duration::from_millis(rng.u64(50..400)));
-    let _ = first.kill();
-    wait_for(&mut first);
+    let mut kills = u32::from(sigkill(&mut first));
     wait_for(&mut second);
     let mut first = session.on_store("resume").args(flags).stdout(add()).spawn().unwrap();
     for _ in 0..3 {
         std::thread::sleep(Duration::from_millis(rng.u64(50..400)));
-        let _ = first.kill();
-        wait_for(&mut first);
+        kills += u32::from(sigkill(&mut first));
         first = session.on_store("resume").args(flags).stdout(add()).spawn().unwrap();
     }
     wait_for(&mut first);
+    assert!(kills >= 2, "{kills} of 4 kills came");
     // As to a pipe, a death may repeat the piece that was leaving; nothing may be lost, changed or cut.
     let said = fs::read_to_string(&out).unwrap();
     let mut counts = std::collections::BTreeMap::new();

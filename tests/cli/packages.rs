@@ -1,16 +1,9 @@
 //! Programs that others built: static packages of the distribution, which `.ci/run` installs.
 
-use std::time::Duration;
-
-use crate::harness::{Case, Rng, seed, tool};
+use crate::harness::{Case, tool};
+use crate::killing::assert_unkillable;
 
 pub const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox"];
-
-fn assert_unkillable(case: &Case, kills: u32) {
-    let native = case.native();
-    let mut random = Rng::with_seed(seed());
-    assert_eq!(case.killed(kills, Duration::from_millis(250), &mut random), native);
-}
 
 #[test]
 fn busybox_awk_survives() {

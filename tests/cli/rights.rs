@@ -39,7 +39,7 @@ fn a_store_that_may_not_be_written_to_is_told_with_the_remedy() {
     allow(&session.store(), 0o555);
     if fs::write(session.store().join("root"), "").is_ok() {
         fs::remove_file(session.store().join("root")).unwrap();
-        crate::harness::cannot("an ordinary user, whom a directory's mode keeps from writing");
+        crate::harness::needs::refused("an ordinary user, whom a directory's mode keeps from writing");
         allow(&session.store(), 0o755);
         return;
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::format::{Block, Generation, generations, spoil};
+use crate::harness::format::{Block, Generation, generations, roots, spoil, tear};
 use crate::harness::{Case, Libc, Session, c_program, wait_for};
 
 /// A program whose runtime was killed, with its output in a file.
@@ -96,6 +96,20 @@ fn busy() -> Option<Killed> {
 fn memory(generation: &Generation) -> u64 {
     let segments: Vec<u64> = generation.blocks.iter().filter(|b| b.level.is_none()).map(|b| b.segment).collect();
     *segments.iter().max_by_key(|segment| segments.iter().filter(|other| other == segment).count()).unwrap()
+}
+
+#[test]
+fn one_torn_root_falls_back_and_resume_says_so() {
+    for newer in [true, false] {
+        let Some(killed) = busy() else { return };
+        let [(newest, last), (older, before)] = roots(&killed.pages());
+        assert!(before < last, "the roots are of two generations: {before} and {last}");
+        let (torn, stands) = if newer { (newest, before) } else { (older, last) };
+        tear(&killed.pages(), torn);
+        let resumed = killed.resume(&[]);
+        assert_says(&resumed, &format!("generation {stands} stands: the root in slot {torn} cannot be used: "));
+        killed.assert_like_native(&resumed);
+    }
 }
 
 #[test]

@@ -199,6 +199,30 @@ fn a_memory_limit_that_is_too_small_is_refused() {
 }
 
 #[test]
+fn a_memory_limit_is_kept_and_what_it_costs_is_shown() {
+    const LIMIT: u64 = 24 << 20;
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    for limit in [Some(LIMIT), None] {
+        let session = Session::new();
+        let flags: &[&str] = if limit.is_some() { &["--memory", "24M"] } else { &[] };
+        let _runtime = session.background(&mut session.run(flags, &program, &["96", "100000"]));
+        let of = |status: &serde_json::Value, what: &str| status["memory"][what].as_u64();
+        let enough = |status: &serde_json::Value| match limit {
+            Some(_) => of(status, "evicted") > Some(10_000) && of(status, "faults") > Some(10_000),
+            None => of(status, "resident_bytes") > Some(2 * LIMIT),
+        };
+        for _ in 0..10 {
+            let status = session.wait_until("more was touched than fits", enough);
+            assert_eq!(of(&status, "limit_bytes"), limit, "{status}");
+            match limit {
+                Some(limit) => assert!(of(&status, "resident_bytes") <= Some(limit), "{status}"),
+                None => assert_eq!(of(&status, "evicted"), Some(0), "{status}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_size_that_is_too_small_or_too_large_is_refused() {
     for (size, code, sentence) in [("1M", 122, "the smallest store has 2 MiB"), ("5000T", 2, "the largest store has")] {
         let session = Session::new();

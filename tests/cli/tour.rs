@@ -95,10 +95,10 @@ fn case(name: &str, input: Option<&str>) -> Case {
 
 /// Undisturbed and killed five times.
 fn assert_prints(case: &Case, wanted: &str) {
-    let undisturbed = case.undisturbed();
+    let (undisturbed, takes) = case.timed_undisturbed();
     assert_eq!((undisturbed.stdout.as_str(), undisturbed.code), (wanted, 0));
     let mut random = Rng::with_seed(seed());
-    assert_eq!(case.killed(5, Duration::from_millis(200), &mut random), undisturbed);
+    assert_eq!(case.killed(5, takes, &mut random).outcome, undisturbed);
 }
 
 #[test]

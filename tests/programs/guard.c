@@ -1,4 +1,4 @@
-/* Protections are real: each of these accesses must fault, be caught by the program's own handler, and go on. guard */
+/* Protections are real: each of these accesses must fault, be caught by the program's own handler, and go on. guard ROUNDS */
 #define _GNU_SOURCE
 #include "semper_test.h"
 #include <setjmp.h>
@@ -27,12 +27,7 @@ static void handler(int signal, siginfo_t *info, void *context) {
                caught ? (long)((char *)address - (char *)(at)) : 0L);                                                  \
     } while (0)
 
-int main(void) {
-    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
-    sigaction(SIGSEGV, &action, NULL);
-    sigaction(SIGBUS, &action, NULL);
-    sigaction(SIGFPE, &action, NULL);
-    sigaction(SIGILL, &action, NULL);
+static void round_of_faults(void) {
     volatile char *low = (volatile char *)(uintptr_t)strtoul("8", NULL, 10);
     char *area = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memset(area, 0xc3, 4 * 4096); /* ret */
@@ -57,8 +52,20 @@ int main(void) {
     if (!sigsetjmp(back, 1))
         __asm__ volatile("ud2");
     printf("undefined instruction: signal %d\n", caught);
+    munmap(area + 4096, 3 * 4096);
+}
+
+int main(int argc, char **argv) {
+    int rounds = atoi(argc > 1 ? argv[1] : "1");
+    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    sigaction(SIGFPE, &action, NULL);
+    sigaction(SIGILL, &action, NULL);
+    for (int round = 0; round < rounds; round++)
+        round_of_faults();
     fflush(stdout);
     signal(SIGSEGV, SIG_DFL);
-    low[8] = 1;
+    *(volatile char *)(uintptr_t)strtoul("16", NULL, 10) = 1;
     return 0;
 }

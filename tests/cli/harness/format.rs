@@ -46,6 +46,28 @@ fn key(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes[at..at + len].iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
+/// Where the roots lie, as places.
+pub const ROOTS: [u64; 2] = [0, 128];
+
+/// The slots of the roots and the newest generation that each lists; that of the newer root first.
+pub fn roots(pages: &Path) -> [(usize, u64); 2] {
+    let file = File::open(pages).unwrap();
+    let mut roots = [0, 1].map(|slot| {
+        let mut root = vec![0; PAGE];
+        file.read_exact_at(&mut root, ROOTS[slot] * PAGE as u64).unwrap();
+        assert_eq!(&root[..8], b"SEMPERPG");
+        (number(&root, 32, 8), (slot, number(&root, 128, 8)))
+    });
+    roots.sort_unstable_by(|a, b| b.cmp(a));
+    roots.map(|(_, root)| root)
+}
+
+/// Tears the root in `slot`: all but its first sector is what was there before anything was written.
+pub fn tear(pages: &Path, slot: usize) {
+    let file = File::options().write(true).open(pages).unwrap();
+    file.write_all_at(&[0; PAGE - 512], ROOTS[slot] * PAGE as u64 + 512).unwrap();
+}
+
 /// The generations that the newer root lists, newest first.
 pub fn generations(pages: &Path) -> Vec<Generation> {
     let file = File::open(pages).unwrap();
@@ -54,7 +76,7 @@ pub fn generations(pages: &Path) -> Vec<Generation> {
         file.read_exact_at(&mut bytes, place * PAGE as u64).unwrap();
         bytes
     };
-    let root = [0, 128].map(read).into_iter().max_by_key(|root| number(root, 32, 8)).unwrap();
+    let root = ROOTS.map(read).into_iter().max_by_key(|root| number(root, 32, 8)).unwrap();
     assert_eq!(&root[..8], b"SEMPERPG");
     let listed = usize::try_from(number(&root, 12, 4)).unwrap();
     let kept = root[128..].chunks_exact(320).take(listed);

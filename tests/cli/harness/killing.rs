@@ -25,6 +25,9 @@ pub fn seed() -> u64 {
 /// Random moments.
 pub type Rng = fastrand::Rng;
 
+/// The time from one start to the kill that follows it, at most: some kills hit the start, most hit the work.
+const GAP: Duration = Duration::from_millis(250);
+
 /// A program and how it is started.
 #[derive(Clone)]
 pub struct Case {
@@ -50,6 +53,16 @@ pub struct Outcome {
     pub stdout: String,
     /// The exit code, a signal counting 128 and its number.
     pub code: i32,
+}
+
+/// A run that was disturbed, and how often.
+#[derive(Debug)]
+pub struct Disturbed {
+    pub outcome: Outcome,
+    /// Runtimes that died by SIGKILL.
+    pub deaths: u32,
+    /// Those of them after which there was something to resume.
+    pub resumed: u32,
 }
 
 impl Case {
@@ -82,6 +95,11 @@ impl Case {
 
     /// Runs it without Semper.
     pub fn native(&self) -> Outcome {
+        self.timed_native().0
+    }
+
+    /// The same, with the time that it takes.
+    pub fn timed_native(&self) -> (Outcome, Duration) {
         let place = tempfile::tempdir().unwrap();
         self.prepare(place.path());
         let out = place.path().join("out");
@@ -91,9 +109,10 @@ impl Case {
         if self.joined {
             command.stderr(stdout.try_clone().unwrap());
         }
+        let begun = Instant::now();
         let mut child = command.stdin(self.stdin(place.path())).stdout(stdout).spawn().unwrap();
         let code = code_of(wait_for(&mut child));
-        Outcome { stdout: read(&out), code }
+        (Outcome { stdout: read(&out), code }, begun.elapsed())
     }
 
     /// The command that starts it under Semper.
@@ -113,20 +132,31 @@ impl Case {
 
     /// Runs it under Semper, undisturbed.
     pub fn undisturbed(&self) -> Outcome {
-        self.disturbed(&Session::new(), |_, _| {}, || None)
+        self.timed_undisturbed().0
     }
 
-    /// Runs it under Semper and kills the runtime `kills` times after a random part of `gap`.
-    pub fn killed(&self, kills: u32, gap: Duration, random: &mut Rng) -> Outcome {
+    /// The same, with the time that it takes.
+    pub fn timed_undisturbed(&self) -> (Outcome, Duration) {
+        let begun = Instant::now();
+        (self.disturbed(&Session::new(), |_, _| {}, || None).outcome, begun.elapsed())
+    }
+
+    /// Runs it under Semper, where undisturbed it `takes` so long, and kills the runtime `kills` times at random moments, so near to each
+    /// other that there is work left for each. Two of three have to come, or it was no test.
+    pub fn killed(&self, kills: u32, takes: Duration, random: &mut Rng) -> Disturbed {
+        let gap = GAP.min(takes.mul_f64(1.4) / kills);
         let mut left = kills;
-        self.disturbed(
-            &Session::new(),
-            |_, _| {},
-            || {
-                left = left.checked_sub(1)?;
-                Some(gap.mul_f64(0.1 + 0.9 * random.f64()))
-            },
-        )
+        let moment = || {
+            left = left.checked_sub(1)?;
+            Some(gap.mul_f64(0.1 + 0.9 * random.f64()))
+        };
+        let disturbed = self.disturbed(&Session::new(), |_, _| {}, moment);
+        let Disturbed { deaths, resumed, .. } = disturbed;
+        eprintln!(
+            "{deaths} of {kills} kills came, {resumed} after a commit; undisturbed {takes:?}, at most {gap:?} apart"
+        );
+        assert!(deaths * 3 >= kills * 2, "{deaths} of {kills} kills came: the program takes {takes:?} only");
+        disturbed
     }
 
     /// Runs it under Semper. `arm` may change each command that starts a runtime; `moment` says after what time the next runtime is
@@ -136,12 +166,12 @@ impl Case {
         session: &Session,
         mut arm: impl FnMut(&mut Command, u32),
         mut moment: impl FnMut() -> Option<Duration>,
-    ) -> Outcome {
+    ) -> Disturbed {
         let (out, err) = (session.place().join("out"), session.place().join("err"));
         File::create(&err).unwrap();
         let mut command = self.start(session);
         let mut stdout = File::create(&out).unwrap();
-        let mut life = 0;
+        let (mut life, mut resumed) = (0, 0);
         loop {
             arm(&mut command, life);
             command.stderr(match self.joined {
@@ -157,12 +187,13 @@ impl Case {
                 let code = code_of(status);
                 let errors = read(&err);
                 assert!(!(120..=127).contains(&code), "the runtime failed with {code} in its life {life}:\n{errors}");
-                return Outcome { stdout: read(&out), code };
+                return Disturbed { outcome: Outcome { stdout: read(&out), code }, deaths: life, resumed };
             }
             life += 1;
             assert!(life < 10_000, "the program never ends");
             // Killed before the store was made, there is nothing to resume: it is started again.
             command = if session.store().join("pages").exists() && has_programs(session) {
+                resumed += 1;
                 let mut resume = session.on_store("resume");
                 resume.args(self.flags.iter());
                 resume

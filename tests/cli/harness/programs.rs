@@ -50,7 +50,7 @@ pub fn c_program(name: &str, libc: Libc) -> Option<PathBuf> {
         command
     });
     if program.is_none() {
-        super::skip(compiler);
+        super::needs::missing(compiler);
     }
     program
 }
@@ -64,7 +64,7 @@ pub fn bare_c_program(name: &str) -> Option<PathBuf> {
         command
     });
     if program.is_none() {
-        super::skip("gcc");
+        super::needs::missing("gcc");
     }
     program
 }
@@ -116,7 +116,7 @@ pub fn native_c_program(name: &str) -> Option<PathBuf> {
         command
     });
     if program.is_none() {
-        super::skip("cc");
+        super::needs::missing("cc");
     }
     program
 }
@@ -125,7 +125,7 @@ pub fn native_c_program(name: &str) -> Option<PathBuf> {
 pub fn tool(name: &str, places: &[&str]) -> Option<PathBuf> {
     let found = places.iter().map(PathBuf::from).find(|path| path.exists() && is_static(path));
     if found.is_none() {
-        super::skip(&format!("{name} as a static program"));
+        super::needs::missing(&format!("{name} as a static program"));
     }
     found
 }

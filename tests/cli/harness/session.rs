@@ -29,6 +29,12 @@ pub fn wait_for(child: &mut Child) -> ExitStatus {
     }
 }
 
+/// Kills a runtime; whether that ended it, and not something before.
+pub fn sigkill(runtime: &mut Child) -> bool {
+    let _ = runtime.kill();
+    std::os::unix::process::ExitStatusExt::signal(&wait_for(runtime)) == Some(9)
+}
+
 /// A store in a temporary directory, with a place for files beside it.
 pub struct Session {
     place: tempfile::TempDir,

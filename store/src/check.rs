@@ -130,7 +130,8 @@ struct Check<'a> {
 impl Check<'_> {
     fn roots(&mut self) {
         for slot in [0, 1] {
-            if let Err(e) = read_root(&*self.shared.disk, slot) {
+            let found = read_root(&*self.shared.disk, slot);
+            if let Some(e) = found.map_or_else(|e| Some(e.to_string()), |root| root.err().map(|e| e.to_string())) {
                 self.report.notes.push(format!("the root in slot {slot} cannot be used: {e}"));
             }
         }

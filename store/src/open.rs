@@ -221,7 +221,7 @@ pub(crate) fn places_for(size_bytes: u64) -> Result<u64, Error> {
 
 /// Whether one of the roots says that this is, or was, a store.
 fn holds_store(disk: &dyn Disk) -> bool {
-    let says = |slot| matches!(read_root(disk, slot), Ok(_) | Err(BadRoot::Version(_) | BadRoot::Damaged(_)));
+    let says = |slot| matches!(read_root(disk, slot), Ok(Ok(_) | Err(BadRoot::Version(_) | BadRoot::Damaged(_))));
     says(0) || says(1)
 }
 

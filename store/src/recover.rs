@@ -4,12 +4,13 @@ use crate::cache::NodeCache;
 use crate::canary::Canary;
 use crate::damage::Left;
 use crate::disk::Disk;
-use crate::error::Error;
+use crate::error::{Error, by_medium};
 use crate::ids::{Generation, PAGE_SIZE};
 use crate::open::MIN_SIZE_BYTES;
 use crate::root::{BadRoot, FORMAT_VERSION, Kept, Root, SLOT_PLACES};
 use crate::shared::Snapshot;
 use crate::tree::{Reader, read_place};
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ impl Limits<'_> {
 
 /// Finds the newest generation, within `limits`, whose root's checksum and whose tree's upper nodes hold.
 pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary>) -> Result<Found, Error> {
-    let slots = [0, 1].map(|slot| read_root(disk, slot));
+    let slots = [read_root(disk, 0)?, read_root(disk, 1)?];
     let mut fallen_back: Vec<String> = slots
         .iter()
         .enumerate()
@@ -92,6 +93,9 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary
         } else if let Some(reason) = limits.refuse(kept.generation) {
             fallen_back.push(reason);
         } else if let (Err(e), false) = (look_at(disk, newest_root, kept, places), trust) {
+            if may_pass(&e) {
+                return Err(e);
+            }
             fallen_back.push(format!("generation {} cannot be used: {e}", kept.generation));
         } else {
             chosen = Some((*slot, kept.generation));
@@ -141,11 +145,22 @@ pub(crate) fn recover_beside(disk: &dyn Disk) -> Result<Found, Error> {
     found
 }
 
-/// The root in a slot.
-pub(crate) fn read_root(disk: &dyn Disk, slot: usize) -> Result<Root, BadRoot> {
+/// The root in a slot, or why there is none to use.
+///
+/// # Errors
+/// The host does not read, for a reason that may pass: nothing is known of what is there, and what is newest must not be given up for it.
+pub(crate) fn read_root(disk: &dyn Disk, slot: usize) -> Result<Result<Root, BadRoot>, Error> {
     let mut page = [0; PAGE_SIZE];
-    read_place(disk, SLOT_PLACES[slot], &mut page).map_err(|e| BadRoot::Unreadable(e.to_string()))?;
-    Root::decode(&page, slot)
+    match read_place(disk, SLOT_PLACES[slot], &mut page) {
+        Ok(()) => Ok(Root::decode(&page, slot)),
+        Err(e) if may_pass(&e) => Err(e),
+        Err(e) => Ok(Err(BadRoot::Unreadable(e.to_string()))),
+    }
+}
+
+/// Whether it is the host that fails and not what is on the medium.
+fn may_pass(e: &Error) -> bool {
+    matches!(e, Error::Io { source, .. } if !by_medium(source) && source.kind() != io::ErrorKind::UnexpectedEof)
 }
 
 /// The roots that hold, newest first.

@@ -179,7 +179,16 @@ impl Harness {
                 self.announced = number;
                 self.in_doubt = None;
                 self.outcome.gone_back += 1;
-                Ok(Store::open_on(self.disk.clone(), &self.options()).ok())
+                let Ok(again) = Store::open_on(self.disk.clone(), &self.options()) else { return Ok(None) };
+                let stands = again.generation();
+                if stands.0 != number {
+                    if again.recovery().fallen_back.is_empty() {
+                        return Err(format!("{stands} stands after going back, which made {number}"));
+                    }
+                    // A page that it needs could not be read, which was told.
+                    self.stand_at(stands.0);
+                }
+                Ok(Some(again))
             }
             Ok(made) => Err(format!("{made} was made by going back to {to}, not {number}")),
             Err(e @ Error::Corrupt(_)) => Err(format!("going back to {to} fails: {e}")),

@@ -13,6 +13,13 @@ fn each_planted_bug_is_found() {
     }
 }
 
+/// Bugs of the walk, with the walk in a thread.
+#[test]
+fn a_walk_in_a_thread_that_forgets_older_generations_is_found() {
+    let setting = Setting { canary: Some(Canary::WalkNewestOnly), walk_in_thread: true, ..Setting::default() };
+    assert!((0..60).any(|seed| Harness::new(seed, setting).run(100).is_err()));
+}
+
 #[test]
 fn the_same_seeds_find_nothing_without_a_bug() {
     for seed in 0..10 {

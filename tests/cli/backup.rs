@@ -356,7 +356,7 @@ fn a_store_that_is_resumed_while_it_is_backed_up_at_rest_is_backed_up_all_the_sa
     let Some(program) = c_program("memory", Libc::Musl) else { return };
     let session = at_rest(&program, "48");
     // Slow enough that the generation is given up before it has been read, the first time.
-    let mut slow = command(&session, &["create", "store", "backups", "--rate-limit", "8M"]);
+    let mut slow = command(&session, &["create", "store", "backups", "--rate-limit", "5M"]);
     let mut slow = slow.stderr(File::create(session.place().join("told")).unwrap()).spawn().unwrap();
     while names(&session, ".").iter().all(|name| name != "backups") || names(&session, "backups").is_empty() {
         std::thread::sleep(Duration::from_millis(5));

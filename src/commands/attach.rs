@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
-use semper::control::{Connection, Ending, Reply, Request};
+use semper::control::{Connection, ControlError, Ending, Reply, Request};
 use semper::runtime::NewProgram;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::SignalsInfo;
@@ -16,16 +16,19 @@ use super::failure::code;
 use super::served::to_message;
 use super::{Failure, terminal};
 
-pub fn run(connection: &Connection, store: &Path, program: &NewProgram) -> Result<ExitCode, Failure> {
-    let failed = |error| Failure::control(store, error);
+/// Adds the program; the domain that it became.
+pub fn add(connection: &Connection, program: &NewProgram) -> Result<u64, ControlError> {
     let console: [&dyn AsFd; 3] = [&io::stdin(), &io::stdout(), &io::stderr()];
-    connection.send(&Request::Run(to_message(program)), &console).map_err(failed)?;
-    match connection.receive().map_err(failed)? {
-        Reply::Started { domain } => {
-            heed_signals(store, domain).map_err(|error| Failure::io("signals cannot be heeded", &error))?;
-        }
-        other => return Err(Failure::control(store, semper::control::ControlError::Unexpected(Box::new(other)))),
+    connection.send(&Request::Run(to_message(program)), &console)?;
+    match connection.receive()? {
+        Reply::Started { domain } => Ok(domain),
+        other => Err(ControlError::Unexpected(Box::new(other))),
     }
+}
+
+/// Waits for its end.
+pub fn follow(connection: &Connection, store: &Path, domain: u64) -> Result<ExitCode, Failure> {
+    heed_signals(store, domain).map_err(|error| Failure::io("signals cannot be heeded", &error))?;
     match connection.receive() {
         Ok(Reply::Ended(Ending::Exited(code))) => Ok(ExitCode::from(code)),
         Ok(Reply::Ended(Ending::Signaled(signal))) => Ok(ExitCode::from(code::SIGNAL.saturating_add(signal))),
@@ -33,7 +36,7 @@ pub fn run(connection: &Connection, store: &Path, program: &NewProgram) -> Resul
             eprintln!("semper: the runtime was stopped; go on with: semper resume {}", store.display());
             Ok(ExitCode::from(code::STOPPED))
         }
-        Ok(other) => Err(failed(semper::control::ControlError::Unexpected(Box::new(other)))),
+        Ok(other) => Err(Failure::control(store, ControlError::Unexpected(Box::new(other)))),
         Err(_) => Err(Failure::new(
             code::NOT_RUNNING,
             format!("the runtime has died; the program goes on with: semper resume {}", store.display()),

@@ -23,11 +23,14 @@ pub fn run(run: Run) -> Result<ExitCode, Failure> {
     let _restore = terminal::Restore::at_the_end();
     let deadline = Instant::now() + STARTING;
     loop {
-        match Connection::open(&run.store) {
-            Ok(connection) => {
-                refuse_flags(&run)?;
-                return attach::run(&connection, &run.store, &program);
-            }
+        let added = Connection::open(&run.store).and_then(|connection| {
+            let domain = if run.runtime.given().is_empty() { Some(attach::add(&connection, &program)?) } else { None };
+            Ok((connection, domain))
+        });
+        match added {
+            Ok((connection, Some(domain))) => return attach::follow(&connection, &run.store, domain),
+            Ok((_, None)) => return refuse_flags(&run),
+            // There is none, or it ended before it had read what was asked.
             Err(ControlError::NotRunning) => {}
             Err(error) => return Err(Failure::control(&run.store, error)),
         }
@@ -46,11 +49,8 @@ pub fn run(run: Run) -> Result<ExitCode, Failure> {
 }
 
 /// A runtime that is running keeps the flags that it was started with.
-fn refuse_flags(run: &Run) -> Result<(), Failure> {
+fn refuse_flags(run: &Run) -> Result<ExitCode, Failure> {
     let given = run.runtime.given();
-    if given.is_empty() {
-        return Ok(());
-    }
     let (flags, shown) = (given.join(", "), run.store.display());
     let belong = if given.len() == 1 { "belongs" } else { "belong" };
     let message = format!(

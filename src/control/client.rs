@@ -41,8 +41,9 @@ impl From<WireError> for ControlError {
     fn from(error: WireError) -> Self {
         match error {
             WireError::HungUp => Self::Ended,
+            // It ended before it had read the request, so nothing came of that.
             WireError::Socket(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
-                Self::Ended
+                Self::NotRunning
             }
             error => Self::Wire(error),
         }

@@ -23,16 +23,8 @@ pub fn run(run: Run) -> Result<ExitCode, Failure> {
     let _restore = terminal::Restore::at_the_end();
     let deadline = Instant::now() + STARTING;
     loop {
-        let added = Connection::open(&run.store).and_then(|connection| {
-            let domain = if run.runtime.given().is_empty() { Some(attach::add(&connection, &program)?) } else { None };
-            Ok((connection, domain))
-        });
-        match added {
-            Ok((connection, Some(domain))) => return attach::follow(&connection, &run.store, domain),
-            Ok((_, None)) => return refuse_flags(&run),
-            // There is none, or it ended before it had read what was asked.
-            Err(ControlError::NotRunning) => {}
-            Err(error) => return Err(Failure::control(&run.store, error)),
+        if let Some((connection, domain)) = add_to_running(&run, &program)? {
+            return attach::follow(&connection, &run.store, domain);
         }
         match start(&run, &program) {
             // Another runtime was faster and is about to listen.
@@ -48,9 +40,29 @@ pub fn run(run: Run) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Adds the program to the runtime that runs on the store; none: there is none, or it ended before it had read what was asked.
+fn add_to_running(run: &Run, program: &NewProgram) -> Result<Option<(Connection, u64)>, Failure> {
+    let failed = |error| match error {
+        ControlError::NotRunning => Ok(None),
+        error => Err(Failure::control(&run.store, error)),
+    };
+    let connection = match Connection::open(&run.store) {
+        Ok(connection) => connection,
+        Err(error) => return failed(error),
+    };
+    refuse_flags(run)?;
+    match attach::add(&connection, program) {
+        Ok(domain) => Ok(Some((connection, domain))),
+        Err(error) => failed(error),
+    }
+}
+
 /// A runtime that is running keeps the flags that it was started with.
-fn refuse_flags(run: &Run) -> Result<ExitCode, Failure> {
+fn refuse_flags(run: &Run) -> Result<(), Failure> {
     let given = run.runtime.given();
+    if given.is_empty() {
+        return Ok(());
+    }
     let (flags, shown) = (given.join(", "), run.store.display());
     let belong = if given.len() == 1 { "belongs" } else { "belong" };
     let message = format!(

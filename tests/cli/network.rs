@@ -136,24 +136,26 @@ fn a_reply_leaves_only_with_the_checkpoint_that_contains_it() {
     assert_eq!(peer.read(&mut answer).unwrap(), 0);
 }
 
+/// The echo server under a runtime with these flags, and the port of the host that leads to it.
+fn echoing(flags: &[&str]) -> Option<(Session, u16, Background)> {
+    let program = echo_server()?;
+    let (session, port) = (Session::new(), free_port());
+    let at = listen(port, 7);
+    let flags = [flags, &["--listen", &at]].concat();
+    let runtime = start(&session, &mut session.run(&flags, &program, &["7"]));
+    Some((session, port, runtime))
+}
+
 #[test]
 fn immediate_output_leaves_at_once() {
-    let Some(program) = echo_server() else { return };
-    let session = Session::new();
-    let port = free_port();
-    let flags = ["--checkpoint-interval", "0", "--output", "immediate", "--listen", &listen(port, 7)];
-    let _runtime = start(&session, &mut session.run(&flags, &program, &["7"]));
+    let flags = ["--checkpoint-interval", "0", "--output", "immediate"];
+    let Some((_session, port, _runtime)) = echoing(&flags) else { return };
     assert_eq!(echo(&mut connect(port), b"hello"), b"hello");
 }
 
 #[test]
 fn after_a_kill_the_listener_is_open_and_the_connection_is_reset() {
-    let Some(program) = echo_server() else { return };
-    let session = Session::new();
-    let port = free_port();
-    let at = listen(port, 7);
-    let flags = [OFTEN, &["--listen", &at]].concat();
-    let mut runtime = start(&session, &mut session.run(&flags, &program, &["7"]));
+    let Some((session, port, mut runtime)) = echoing(OFTEN) else { return };
     let mut peer = connect(port);
     assert_eq!(echo(&mut peer, b"before"), b"before");
     checkpoint(&session);
@@ -181,12 +183,7 @@ fn kill_process(session: &Session) {
 
 #[test]
 fn a_process_that_dies_while_it_waits_keeps_its_connection() {
-    let Some(program) = echo_server() else { return };
-    let session = Session::new();
-    let port = free_port();
-    let at = listen(port, 7);
-    let flags = [OFTEN, &["--listen", &at]].concat();
-    let _runtime = start(&session, &mut session.run(&flags, &program, &["7"]));
+    let Some((session, port, _runtime)) = echoing(OFTEN) else { return };
     let mut peer = connect(port);
     assert_eq!(echo(&mut peer, b"before"), b"before");
     kill_process(&session);

@@ -45,31 +45,16 @@ impl Program {
             let step = usize::try_from(total - done).unwrap_or(STEP).min(STEP);
             buffer.resize(step, 0);
             self.gather(pieces, done, &mut buffer)?;
-            let sent = match self.connection(number) {
-                // Linux says so of sending, and ENOTCONN of receiving.
-                Err(Errno::ENOTCONN) => Err(Errno::EPIPE),
-                Ok(connection) => self.host.network.send(connection, &buffer).inspect_err(|errno| {
-                    if done == 0 && *errno != Errno::EAGAIN {
-                        // Told now.
-                        let _ = self.host.network.take_error(connection);
-                    }
-                }),
-                Err(errno) => Err(errno),
-            };
-            match sent {
+            match self.send_step(number, &buffer, done == 0) {
                 Ok(_) if total == 0 && wanted > 0 => return Err(Errno::EFAULT),
                 Ok(count) => done += count as u64,
-                Err(Errno::EAGAIN) if blocking => {
-                    if let Some(answer) = self.wait_on_socket(socket, done, options::SEND_TIMEOUT)? {
-                        return Ok(answer);
-                    }
-                    break;
-                }
-                Err(errno) if done == 0 => return Err(errno),
-                Err(_) => break,
+                Err(errno) => match self.moved_none(errno, blocking, socket, done, options::SEND_TIMEOUT)? {
+                    Some(answer) => return Ok(answer),
+                    None => break,
+                },
             }
         }
-        self.ended(&socket, done, total)
+        self.ended(&socket, done)
     }
 
     /// Receives into a program's memory.
@@ -108,34 +93,50 @@ impl Program {
                     }
                 }
                 Err(Errno::EAGAIN) if done > 0 && !whole => break,
-                Err(Errno::EAGAIN) if blocking => {
-                    if let Some(answer) = self.wait_on_socket(socket, done, options::RECEIVE_TIMEOUT)? {
-                        return Ok(answer);
-                    }
-                    break;
-                }
-                Err(errno) if done == 0 => return Err(errno),
-                Err(_) => break,
+                Err(errno) => match self.moved_none(errno, blocking, socket, done, options::RECEIVE_TIMEOUT)? {
+                    Some(answer) => return Ok(answer),
+                    None => break,
+                },
             }
         }
-        self.ended(&socket, done, 0)
+        self.ended(&socket, done)
     }
 
     /// Sends a step, for calls that move bytes between files.
     pub(super) fn push_socket(&mut self, number: u64, nonblocking: bool, data: &[u8]) -> Result<Flow, Errno> {
-        let connection = self.connection(number).map_err(|errno| match errno {
-            Errno::ENOTCONN => Errno::EPIPE,
-            other => other,
-        })?;
-        match self.host.network.send(connection, data) {
-            Ok(count) => Ok(Flow::Done(count)),
+        match self.send_step(number, data, true) {
             Err(Errno::EAGAIN) if !nonblocking => Ok(Flow::Wait(network())),
-            Err(errno) => {
-                if errno != Errno::EAGAIN {
-                    let _ = self.host.network.take_error(connection);
-                }
-                Err(errno)
+            sent => sent.map(Flow::Done),
+        }
+    }
+
+    /// Gives a connection bytes to send. `tells`: an error is told to the program, and so is no longer the connection's.
+    fn send_step(&mut self, number: u64, data: &[u8], tells: bool) -> Result<usize, Errno> {
+        let connection = match self.connection(number) {
+            // Linux says so of sending, and ENOTCONN of receiving.
+            Err(Errno::ENOTCONN) => return Err(Errno::EPIPE),
+            connection => connection?,
+        };
+        self.host.network.send(connection, data).inspect_err(|errno| {
+            if tells && *errno != Errno::EAGAIN {
+                let _ = self.host.network.take_error(connection);
             }
+        })
+    }
+
+    /// A step moved nothing, for this reason: the call waits, fails, or (none) is over with the bytes that moved before.
+    fn moved_none(
+        &mut self,
+        errno: Errno,
+        blocking: bool,
+        socket: SocketRecord,
+        done: u64,
+        timeout: usize,
+    ) -> Result<Option<Answer>, Errno> {
+        match errno {
+            Errno::EAGAIN if blocking => self.wait_on_socket(socket, done, timeout),
+            errno if done == 0 => Err(errno),
+            _ => Ok(None),
         }
     }
 
@@ -161,8 +162,7 @@ impl Program {
     }
 
     /// The call has moved `done` bytes and is over.
-    fn ended(&mut self, socket: &SocketRecord, done: u64, total: u64) -> Result<Answer, Errno> {
-        debug_assert!(total == 0 || done <= total);
+    fn ended(&mut self, socket: &SocketRecord, done: u64) -> Result<Answer, Errno> {
         if socket.progress != 0 {
             self.change_socket(socket.inode, |s| s.progress = 0)?;
         }

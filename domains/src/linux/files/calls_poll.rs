@@ -30,7 +30,7 @@ struct PollFd {
 
 impl Program {
     /// What an open file is ready for, and what to wait for otherwise.
-    pub(super) fn readiness(&mut self, open: &OpenFile, wait: &mut Wait) -> Result<u16, Errno> {
+    fn readiness(&mut self, open: &OpenFile, wait: &mut Wait) -> Result<u16, Errno> {
         Ok(match self.files.kind_of(open.node()?)? {
             NodeKind::Pipe(number) => {
                 let (readers, writers) = self.files.pipe_ends(number);
@@ -87,6 +87,21 @@ impl Program {
             }
             _ => READABLE | WRITABLE,
         })
+    }
+
+    /// The same; of what to wait for, only what is wanted: input, and output.
+    pub(super) fn readiness_for(
+        &mut self,
+        open: &OpenFile,
+        (input, output): (bool, bool),
+        wait: &mut Wait,
+    ) -> Result<u16, Errno> {
+        let mut one = Wait::default();
+        let ready = self.readiness(open, &mut one)?;
+        wait.input |= one.input && input;
+        wait.output_room |= one.output_room && output;
+        wait.network |= one.network;
+        Ok(ready)
     }
 
     /// Ends a wait that found nothing: at the deadline, or by waiting on.
@@ -162,11 +177,8 @@ fn poll_until(p: &mut Program, address: u64, count: u64, timeout: Option<Duratio
             Ok(fd) => match p.files.usable(fd) {
                 Err(_) => NVAL,
                 Ok(open) => {
-                    let mut one = Wait::default();
-                    let events = p.readiness(&open, &mut one)?;
-                    wait.input |= one.input && entry.events & READABLE != 0;
-                    wait.output_room |= one.output_room && entry.events & WRITABLE != 0;
-                    wait.network |= one.network;
+                    let wanted = (entry.events & READABLE != 0, entry.events & WRITABLE != 0);
+                    let events = p.readiness_for(&open, wanted, &mut wait)?;
                     events & (entry.events | ERR | HUP)
                 }
             },
@@ -226,11 +238,7 @@ fn select_until(
             continue;
         }
         let open = p.files.usable(fd)?;
-        let mut one = Wait::default();
-        let events = p.readiness(&open, &mut one)?;
-        wait.input |= one.input && wanted[0];
-        wait.output_room |= one.output_room && wanted[1];
-        wait.network |= one.network;
+        let events = p.readiness_for(&open, (wanted[0], wanted[1]), &mut wait)?;
         for (i, mask) in [READABLE | HUP | ERR, WRITABLE | ERR, 0].into_iter().enumerate() {
             if wanted[i] && events & mask != 0 {
                 found[i][word] |= bit;

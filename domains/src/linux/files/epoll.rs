@@ -99,12 +99,9 @@ impl Program {
         }
         let Some(open) = self.files.opens.get(interest.open).copied() else { return Err(Errno::EIO) };
         let edges = if interest.events & EDGE == 0 { None } else { self.edges(&open)? };
-        let mut one = Wait::default();
-        let ready = u32::from(self.readiness(&open, &mut one)?) & wanted;
         let (input, output) = (u32::from(READABLE | RDHUP), u32::from(WRITABLE));
-        wait.input |= one.input && wanted & input != 0;
-        wait.output_room |= one.output_room && wanted & output != 0;
-        wait.network |= one.network;
+        let ways = (wanted & input != 0, wanted & output != 0);
+        let ready = u32::from(self.readiness_for(&open, ways, wait)?) & wanted;
         if ready == 0 {
             return Ok(None);
         }

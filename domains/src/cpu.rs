@@ -48,6 +48,18 @@ pub struct Registers {
     pub cr2: u64,
 }
 
+/// Bytes of a register state, as messages and orders carry it, without its extended part: [`Registers`], fs and gs base.
+pub const PLAIN_STATE: usize = size_of::<Registers>() + 16;
+/// Bytes of the least extended state, which only has x87 and SSE.
+pub const LEGACY_AREA: usize = 512;
+
+/// Whether so many bytes can be a register state: [`Registers`], these and the bases, or these and an XSAVE area.
+#[must_use]
+pub fn is_register_state(len: u32) -> bool {
+    let len = len as usize;
+    len == size_of::<Registers>() || len == PLAIN_STATE || len >= PLAIN_STATE + LEGACY_AREA
+}
+
 /// The floating-point and vector state cannot be what a program hands back to `rt_sigreturn`.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("the extended processor state of {0} bytes is not one this processor could have saved")]

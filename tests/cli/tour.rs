@@ -73,6 +73,7 @@ another key without the right: key 0 lacks the right WRITE
 a key to what is gone: the invoked key is void
 another key to what is gone: key 0 is void
 more pages than the quota: no more pages of the quota: the limit is 50
+more pages than a segment can have: no more pages of a segment: the limit is 268435456
 more records than the quota: no more records of the quota: the limit is 5
 what another bank sold: this bank did not sell it
 a mapping over another: page 0x100000 is mapped already
@@ -83,6 +84,9 @@ a factory that is sealed: the factory is sealed
 a call to itself: a domain cannot wait for itself
 registers of one that runs: not while the domain is running
 a send that would wait: a send cannot wait for this
+a timer for which another waits: somebody waits there already
+a callee that begins anew: the domain that was to answer began anew
+registers that are none: a string of 183 bytes is not what the order takes
 a deadline: the deadline passed
 a callee that ends: the domain that was to answer is gone
 refusals: done

@@ -225,6 +225,8 @@ errors! {
     JournalFull = 25, "the journal is full";
     /// The journal, or the record that was asked for, cannot be used.
     JournalBroken = 26, "the journal cannot be used";
+    /// The string is not of the form that the order takes.
+    BadString { len: u32 = low } = 27, "a string of {len} bytes is not what the order takes";
 }
 
 impl core::error::Error for Error {}

@@ -1,7 +1,7 @@
 //! A native domain that is loaded: its control pages are mapped, and it may have a process.
 
 use crate::abi::{CAUSE_READY, CONTROL_PAGES, FREEZE_SIGNAL, MESSAGE_OFFSET, POSTED};
-use crate::cpu::{ExtendedState, Registers};
+use crate::cpu::{ExtendedState, LEGACY_AREA, PLAIN_STATE, Registers, is_register_state};
 use crate::objects::Fault;
 use crate::platform::PlatformError;
 use crate::platform::control::Control;
@@ -14,9 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 use zerocopy::{FromBytes, IntoBytes};
-
-/// Bytes of the legacy XSAVE area, which holds the control words.
-const LEGACY: usize = 512;
 
 const SIGBUS: u32 = 7;
 const SIGSEGV: u32 = 11;
@@ -49,9 +46,6 @@ pub struct Native {
     /// Since when it runs, to the next tick.
     pub since: Instant,
 }
-
-/// The register state as messages and orders carry it: [`Registers`], fs and gs base, then the XSAVE area if it fits a string.
-const PLAIN_BYTES: usize = size_of::<Registers>() + 16;
 
 impl Native {
     /// Maps the control pages of domain `id`.
@@ -124,7 +118,7 @@ impl Native {
         let mut frame = Frame::initial(&self.control, rip, rsp)?;
         let before = frame.load();
         frame.store(&before, &registers);
-        let mut area = [0u8; LEGACY];
+        let mut area = [0u8; LEGACY_AREA];
         area[..2].copy_from_slice(&words.to_le_bytes()[4..6]);
         area[24..28].copy_from_slice(&words.to_le_bytes()[..4]);
         // The mask of mxcsr: all bits that this processor may have set.
@@ -170,12 +164,15 @@ impl Native {
     /// Gives it another register state, of the form that [`Self::registers`] gives; a shorter one leaves the rest as it is.
     ///
     /// # Errors
-    /// When it is too short, or the extended state is none of this processor's; nothing is changed then.
+    /// When it has another length, or the extended state is none of this processor's; nothing is changed then.
     pub fn set_registers(&mut self, state: &[u8]) -> Result<(), PlatformError> {
-        let bad = PlatformError::BadFrame("the register state is too short or of another processor");
+        let bad = PlatformError::BadFrame("the register state has another length or is of another processor");
+        if !u32::try_from(state.len()).is_ok_and(is_register_state) {
+            return Err(bad);
+        }
         let Ok((after, rest)) = Registers::read_from_prefix(state) else { return Err(bad) };
         let bases = rest.get(..16).map(|b| <[u64; 2]>::read_from_bytes(b).unwrap_or_default());
-        let extended = state.get(PLAIN_BYTES..).unwrap_or_default();
+        let extended = state.get(PLAIN_STATE..).unwrap_or_default();
         let mut frame = self.frame()?;
         if !extended.is_empty() && ExtendedState::store(&mut frame, extended).is_err() {
             return Err(bad);

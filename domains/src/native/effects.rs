@@ -3,7 +3,7 @@
 use super::ExecutiveError;
 use super::turn::Turn;
 use crate::linux::ExitStatus;
-use crate::objects::{self, Answer, Effect, Text};
+use crate::objects::{self, Answer, Effect, InvokeError, Text};
 use crate::table::RecordId;
 use semper_store::{PAGE_SIZE, PageRange};
 use std::sync::atomic::Ordering::SeqCst;
@@ -62,11 +62,12 @@ impl Turn<'_> {
                 if !in_handler {
                     self.put_away(domain)?;
                 }
-                let done = self.native(domain)?.set_registers(&bytes);
-                self.state.buffer = bytes;
-                if let Err(error) = done {
-                    tracing::warn!(%error, domain = %domain, "registers that cannot be set are left as they were");
+                if self.native(domain)?.set_registers(&bytes).is_err() {
+                    // Whether its pages have room for the extended state is known only here.
+                    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                    self.state.refused = Some(InvokeError::BadString { len });
                 }
+                self.state.buffer = bytes;
                 Ok(())
             }
             Effect::NewSegment { segment, .. } => self.segment(segment).map(drop),

@@ -54,7 +54,7 @@ pub use records::{LinuxObject, NativeProgram, RunList};
 
 use crate::kernel::Kernel;
 use crate::linux::LoadError;
-use crate::objects;
+use crate::objects::{self, InvokeError};
 use crate::platform::PlatformError;
 use crate::platform::crowd::Crowd;
 use crate::platform::process::Process;
@@ -149,6 +149,8 @@ pub(crate) struct State {
     held_up: Option<u64>,
     /// The order that is served wrote to a segment.
     wrote: bool,
+    /// Why the order that is served could not be done after all; it changed nothing.
+    refused: Option<InvokeError>,
     /// Domains that go on when there are fewer frames, and the generation for which they wait.
     short: (Vec<RecordId>, u64),
     /// The object layer has work left.
@@ -193,6 +195,7 @@ impl Executive {
             alarm: None,
             held_up: None,
             wrote: false,
+            refused: None,
             short: (Vec::new(), 0),
             work: false,
             turn: 0,

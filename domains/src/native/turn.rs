@@ -236,9 +236,12 @@ impl Turn<'_> {
             accept: message.accept,
             deadline: message.deadline,
         };
-        (self.state.held_up, self.state.wrote) = (None, false);
+        (self.state.held_up, self.state.wrote, self.state.refused) = (None, false, None);
         match self.transact(|table, around, effects| objects::invoke(table, around, &invocation, effects))? {
-            Outcome::Answered(answer) => self.answer(id, &answer, &[]),
+            Outcome::Answered(answer) => {
+                let refused = self.state.refused.take();
+                self.answer(id, &refused.map_or(answer, Answer::from), &[])
+            }
             Outcome::Waits => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use super::{
     Rights, Segment, Text, Which,
 };
 use crate::abi::{WINDOW_END, WINDOW_START};
+use crate::cpu::is_register_state;
 
 const PAGE_BYTES: u64 = semper_store::PAGE_SIZE as u64;
 
@@ -46,7 +47,7 @@ pub(super) const ORDERS: &[Order] = &[
     },
     Order {
         string: MAX_STRING,
-        does: "Other registers. It must be stopped, or stand at a fault.",
+        does: "Other registers: the general ones, these and the bases of fs and gs, or all that *get registers* gives. It must be stopped, or stand at a fault.",
         ..order(KeyType::Domain, 6, "set registers", Rights::MANAGE, set_registers)
     },
     Order {
@@ -249,6 +250,9 @@ fn get_registers(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop>
 fn set_registers(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
     let at = ctx.native(request)?;
     check_stands(ctx, at)?;
+    if !is_register_state(request.len) {
+        return Err(InvokeError::BadString { len: request.len }.into());
+    }
     let domain = ctx.id(at);
     ctx.tell(Effect::SetRegisters { domain, text: request.text });
     Done::nothing()

@@ -169,6 +169,9 @@ errors! {
     JournalFull = 25, "the journal is full", [0, 0, 0], "none";
     /// The journal, or the record that was asked for, cannot be used.
     JournalBroken = 26, "the journal cannot be used", [0, 0, 0], "none";
+    /// The string is not of the form that the order takes.
+    BadString { len: u32 } = 27, "a string of {len} bytes is not what the order takes",
+        [u64::from(len), 0, 0], "its bytes";
 }
 
 /// How an operation ends early: the guest's doing, or not.

@@ -7,7 +7,7 @@
 use super::PlatformError;
 use super::control::Control;
 use crate::abi::{CONTROL, SIGNAL_STACK, SIGNAL_STACK_BYTES};
-use crate::cpu::{BadExtendedState, ExtendedState, Registers};
+use crate::cpu::{BadExtendedState, ExtendedState, LEGACY_AREA, Registers};
 use semper_store::{PAGE_SIZE, PageRange};
 use zerocopy::IntoBytes;
 
@@ -26,7 +26,7 @@ const FLAGS: u64 = 1 | 2 | 4;
 const EXTENDED_SIZE: u64 = 464 + 4;
 const MAGIC1: u32 = 0x4650_5853;
 /// Size of the area when only x87 and SSE state was saved.
-const LEGACY_BYTES: u64 = 512;
+const LEGACY_BYTES: u64 = LEGACY_AREA as u64;
 
 /// User code and stack selectors, gs and fs zero.
 pub const USER_SELECTORS: u64 = 0x33 | 0x2b << 48;

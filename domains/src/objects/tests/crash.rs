@@ -79,7 +79,7 @@ pub(super) fn picture(table: &Table) -> Vec<(RecordId, u16, Vec<u8>)> {
 /// What is killed.
 type Step = fn(&mut World, &[RecordId]);
 
-fn do_invoke(world: &mut World, call: &Invocation) {
+pub(super) fn do_invoke(world: &mut World, call: &Invocation) {
     invoke(&mut world.table, &world.nature, call, &mut world.effects).unwrap();
 }
 
@@ -173,15 +173,20 @@ fn base() -> (VecMemory, Vec<RecordId>) {
     let dying = world.key(ids[1], 6);
     world.give(other, 6, dying);
     world.invoke(&Invocation { invoker: ids[0], slot: SELF_SLOT, order: 0, words: [0, 9, 0, 0], ..IDLE });
-    let mut memory = vec![0; 80 * 4096];
     let doomed = world.domain();
     world.give(doomed, 2, dying);
     assert_eq!(world.invoke(&Invocation { invoker: doomed, slot: 2, order: 12, ..IDLE }), Outcome::Waits);
     audit(&world.table);
-    world.table.read_all(&mut memory);
+    (saved(&world), ids)
+}
+
+/// The pages of a world that was made on 80 of them.
+pub(super) fn saved(world: &World) -> VecMemory {
+    let mut bytes = vec![0; 80 * semper_store::PAGE_SIZE];
+    world.table.read_all(&mut bytes);
     let saved = VecMemory::zeroed(80);
-    saved.write(0, &memory);
-    (saved, ids)
+    saved.write(0, &bytes);
+    saved
 }
 
 fn open(memory: &Mortal, around: &World) -> World {
@@ -194,30 +199,38 @@ fn open(memory: &Mortal, around: &World) -> World {
     World { table, nature, genesis: around.genesis, effects: Vec::new() }
 }
 
+/// Runs `step` on the saved pages, whole and killed at each of its writes; returns how many there are. Each time all of it is there
+/// afterwards, or nothing.
+pub(super) fn kill_everywhere(name: &str, saved: &VecMemory, like: &World, step: impl Fn(&mut World)) -> u64 {
+    let whole = Mortal::new(copy(saved));
+    let mut world = open(&whole, like);
+    let before = picture(&world.table);
+    whole.kill_after(u64::MAX);
+    step(&mut world);
+    let (writes, after) = (whole.writes(), picture(&world.table));
+    audit(&world.table);
+    assert_eq!(writes > 3, before != after, "{name}: {writes} writes");
+    for kill in 0..writes {
+        let pages = Mortal::new(copy(saved));
+        let mut world = open(&pages, like);
+        pages.kill_after(kill);
+        let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(&mut world)));
+        assert!(killed.is_err(), "{name}: it is killed");
+        std::mem::forget(world);
+        let survivor = open(&pages.survivor(), like);
+        audit(&survivor.table);
+        let found = picture(&survivor.table);
+        assert!(found == before || found == after, "{name}, killed after {kill} of {writes} writes");
+    }
+    writes
+}
+
 #[test]
 fn a_kill_at_any_write_of_any_operation_leaves_before_or_after() {
     let (saved, ids) = base();
     let reference = World::new();
     for (name, step) in STEPS {
-        let whole = Mortal::new(copy(&saved));
-        let mut world = open(&whole, &reference);
-        let before = picture(&world.table);
-        whole.kill_after(u64::MAX);
-        step(&mut world, &ids);
-        let (writes, after) = (whole.writes(), picture(&world.table));
-        audit(&world.table);
-        assert!(writes > 3 && before != after, "{name} does something: {writes} writes");
-        for kill in 0..writes {
-            let pages = Mortal::new(copy(&saved));
-            let mut world = open(&pages, &reference);
-            pages.kill_after(kill);
-            let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(&mut world, &ids)));
-            assert!(killed.is_err(), "{name}: it is killed");
-            std::mem::forget(world);
-            let survivor = open(&pages.survivor(), &reference);
-            audit(&survivor.table);
-            let found = picture(&survivor.table);
-            assert!(found == before || found == after, "{name}, killed after {kill} of {writes} writes");
-        }
+        let writes = kill_everywhere(name, &saved, &reference, |world| step(world, &ids));
+        assert!(writes > 0, "{name} does something");
     }
 }

@@ -6,6 +6,7 @@ mod audit;
 mod banks;
 mod cost;
 mod crash;
+mod crash_orders;
 mod docs;
 mod factories;
 mod limits;

@@ -4,8 +4,8 @@
 
 use core::arch::asm;
 use semper_domain::abi::{self, MAX_STRING, Message, NO_SLOT, slot};
-use semper_domain::keys::{Bank, Clock, Console, Domain, Factory, Key, Meter, Quota, Start};
-use semper_domain::{Call, Error, Reply, Rights, Slot, Spawn, entry, give_up, println, serve};
+use semper_domain::keys::{Bank, Clock, Console, Domain, Factory, Key, Meter, Quota, Start, Timer};
+use semper_domain::{Call, Error, Reply, Rights, Slot, Spawn, State, Template, entry, give_up, println, serve};
 
 entry!(main);
 
@@ -78,6 +78,7 @@ fn keys() -> Result<(), Error> {
 fn storage() -> Result<(), Error> {
     let purse = bank().buy_bank(Quota { pages: 50, records: 5 })?;
     told("more pages than the quota", purse.buy_segment(51));
+    told("more pages than a segment can have", bank().buy_segment(1 << 29));
     told("more records than the quota", purse.buy_domain().and_then(|_| purse.buy_domain()));
     let page = bank().buy_page()?;
     told("what another bank sold", purse.sell(&page));
@@ -97,15 +98,42 @@ fn storage() -> Result<(), Error> {
     }
     let factory: Factory = bank().buy_factory()?;
     told("a factory that is not sealed", factory.make(&bank(), &meter(), [None, None]));
-    semper_domain::Template::new(echoes, 0).install(&factory, &bank())?;
+    Template::new(echoes, 0).install(&factory, &bank())?;
     factory.seal()?;
     told("a factory that is sealed", factory.seal());
     Ok(())
 }
 
+/// The server's slots: a timer, and who begins it anew.
+const TIMER: u8 = 5;
+const HELPER: u8 = 6;
+/// The helper's: the server.
+const SERVER: u8 = 5;
+
+/// Begins the server anew.
+fn helps(_: u64) {
+    let server = serve(|_| {
+        let [instruction, stack, argument] = Template::new(echoes, 0).entry().expect("the image has an entry");
+        Domain::at(SERVER).begin(instruction, stack, argument).expect("it begins");
+        Reply::done()
+    });
+    server.expect("a server can wait");
+}
+
 fn echoes(_: u64) {
-    serve(|request| if request.order == 2 { semper_domain::end(0) } else { Reply::words(request.words) })
-        .expect("a server can wait");
+    let server = serve(|request| match request.order {
+        2 => semper_domain::end(0),
+        3 => {
+            let answer = Start::at(HELPER).order(1).call();
+            unreachable!("it has begun anew: {answer:?}")
+        }
+        4 => {
+            let _ = Timer::at(TIMER).wait();
+            Reply::done()
+        }
+        _ => Reply::words(request.words),
+    });
+    server.expect("a server can wait");
 }
 
 fn domains() -> Result<(), Error> {
@@ -116,10 +144,19 @@ fn domains() -> Result<(), Error> {
     told("registers of one that runs", me.registers());
     let timer = bank().buy_timer()?;
     told("a send that would wait", Call::new(timer.slot(), 2).send());
-    drop(timer);
-    let child = Spawn::new(&bank(), &meter(), echoes, 0).begin()?.domain;
+    let (bank, meter) = (bank(), meter());
+    let child = Spawn::new(&bank, &meter, echoes, 0).key(TIMER, &timer).begin()?.domain;
+    let helper = Spawn::new(&bank, &meter, helps, 0).key(SERVER, &child).begin()?.domain;
+    child.set_slot(HELPER, &helper.make_start_key(0)?)?;
+    drop(helper);
     let start = child.make_start_key(0)?;
+    start.order(4).send()?;
+    while child.state()?.state != State::Waiting {}
+    told("a timer for which another waits", timer.wait());
+    timer.set(1)?;
+    told("a callee that begins anew", start.order(3).call());
     child.stop()?;
+    told("registers that are none", child.set_registers(&[0; 183]));
     let soon = Clock::at(slot::CLOCK).monotonic()? + 20_000_000;
     told("a deadline", start.order(1).deadline(soon).call());
     child.start()?;

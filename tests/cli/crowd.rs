@@ -206,3 +206,46 @@ fn idle_domains_are_made_and_answer() {
     wait_for(&mut idle);
     session.assert_sound();
 }
+
+#[test]
+fn a_bank_of_very_many_objects_survives_and_is_freed_in_steps() {
+    let case = Case { run_flags: vec!["--native".into()], ..Case::new(native_program("objects"), &["20000"]) };
+    let (undisturbed, takes) = case.timed_undisturbed();
+    let told = "20000 pages were bought\n16 of 16 hold what was written\ndestroyed with their bank: true\n";
+    assert_eq!((undisturbed.stdout.as_str(), undisturbed.code), (told, 0));
+    let mut random = Rng::with_seed(seed());
+    assert_eq!(case.killed(5, takes, &mut random).outcome, undisturbed);
+}
+
+#[test]
+#[ignore = "takes minutes, and 3 GB of disk"]
+fn ten_million_objects_in_one_store() {
+    let session = Session::new();
+    let printed = || fs::read_to_string(session.place().join("out")).unwrap();
+    let mut run = session.on_store("run");
+    run.args(["--size", "160G", "--native", "--"]).arg(native_program("objects")).args(["10000000", "wait"]);
+    let out = File::create(session.place().join("out")).unwrap();
+    let mut runtime = run.stdin(Stdio::piped()).stdout(out.try_clone().unwrap()).spawn().unwrap();
+    while !printed().contains("buying one took") {
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(runtime.try_wait().unwrap().is_none(), "{}", printed());
+    }
+    assert!(session.output(&mut session.on_store("checkpoint")).status.success());
+    let memory = fs::read_to_string(format!("/proc/{}/status", runtime.id())).unwrap();
+    runtime.kill().unwrap();
+    runtime.wait().unwrap();
+    let begun = Instant::now();
+    let input = File::open(session.file("input", "go\n")).unwrap();
+    let mut runtime = session.on_store("resume").stdin(input).stdout(out).spawn().unwrap();
+    while !printed().contains("hold what was written") {
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(begun.elapsed() < TIMEOUT);
+    }
+    let resumed = begun.elapsed();
+    assert_eq!(runtime.wait().unwrap().code(), Some(0));
+    let size = memory.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+    eprintln!("{}resumed after {resumed:?}; {size} before", printed());
+    assert!(printed().contains("10000000 pages were bought\n"));
+    assert!(printed().contains("16 of 16 hold what was written\ndestroyed with their bank: true\n"));
+    session.assert_sound();
+}

@@ -23,7 +23,7 @@ const STREAM_PAGES: u64 = 1 << 28;
 /// limit, and millions of objects; but no more than fit into an eighth of the frames, since the table takes frames from all others.
 pub(super) fn quota(frames: u64) -> Storage {
     let records = frames / 8 * (PAGE_SIZE as u64 / u64::from(crate::kernel::objects::RECORD_BYTES));
-    Storage { pages: 1 << 40, records: records.min(1 << 23) }
+    Storage { pages: 1 << 40, records: records.min(1 << 24) }
 }
 
 const SIGKILL: u8 = 9;

@@ -188,10 +188,10 @@ impl RuntimeFlags {
     }
 }
 
-/// What a Linux program may reach: docs/network.md.
+/// What a program may reach: docs/network.md.
 #[derive(Args, Clone, Debug)]
 pub struct NetworkFlags {
-    /// Listen at this address of the host for the program, which binds GUESTPORT. Kept with the program; at resume, the program
+    /// Listen at this address of the host for the program, which binds GUESTPORT, or accepts by its network key. Kept with the program; at resume, the program
     /// that has GUESTPORT listens here from now on [default GUESTPORT: PORT]
     #[arg(long, value_name = "ADDR:PORT[=GUESTPORT]", value_parser = parse_listen)]
     pub listen: Vec<Listen>,
@@ -232,13 +232,13 @@ pub struct Run {
     #[arg(long = "env", value_name = "K=V", value_parser = parse_env)]
     pub env: Vec<(String, String)>,
     /// The program is a native domain, written with semper-domain: docs/native.md
-    #[arg(long, conflicts_with_all = ["files", "env", "listen", "connect"])]
+    #[arg(long, conflicts_with_all = ["files", "env"])]
     pub native: bool,
     /// Memory of a native program: image, heap and stack [default: 16M]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "native")]
     pub native_memory: Option<u64>,
     /// A start key to a domain of the store, put into a free slot of the program: SLOT is 10 to 15 of a Linux program, 12 to 14 of a
-    /// native one; DOMAIN is INDEX.VERSION as `semper ls` shows it, or the name of a program; the domain is told BADGE with each
+    /// native one (13 with --listen or --connect); DOMAIN is INDEX.VERSION as `semper ls` shows it, or the name of a program; the domain is told BADGE with each
     /// message [default badge: 0]
     #[arg(long = "key", value_name = "SLOT=DOMAIN[:BADGE]", value_parser = parse_key)]
     pub keys: Vec<StartKey>,

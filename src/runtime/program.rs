@@ -68,7 +68,7 @@ impl NewProgram {
         let args = self.args.into_iter().map(OsStringExt::into_vec).collect();
         let name = self.name.unwrap_or_else(|| file_name(&self.program));
         let memory = self.native.unwrap_or(DEFAULT_NATIVE_MEMORY);
-        let spec = NativeSpec { name, image, args, memory, keys: self.keys };
+        let spec = NativeSpec { name, image, args, memory, keys: self.keys, network: self.network };
         spec.check().map_err(|reason| RuntimeError::NotRunnable { program: self.program, reason })?;
         Ok(spec)
     }

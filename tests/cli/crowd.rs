@@ -221,31 +221,47 @@ fn a_bank_of_very_many_objects_survives_and_is_freed_in_steps() {
 #[ignore = "takes minutes, and 3 GB of disk"]
 fn ten_million_objects_in_one_store() {
     let session = Session::new();
-    let printed = || fs::read_to_string(session.place().join("out")).unwrap();
-    let mut run = session.on_store("run");
-    run.args(["--size", "160G", "--native", "--"]).arg(native_program("objects")).args(["10000000", "wait"]);
-    let out = File::create(session.place().join("out")).unwrap();
-    let mut runtime = run.stdin(Stdio::piped()).stdout(out.try_clone().unwrap()).spawn().unwrap();
-    while !printed().contains("buying one took") {
+    let out = |name: &str| session.place().join(name);
+    let printed = |name: &str| fs::read_to_string(out(name)).unwrap();
+    let names = ["first", "second"];
+    let start = |name: &str| {
+        let mut run = session.on_store("run");
+        run.args(["--size", "160G", "--name", name, "--native", "--"]).arg(native_program("objects"));
+        run.args(["5000000", "wait"]);
+        run.stdin(Stdio::piped()).stdout(File::create(out(name)).unwrap()).spawn().unwrap()
+    };
+    let mut runtime = start(names[0]);
+    session.wait_until("it runs", |status| status["domains"][0]["state"] == "running");
+    let mut added = start(names[1]);
+    while !names.iter().all(|name| printed(name).contains("buying one took")) {
         std::thread::sleep(Duration::from_millis(100));
-        assert!(runtime.try_wait().unwrap().is_none(), "{}", printed());
+        assert!(runtime.try_wait().unwrap().is_none(), "{}", names.map(printed).concat());
     }
     assert!(session.output(&mut session.on_store("checkpoint")).status.success());
     let memory = fs::read_to_string(format!("/proc/{}/status", runtime.id())).unwrap();
     runtime.kill().unwrap();
     runtime.wait().unwrap();
+    let _ = added.wait();
     let begun = Instant::now();
-    let input = File::open(session.file("input", "go\n")).unwrap();
-    let mut runtime = session.on_store("resume").stdin(input).stdout(out).spawn().unwrap();
-    while !printed().contains("hold what was written") {
+    let mut resume = session.on_store("resume");
+    for name in names {
+        let mut to = std::ffi::OsString::from(format!("{name}="));
+        to.push(out(name));
+        resume.arg("--stdout").arg(to);
+    }
+    let input = File::open(session.file("input", "go, go\n")).unwrap();
+    let mut runtime = resume.stdin(input).spawn().unwrap();
+    while !names.iter().any(|name| printed(name).contains("hold what was written")) {
         std::thread::sleep(Duration::from_millis(1));
         assert!(begun.elapsed() < TIMEOUT);
     }
     let resumed = begun.elapsed();
     assert_eq!(runtime.wait().unwrap().code(), Some(0));
     let size = memory.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
-    eprintln!("{}resumed after {resumed:?}; {size} before", printed());
-    assert!(printed().contains("10000000 pages were bought\n"));
-    assert!(printed().contains("16 of 16 hold what was written\ndestroyed with their bank: true\n"));
+    eprintln!("{}resumed after {resumed:?}; {size} before", names.map(printed).concat());
+    for name in names {
+        assert!(printed(name).contains("5000000 pages were bought\n"));
+        assert!(printed(name).contains("16 of 16 hold what was written\ndestroyed with their bank: true\n"));
+    }
     session.assert_sound();
 }

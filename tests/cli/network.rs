@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Background, Libc, Rng, Session, TIMEOUT, c_program, linux_program, seed, wait_for};
+use crate::harness::{
+    Background, Libc, Rng, Session, TIMEOUT, c_program, linux_program, native_c_program, native_program, seed, wait_for,
+};
 
 const OFTEN: &[&str] = &["--checkpoint-interval", "50ms"];
 
@@ -451,23 +453,29 @@ impl Client {
 
 #[test]
 fn nothing_that_was_answered_is_lost_over_any_number_of_kills() {
-    storm(10);
+    storm(10, &[], &linux_program("kv-service"));
+}
+
+#[test]
+fn nothing_that_native_domains_answered_is_lost_over_any_number_of_kills() {
+    storm(10, &["--native"], &native_program("service"));
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn soak() {
-    storm(std::env::var("SEMPER_KILLS").map_or(200, |kills| kills.parse().unwrap()));
+    let kills = std::env::var("SEMPER_KILLS").map_or(200, |kills| kills.parse().unwrap());
+    storm(kills, &[], &linux_program("kv-service"));
+    storm(kills, &["--native"], &native_program("service"));
 }
 
-fn storm(kills: u32) {
+fn storm(kills: u32, flags: &[&str], program: &Path) {
     let session = Session::new();
     let port = free_port();
-    let program = linux_program("kv-service");
     let at = listen(port, 7000);
-    let flags = [OFTEN, &["--listen", &at]].concat();
+    let flags = [OFTEN, &["--listen", &at], flags].concat();
     let mut client = Client::new(port);
-    let mut runtime = session.background(&mut session.run(&flags, &program, &["7000"]));
+    let mut runtime = session.background(&mut session.run(&flags, program, &["7000"]));
     for _ in 0..kills {
         client.check_all();
         let until = Instant::now() + Duration::from_millis(100 + client.random.u64(0..300));
@@ -546,4 +554,72 @@ fn peers_that_do_not_read_or_come_and_go_take_nothing_from_others() {
     assert_eq!(client.ask("get k\n").as_deref(), Some("is 19"));
     drop(slow);
     assert_eq!(client.ask("size\n").as_deref(), Some("2"));
+}
+
+/// What `native_network` says, up to the restart in its midst and after it.
+const KEYS: [&str; 2] = [
+    "accept, not granted: 28013
+accept at no port: 9
+connect, not granted: 28013
+connect where nobody is: 28111
+connect to no address: 9
+connect: 0
+send without the right: 5
+close without the right: 5
+receive nothing: 9
+sent: 1
+received: 2
+shut down: 0
+send after that: 21
+received at the end: 0
+close: 0
+receive from a closed one: 21
+close again: 0
+accept that cannot wait: 12
+accept: 0
+from this host: 1
+receive from one that is reset: 21
+accept: 0
+",
+    "receive over a restart: 21
+shut down after it: 21
+accept after it: 0
+received: 3
+",
+];
+
+#[test]
+fn network_keys_reach_what_was_granted_and_end_with_a_restart() {
+    let Some(program) = native_c_program("native_network") else { return };
+    let session = Session::new();
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (open, port, closed) = (outside.local_addr().unwrap().port(), free_port(), free_port());
+    let places = [listen(port, 7), format!("127.0.0.1:{open}"), format!("127.0.0.1:{closed}")];
+    let grants = ["--native", "--listen", &places[0], "--connect", &places[1], "--connect", &places[2]];
+    let flags = [OFTEN, &grants[..]].concat();
+    let args = ["7".into(), open.to_string(), closed.to_string()];
+    let args = args.each_ref().map(String::as_str);
+    let mut runtime = start(&session, &mut session.run(&flags, &program, &args));
+    let (mut peer, _) = outside.accept().unwrap();
+    let mut byte = [0];
+    peer.read_exact(&mut byte).unwrap();
+    peer.write_all(b"yz").unwrap();
+    assert_eq!(peer.read(&mut byte).unwrap(), 0, "it was told of the end");
+    drop(peer);
+    let reset = connect(port);
+    rustix::net::sockopt::set_socket_linger(&reset, Some(Duration::ZERO)).unwrap();
+    drop(reset);
+    let mut held = connect(port);
+    wait_until_printed(&session, KEYS[0]);
+    checkpoint(&session);
+    assert_eq!(printed(&session), KEYS[0]);
+    runtime.signal(nix::sys::signal::Signal::SIGKILL);
+    runtime.wait();
+    assert!(!matches!(held.read(&mut byte), Ok(1..)), "nothing was sent");
+    let mut resumed = start(&session, session.on_store("resume").args(OFTEN));
+    let mut anew = connect(port);
+    anew.write_all(b"abc").unwrap();
+    wait_until_printed(&session, &KEYS.concat());
+    assert_eq!(resumed.wait().code(), Some(0));
+    session.assert_sound();
 }

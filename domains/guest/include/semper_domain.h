@@ -46,7 +46,7 @@ enum { SEMPER_CALL = 0, SEMPER_SEND = 1, SEMPER_REPLY_AND_WAIT = 2 };
 /* The keys of the first domain of a program, by slot. */
 enum {
     SEMPER_CONSOLE, SEMPER_CLOCK, SEMPER_RANDOM, SEMPER_BANK, SEMPER_METER, SEMPER_LOG, SEMPER_CHECKPOINT, SEMPER_RESTART,
-    SEMPER_DISCRIM, SEMPER_SELF, SEMPER_MEMORY, SEMPER_IMAGE, SEMPER_JOURNAL = 15
+    SEMPER_DISCRIM, SEMPER_SELF, SEMPER_MEMORY, SEMPER_IMAGE, SEMPER_NETWORK = 14, SEMPER_JOURNAL = 15
 };
 
 /* An invocation, and below it what came back. Made by semper_message, so that no slot is meant that was not named. */

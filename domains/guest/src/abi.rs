@@ -135,6 +135,8 @@ pub mod slot {
     pub const MEMORY: u8 = 10;
     /// Segment, read-only: the memory as it was before the first instruction; what factories and `spawn` copy.
     pub const IMAGE: u8 = 11;
+    /// Network, if something was granted.
+    pub const NETWORK: u8 = 14;
     /// Journal.
     pub const JOURNAL: u8 = 15;
 }

@@ -213,8 +213,8 @@ errors! {
     WrongPhase { state: State = State::from_word } = 19, "not while the domain is {state}";
     /// A key that waits was invoked by its own domain: it would wait for ever.
     SelfCall = 20, "a domain cannot wait for itself";
-    /// What the key led to outside did not survive a restart.
-    Rescinded = 21, "it did not survive the restart";
+    /// What the key led to outside is no more: the other side broke it off, or a restart did.
+    Rescinded = 21, "what it led to outside is no more";
     /// Two mappings would lie in one place.
     Overlap { page: u64 = u64::from } = 22, "page {page:#x} is mapped already";
     /// Nothing is mapped there.
@@ -227,6 +227,8 @@ errors! {
     JournalBroken = 26, "the journal cannot be used";
     /// The string is not of the form that the order takes.
     BadString { len: u32 = low } = 27, "a string of {len} bytes is not what the order takes";
+    /// What was asked for outside was refused there, or not granted (13); by its number in Linux.
+    Outside { errno: u32 = low } = 28, "refused outside, Linux error {errno}";
 }
 
 impl core::error::Error for Error {}

@@ -72,6 +72,10 @@ key_types! {
     Restart = 17, "restart";
     /// Records that no roll-back touches.
     Journal = 18, "journal";
+    /// What the program may reach outside.
+    Network = 19, "network";
+    /// One connection to the outside.
+    Connection = 20, "connection";
     /// No key: the domain's own slots.
     Own = 255, "own";
 }

@@ -3,6 +3,7 @@
 use super::bell::Bell;
 use super::objects::{DomainRecord, FINISHED};
 use super::{Kernel, KernelError, OutputPolicy};
+use crate::native::NativeProgram;
 use crate::network::{Grants, HostNetwork, Listen, NetworkEvents};
 use crate::table::{Record, RecordId, Table, TableError};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -12,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 const LISTEN: u32 = 1;
 const CONNECT: u32 = 2;
 
-/// Something that a Linux program may reach.
+/// Something that a program may reach.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct GrantRecord {
@@ -81,7 +82,7 @@ fn replace(table: &mut Table, domain: u64, grants: &Grants) -> Result<(), TableE
 
 impl Kernel {
     /// Opens what a program was granted.
-    pub(super) fn open_network(
+    pub(crate) fn open_network(
         self: &Arc<Self>,
         program: &str,
         grants: &Grants,
@@ -96,12 +97,12 @@ impl Kernel {
     }
 
     /// What a program was granted, as segment 0 says.
-    pub(super) fn grants(&self, domain: u64) -> Grants {
+    pub(crate) fn grants(&self, domain: u64) -> Grants {
         grants_of(&grants_in(&self.objects().table, domain))
     }
 
     /// Notes what a program is granted.
-    pub(super) fn set_grants(&self, domain: u64, grants: &Grants) -> Result<(), KernelError> {
+    pub(crate) fn set_grants(&self, domain: u64, grants: &Grants) -> Result<(), KernelError> {
         let mut objects = self.objects();
         if grants.is_empty() && grants_in(&objects.table, domain).is_empty() {
             return Ok(());
@@ -119,18 +120,16 @@ impl Kernel {
             return Ok(());
         }
         let mut objects = self.objects();
-        let programs: Vec<(u64, String)> = objects
-            .table
-            .iter::<DomainRecord>()
-            .filter(|(_, record)| record.life.state != FINISHED && record.exit().is_none())
-            .map(|(_, record)| (record.id, record.name()))
-            .collect();
+        let linux = objects.table.iter::<DomainRecord>().map(|(_, record)| (record.id, record.life));
+        let native = objects.table.iter::<NativeProgram>().map(|(_, record)| (record.id, record.life));
+        let living = linux.chain(native).filter(|(_, life)| life.state != FINISHED && life.exit().is_none());
+        let programs: Vec<u64> = living.map(|(id, _)| id).collect();
         let mut all: Vec<(u64, Grants)> =
-            programs.iter().map(|(id, _)| (*id, grants_of(&grants_in(&objects.table, *id)))).collect();
+            programs.iter().map(|id| (*id, grants_of(&grants_in(&objects.table, *id)))).collect();
         let only = |what: &str| match &programs[..] {
             [_] => Ok(0),
             _ => Err(KernelError::Refused(format!(
-                "{what} is of no program: there are {} Linux programs, and none has it",
+                "{what} is of no program: there are {} programs, and none has it",
                 programs.len()
             ))),
         };

@@ -94,6 +94,7 @@ impl Executive {
         let mut state = self.state();
         let captured = std::mem::take(&mut state.durable[1]);
         state.durable[0].extend(captured);
+        state.programs.values_mut().for_each(super::Program::failed);
     }
 }
 

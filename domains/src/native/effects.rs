@@ -132,6 +132,10 @@ impl Turn<'_> {
                 self.kernel.native.ring();
                 Ok(())
             }
+            Effect::AskNetwork { domain, serial, ask } => {
+                self.state.network.add(domain, serial, ask);
+                Ok(())
+            }
             Effect::Work => {
                 self.state.work = true;
                 Ok(())

@@ -33,6 +33,7 @@ mod life;
 mod linux;
 mod log;
 mod mailbox;
+mod network;
 mod operate;
 mod overlay;
 mod program;
@@ -127,6 +128,8 @@ pub struct Executive {
     stood: Condvar,
     /// What the journal answered.
     journal: journal::Answers,
+    /// Something may have come from the network since it was last looked at.
+    network_rang: AtomicBool,
 }
 
 /// All that its thread works on; the checkpointer and commands look at it while the gate is closed to the thread, or between turns.
@@ -143,6 +146,8 @@ pub(crate) struct State {
     committed: bool,
     /// What domains ask of the journal and is not on its way yet.
     asks: Vec<(RecordId, u64, objects::JournalAsk)>,
+    /// What domains ask of the network and is not done yet.
+    network: network::Asks,
     /// When something is due next, nanoseconds of the world's clock; as of the last turn.
     alarm: Option<u64>,
     /// A write to the console of this program was more than may be held.
@@ -192,6 +197,7 @@ impl Executive {
             durable: [Vec::new(), Vec::new()],
             committed: false,
             asks: Vec::new(),
+            network: network::Asks::default(),
             alarm: None,
             held_up: None,
             wrote: false,
@@ -223,6 +229,7 @@ impl Executive {
             live: Mutex::default(),
             stood: Condvar::new(),
             journal: journal::Answers::default(),
+            network_rang: AtomicBool::new(false),
         }
     }
 

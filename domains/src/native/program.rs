@@ -9,6 +9,7 @@ use crate::kernel::bell::Bell;
 use crate::kernel::objects::{FINISHED, FileIdentity, LifeState};
 use crate::kernel::{Kernel, KernelError, OutputPolicy, StartKey};
 use crate::linux::{Console as _, ExitStatus, HELD_LIMIT, Input, Stream};
+use crate::network::{Grants, HostNetwork};
 use crate::objects::{self, Answer, InvokeError, Key, KeyType, Storage, Text};
 use crate::platform::PlatformError;
 use crate::table::{RecordId, Table, TableError};
@@ -40,6 +41,8 @@ pub struct NativeSpec {
     pub memory: u64,
     /// Keys to other domains.
     pub keys: Vec<StartKey>,
+    /// What it may reach outside.
+    pub network: Grants,
 }
 
 impl NativeSpec {
@@ -99,6 +102,7 @@ pub(crate) struct Program {
     /// As it stands in the table.
     noted: NativeProgram,
     console: Arc<HostConsole>,
+    pub(super) network: Arc<HostNetwork>,
     releaser: Option<Arc<Releaser>>,
     outputs: [Arc<Segment>; 2],
     reads: Vec<(RecordId, u64, u32)>,
@@ -107,6 +111,8 @@ pub(crate) struct Program {
     captured: [u64; 3],
     captured_end: bool,
     committed_end: bool,
+    /// The last capture came to nothing: what it contained waits for the next.
+    uncommitted: bool,
 }
 
 impl Program {
@@ -117,7 +123,10 @@ impl Program {
     /// Whether there is something that no capture contains.
     pub(super) fn changed(&self) -> bool {
         let [out, err, input] = self.captured;
-        [out, err] != self.record.written || input != self.record.input || self.ended() != self.captured_end
+        self.uncommitted
+            || [out, err] != self.record.written
+            || input != self.record.input
+            || self.ended() != self.captured_end
     }
 
     pub(super) fn note(&mut self, table: &mut Table) -> Result<(), TableError> {
@@ -138,6 +147,8 @@ impl Program {
         let [out, err] = self.record.written;
         self.captured = [out, err, self.record.input];
         self.captured_end = self.ended();
+        self.uncommitted = false;
+        self.network.captured();
     }
 
     pub(super) fn committed(&mut self) {
@@ -146,7 +157,13 @@ impl Program {
             releaser.release([out, err]);
         }
         self.console.input_committed(input);
+        self.network.committed();
         self.committed_end |= self.captured_end;
+    }
+
+    /// The capture came to nothing.
+    pub(super) const fn failed(&mut self) {
+        self.uncommitted = true;
     }
 
     /// The last output leaves, for a while.
@@ -155,6 +172,7 @@ impl Program {
             releaser.drain_for(crate::kernel::LAST_OUTPUT_PATIENCE);
             releaser.close();
         }
+        self.network.drain_for(crate::kernel::LAST_OUTPUT_PATIENCE);
     }
 
     /// Bytes of its standard output that are held back.
@@ -286,6 +304,7 @@ impl Turn<'_> {
         let found = self.state.programs.values_mut().find(|p| p.record.domain() == domain && !p.ended());
         let Some(program) = found else { return Ok(()) };
         program.record.life = LifeState::ended(status);
+        program.network.end();
         let bank = Key::to(KeyType::Bank, RecordId::from_u64(program.record.bank));
         self.kernel.surroundings.hasten();
         self.transact(|table, around, effects| objects::end_program(table, around, &bank, effects))
@@ -301,7 +320,11 @@ impl Turn<'_> {
                 program.record.released = releaser.released();
                 releaser.close();
             }
+            program.network.drain_for(crate::kernel::LAST_OUTPUT_PATIENCE);
             program.record.life.state = FINISHED;
+            if let Err(error) = self.kernel.set_grants(*id, &Grants::default()) {
+                tracing::error!(%error, program = %program.record.name(), "its grants cannot be taken back");
+            }
             if let Err(error) = program.note(&mut self.kernel.objects().table) {
                 tracing::error!(%error, program = %program.record.name(), "the end cannot be noted");
             }
@@ -365,6 +388,7 @@ impl Kernel {
             base: memory.start >> 12,
             console: [id, 0],
             writer: crate::kernel::journal::writer(id, self.clock.reading().1).word(),
+            network: (!spec.network.is_empty()).then(|| Key::network(id)),
             entry: memory.entry,
         };
         let made = turn.transact(|table, around, effects| objects::make_program(table, around, &new, effects));
@@ -389,7 +413,8 @@ impl Kernel {
             console: [FileIdentity::default(); 3],
             name: text,
         };
-        let program = self.connect_native(RecordId::NONE, record, fds)?;
+        let program = self.connect_native(RecordId::NONE, record, fds, &spec.network)?;
+        self.set_grants(id, &spec.network)?;
         state.programs.insert(id, program);
         self.native.live().insert(id);
         Ok(made.domain)
@@ -401,6 +426,7 @@ impl Kernel {
         at: RecordId,
         mut record: NativeProgram,
         fds: ConsoleFds,
+        grants: &Grants,
     ) -> Result<Program, KernelError> {
         let id = record.id;
         let file = |source| KernelError::File { path: self.console_dir.clone(), source };
@@ -412,6 +438,7 @@ impl Kernel {
                 kernel.native.ring();
             }
         });
+        let network = self.open_native_network(&record.name(), grants)?;
         let console = HostConsole::new(&self.console_dir, id, bell, events).map_err(file)?;
         console.set_written(record.written);
         let positions = [record.input, record.released[0], record.released[1]];
@@ -444,6 +471,7 @@ impl Kernel {
             record,
             noted: record,
             console,
+            network,
             releaser: Some(releaser),
             outputs,
             reads: Vec::new(),
@@ -451,6 +479,7 @@ impl Kernel {
             captured: [record.written[0], record.written[1], record.input],
             captured_end: record.exit().is_some(),
             committed_end: record.exit().is_some(),
+            uncommitted: false,
         })
     }
 
@@ -481,7 +510,8 @@ impl Kernel {
             let name = record.name();
             let fds = console(&name)
                 .map_err(|source| KernelError::File { path: format!("a console for {name}").into(), source })?;
-            let program = self.connect_native(at, record, fds)?;
+            let grants = if record.exit().is_none() { self.grants(record.id) } else { Grants::default() };
+            let program = self.connect_native(at, record, fds, &grants)?;
             self.native.state().programs.insert(record.id, program);
             self.native.live().insert(record.id);
             count += 1;
@@ -529,6 +559,7 @@ impl Kernel {
                         state.committed = true;
                     }
                     objects::Effect::AskJournal { domain, serial, ask } => state.asks.push((domain, serial, ask)),
+                    objects::Effect::AskNetwork { domain, serial, ask } => state.network.add(domain, serial, ask),
                     _ => {}
                 }
             }
@@ -554,7 +585,12 @@ impl Kernel {
     /// All native programs.
     #[must_use]
     pub fn native_programs(&self) -> Vec<ProgramView> {
-        programs(&self.objects().table)
+        let mut all = programs(&self.objects().table);
+        let state = self.native.state();
+        for view in &mut all {
+            view.held += state.programs.get(&view.id).map_or(0, |program| program.network.held());
+        }
+        all
     }
 }
 

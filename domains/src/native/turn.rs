@@ -152,6 +152,7 @@ impl Turn<'_> {
         self.frames()?;
         self.durable()?;
         self.journal()?;
+        self.network()?;
         if self.state.work {
             self.state.work = self.transact(objects::work)?;
         }

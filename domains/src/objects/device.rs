@@ -175,7 +175,9 @@ fn compare(_: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
     let [a, b, ..] = &request.keys;
     let is_domain = |key: &Key| matches!(key.key_type(), KeyType::Domain | KeyType::Start);
     let kinds_agree = a.key_type() == b.key_type() || (is_domain(a) && is_domain(b));
-    Done::words([u64::from(kinds_agree && a.id() == b.id()), u64::from(a == b)])
+    // What has no record is told apart by what the badge counts: whose journal, which connection.
+    let same = a.id() == b.id() && (a.key_type().has_record() || (a.badge(), a.epoch()) == (b.badge(), b.epoch()));
+    Done::words([u64::from(kinds_agree && same), u64::from(a == b)])
 }
 
 fn monotonic(ctx: &mut Ctx<'_, '_>, _: &Request) -> Result<Done, Stop> {
@@ -242,7 +244,7 @@ fn random_words(ctx: &mut Ctx<'_, '_>, _: &Request) -> Result<Done, Stop> {
 }
 
 /// A number of bytes that word 0 asks for.
-fn wanted_bytes(request: &Request) -> Result<u32, InvokeError> {
+pub(super) fn wanted_bytes(request: &Request) -> Result<u32, InvokeError> {
     let value = request.words[0];
     let len = u32::try_from(value).ok().filter(|len| (1..=MAX_STRING).contains(len));
     len.ok_or(InvokeError::BadWord { word: 0, value })

@@ -1,6 +1,6 @@
 //! What the kernel is told to do, and what it is asked for.
 
-use super::InvokeError;
+use super::{InvokeError, NetworkAsk};
 use crate::table::RecordId;
 
 /// What the object layer asks of the kernel around it.
@@ -277,6 +277,15 @@ pub enum Effect {
         serial: u64,
         /// What it asks.
         ask: JournalAsk,
+    },
+    /// A domain waits for what comes of an order to the network: [`super::complete`] its call then.
+    AskNetwork {
+        /// Who waits.
+        domain: RecordId,
+        /// In which call.
+        serial: u64,
+        /// What it asks.
+        ask: NetworkAsk,
     },
     /// There is something for [`super::work`] to do.
     Work,

@@ -155,8 +155,8 @@ errors! {
         [phase as u64, 0, 0], "the state (below)";
     /// A key that waits was invoked by its own domain: it would wait for ever.
     SelfCall = 20, "a domain cannot wait for itself", [0, 0, 0], "none";
-    /// What the key led to outside did not survive a restart.
-    Rescinded = 21, "it did not survive the restart", [0, 0, 0], "none";
+    /// What the key led to outside is no more: the other side broke it off, or a restart did.
+    Rescinded = 21, "what it led to outside is no more", [0, 0, 0], "none";
     /// Two mappings would lie in one place.
     Overlap { page: u64 } = 22, "page {page:#x} is mapped already",
         [page, 0, 0], "the page";
@@ -172,6 +172,9 @@ errors! {
     /// The string is not of the form that the order takes.
     BadString { len: u32 } = 27, "a string of {len} bytes is not what the order takes",
         [u64::from(len), 0, 0], "its bytes";
+    /// What was asked for outside was refused there, or not granted.
+    Outside { errno: u32 } = 28, "refused outside, Linux error {errno}",
+        [u64::from(errno), 0, 0], "the number of the error in Linux: 13 not granted, 111 refused by who was asked, ...";
 }
 
 /// How an operation ends early: the guest's doing, or not.

@@ -121,6 +121,8 @@ pub struct NewProgram {
     pub console: [u64; 2],
     /// Whose records it writes into the journal.
     pub writer: u64,
+    /// What it may reach outside, if anything.
+    pub network: Option<Key>,
     /// Where it begins: instruction pointer, stack pointer, first argument.
     pub entry: [u64; 3],
 }
@@ -173,6 +175,7 @@ pub fn make_program(
             (slot::CHECKPOINT, Key::device(KeyType::Checkpoint)),
             (slot::RESTART, Key::device(KeyType::Restart)),
             (slot::DISCRIM, Key::device(KeyType::Discrim)),
+            (slot::NETWORK, new.network.unwrap_or_default()),
             (slot::JOURNAL, Key::journal(new.writer)),
             (slot::SELF, Key::to(KeyType::Domain, domain)),
             (slot::MEMORY, memory),

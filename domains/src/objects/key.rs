@@ -46,13 +46,17 @@ pub enum KeyType {
     Restart = 17,
     /// Records that no roll-back touches; the badge says whose.
     Journal = 18,
+    /// What a program may reach outside; it is named by the program's number.
+    Network = 19,
+    /// One connection to the outside, in one life of the runtime.
+    Connection = 20,
     /// No key: the holder's own slots, which it invokes by the slot number [`super::SELF_SLOT`].
     Own = 255,
 }
 
 impl KeyType {
     /// All that a slot may hold.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Null,
         Self::Page,
         Self::Segment,
@@ -72,6 +76,8 @@ impl KeyType {
         Self::Checkpoint,
         Self::Restart,
         Self::Journal,
+        Self::Network,
+        Self::Connection,
     ];
 
     fn from_raw(raw: u8) -> Self {
@@ -101,6 +107,8 @@ impl KeyType {
             Self::Checkpoint => "checkpoint",
             Self::Restart => "restart",
             Self::Journal => "journal",
+            Self::Network => "network",
+            Self::Connection => "connection",
             Self::Own => "own",
         }
     }
@@ -110,9 +118,10 @@ impl KeyType {
     pub const fn full_rights(self) -> Rights {
         let bits = match self {
             Self::Null | Self::Own => 0,
-            Self::Page | Self::Timer | Self::Console | Self::Checkpoint | Self::Journal => {
+            Self::Page | Self::Timer | Self::Console | Self::Checkpoint | Self::Journal | Self::Network => {
                 Rights::READ.0 | Rights::WRITE.0
             }
+            Self::Connection => Rights::READ.0 | Rights::WRITE.0 | Rights::MANAGE.0,
             Self::Segment => Rights::READ.0 | Rights::WRITE.0 | Rights::CALL.0 | Rights::MANAGE.0,
             Self::Node => Rights::READ.0 | Rights::WRITE.0 | Rights::STRONG.0,
             Self::Domain | Self::Meter => Rights::READ.0 | Rights::MANAGE.0,
@@ -140,6 +149,8 @@ impl KeyType {
                 | Self::Checkpoint
                 | Self::Restart
                 | Self::Journal
+                | Self::Network
+                | Self::Connection
         )
     }
 }
@@ -247,6 +258,17 @@ pub struct Key {
     badge: u64,
 }
 
+/// A connection to the outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConnectionId {
+    /// The number of the program that it belongs to.
+    pub program: u32,
+    /// The life of the runtime, or what 32 bits of its id tell of it.
+    pub life: u32,
+    /// Its number among the program's of that life.
+    pub number: u64,
+}
+
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 24;
 const _: () = assert!(size_of::<Key>() == KEY_BYTES);
@@ -262,7 +284,7 @@ impl Key {
         Self { raw_type: key_type as u8, raw_rights: key_type.full_rights().0, index, version, ..Self::NULL }
     }
 
-    /// A key to what has no record: discrim, clock, random, log, checkpoint, restart, journal.
+    /// A key to what has no record: discrim, clock, random, log, checkpoint, restart, journal, network, connection.
     #[must_use]
     pub const fn device(key_type: KeyType) -> Self {
         assert!(!key_type.has_record(), "this type of key names a record");
@@ -273,6 +295,24 @@ impl Key {
     #[must_use]
     pub const fn journal(writer: u64) -> Self {
         Self { badge: writer, ..Self::device(KeyType::Journal) }
+    }
+
+    /// What the program of this number may reach.
+    #[must_use]
+    pub const fn network(program: u64) -> Self {
+        Self { badge: program, ..Self::device(KeyType::Network) }
+    }
+
+    /// Connection `number` of a program, which is there in this life of the runtime and in no other.
+    #[must_use]
+    pub const fn connection(of: ConnectionId) -> Self {
+        Self { index: of.program, epoch: of.life, badge: of.number, ..Self::device(KeyType::Connection) }
+    }
+
+    /// Which connection a connection key is to.
+    #[must_use]
+    pub const fn connection_id(&self) -> ConnectionId {
+        ConnectionId { program: self.index, life: self.epoch, number: self.badge }
     }
 
     /// A start key to the domain `id` with this badge.
@@ -311,13 +351,14 @@ impl Key {
         RecordId::from_u64((self.version as u64) << 32 | self.index as u64)
     }
 
-    /// The start epoch that it was made in.
+    /// The start epoch, or the life, that it was made in.
     #[must_use]
     pub const fn epoch(&self) -> u32 {
         self.epoch
     }
 
-    /// The badge of a start key, the serial of a resume key, the writer of a journal key.
+    /// The badge of a start key, the serial of a resume key, the writer of a journal key, the program of a network key, the number of a
+    /// connection.
     #[must_use]
     pub const fn badge(&self) -> u64 {
         self.badge

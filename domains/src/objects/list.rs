@@ -4,7 +4,7 @@ use super::context::{At, Ctx};
 use super::effect::{JournalAsk, JournalOrder};
 use super::error::Stop;
 use super::records::OUTSIDE;
-use super::{Effect, Hub, NO_LINK, Pending, PendingKind, Phase, STEP};
+use super::{Effect, Hub, NO_LINK, NetworkAsk, Pending, PendingKind, Phase, STEP};
 use crate::table::{RecordId, Table, TableError};
 
 impl Ctx<'_, '_> {
@@ -100,7 +100,12 @@ pub(super) enum Outside {
     Durable,
     /// The journal.
     Journal(JournalAsk),
+    /// The network.
+    Network(NetworkAsk),
 }
+
+/// The number of the first order to the network in a [`Pending`].
+const NETWORK: u32 = 7;
 
 impl Outside {
     const fn as_raw(self) -> (u32, [u64; 4]) {
@@ -108,6 +113,10 @@ impl Outside {
             Self::Console { console, len } => (1, [console, len as u64, 0, 0]),
             Self::Durable => (2, [0; 4]),
             Self::Journal(ask) => (2 + ask.order as u32, [ask.writer, ask.number, ask.len as u64, 0]),
+            Self::Network(ask) => {
+                let (order, words) = ask.as_raw();
+                (NETWORK + order, words)
+            }
         }
     }
 
@@ -124,6 +133,7 @@ impl Outside {
                 let [writer, number, len, _] = pending.words;
                 Self::Journal(JournalAsk { writer, order, number, len: u32::try_from(len).unwrap_or(0) })
             }
+            order @ NETWORK.. => Self::Network(NetworkAsk::from_raw(order - NETWORK, pending.words)),
             _ => Self::Durable,
         }
     }
@@ -133,6 +143,7 @@ impl Outside {
             Self::Console { console, len } => Effect::ConsoleRead { console, domain, serial, len },
             Self::Durable => Effect::AwaitDurable { domain, serial },
             Self::Journal(ask) => Effect::AskJournal { domain, serial, ask },
+            Self::Network(ask) => Effect::AskNetwork { domain, serial, ask },
         }
     }
 }

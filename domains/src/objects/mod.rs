@@ -40,6 +40,7 @@ mod key;
 mod list;
 mod memory;
 mod meter;
+mod network;
 mod node;
 mod operator;
 mod order;
@@ -60,8 +61,9 @@ pub use genesis::{
     Genesis, MadeProgram, NewDomain, NewProgram, begin, create, end_program, make_console, make_domain, make_program,
 };
 pub use invoke::{How, Invocation, invoke};
-pub use key::{KEY_BYTES, Key, KeyType, Rights};
+pub use key::{ConnectionId, KEY_BYTES, Key, KeyType, Rights};
 pub use list::waits_outside;
+pub use network::NetworkAsk;
 pub use operator::{sell_domain, start as start_domain, stop as stop_domain};
 pub use order::{KeyArgument, Order, orders};
 pub use personality::{LinuxDomain, NewLinuxDomain, end_linux, give_start, make_linux, personality_starts, withdraw};
@@ -69,7 +71,7 @@ pub use records::{
     Alarm, Bank, Components, Console, Domain, Factory, HALF, Hub, IN_FAULT, Mapping, Meter, NO_LINK, Node, NodeHalf,
     OUTSIDE, Owned, Page, Pending, SEVERING, STOPPED, Segment, Slots, Storage, Timer,
 };
-pub use service::{Fault, charge, complete, expire, fault, work};
+pub use service::{Fault, charge, complete, complete_with, expire, fault, still_waits, work};
 pub use slots::{NO_SLOT, RESUME_SLOT, SELF_SLOT, SLOTS};
 pub use view::{mappings, slots_of};
 

@@ -4,7 +4,7 @@
 
 use super::context::{At, Ctx};
 use super::error::Stop;
-use super::{Key, KeyType, Rights, Text, bank, device, domain, factory, memory, meter, node, slots};
+use super::{Key, KeyType, Rights, Text, bank, device, domain, factory, memory, meter, network, node, slots};
 use std::sync::LazyLock;
 
 /// A key that an order takes.
@@ -130,7 +130,7 @@ pub(super) const fn key_argument(name: &'static str, types: &'static [KeyType], 
 pub(super) const ANY: KeyArgument = key_argument("key", &[], Rights::NONE);
 
 /// The parts of the table.
-const PARTS: [&[Order]; 8] = [
+const PARTS: [&[Order]; 9] = [
     slots::ORDERS,
     memory::ORDERS,
     node::ORDERS,
@@ -139,6 +139,7 @@ const PARTS: [&[Order]; 8] = [
     bank::ORDERS,
     factory::ORDERS,
     device::ORDERS,
+    network::ORDERS,
 ];
 
 /// Every order, by type of key.

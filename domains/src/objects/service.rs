@@ -119,9 +119,30 @@ pub fn complete(
     answer: Answer,
     effects: &mut Vec<Effect>,
 ) -> Result<bool, TableError> {
-    let done =
-        transact(table, around, effects, |ctx| ctx.answer_wait(domain.as_u64(), serial, answer, &[Key::NULL; 4]))?;
+    complete_with(table, around, (domain, serial), answer, Key::NULL, effects)
+}
+
+/// As [`complete`], for the `(domain, serial)` of a wait, with a key in the answer.
+///
+/// # Errors
+/// As [`complete`].
+pub fn complete_with(
+    table: &mut Table,
+    around: &dyn Surroundings,
+    (domain, serial): (RecordId, u64),
+    answer: Answer,
+    key: Key,
+    effects: &mut Vec<Effect>,
+) -> Result<bool, TableError> {
+    let keys = [key, Key::NULL, Key::NULL, Key::NULL];
+    let done = transact(table, around, effects, |ctx| ctx.answer_wait(domain.as_u64(), serial, answer, &keys))?;
     Ok(done.unwrap_or(false))
+}
+
+/// Whether a domain still waits for something outside the table in call `serial`.
+#[must_use]
+pub fn still_waits(table: &Table, domain: RecordId, serial: u64) -> bool {
+    table.get::<super::Domain>(domain).is_ok_and(|core| core.serial == serial && core.phase() == Phase::Waiting)
 }
 
 /// These operations have no refusals of a guest's making left; one that comes all the same changed nothing.

@@ -5,12 +5,14 @@
 
 mod device;
 mod domain;
+mod network;
 mod storage;
 
 pub use device::{
     Appended, Checkpoint, Classified, Clock, Console, Discrim, Journal, Life, Log, Random, Record, Restart, Timer,
 };
 pub use domain::{Domain, DomainState, Factory, Meter, Resume, Start};
+pub use network::{Connection, Network};
 pub use storage::{Bank, Node, Page, Quota, Segment, Usage};
 
 use crate::{Answer, Call, Error, KeyType, Slot};
@@ -162,5 +164,9 @@ orders! {
     Checkpoint { REQUEST = 1, "request"; WAIT = 2, "wait"; NEWEST = 3, "newest"; }
     Restart { READ = 1, "read"; }
     Journal { WEAKEN = 0, "weaken"; APPEND = 1, "append"; FIND = 2, "find"; LAST = 3, "last"; NEXT = 4, "next"; }
+    Network { WEAKEN = 0, "weaken"; ACCEPT = 1, "accept"; CONNECT = 2, "connect"; }
+    Connection {
+        WEAKEN = 0, "weaken"; SEND = 1, "send"; RECEIVE = 2, "receive"; SHUT_DOWN = 3, "shut down"; CLOSE = 4, "close";
+    }
     Own { COPY = 0, "copy"; EXCHANGE = 1, "exchange"; CLEAR = 2, "clear"; WEAKEN = 3, "weaken"; END = 4, "end"; USED = 5, "used"; }
 }

@@ -31,6 +31,8 @@ fn an_error_says_what_the_kernels_says() {
         InvokeError::Overlap { page: 0x400 },
         InvokeError::NotMapped { page: 0x401 },
         InvokeError::BadString { len: 183 },
+        InvokeError::Outside { errno: 111 },
+        InvokeError::Rescinded,
     ] {
         assert_eq!(Error::from_answer(error.code(), error.words()).to_string(), error.to_string());
     }

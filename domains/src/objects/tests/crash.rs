@@ -79,7 +79,7 @@ pub(super) fn picture(table: &Table) -> Vec<(RecordId, u16, Vec<u8>)> {
 /// What is killed.
 type Step = fn(&mut World, &[RecordId]);
 
-pub(super) fn do_invoke(world: &mut World, call: &Invocation) {
+fn do_invoke(world: &mut World, call: &Invocation) {
     invoke(&mut world.table, &world.nature, call, &mut world.effects).unwrap();
 }
 

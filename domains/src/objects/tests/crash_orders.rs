@@ -1,8 +1,7 @@
 //! Every order of the table, and what the kernel does by itself, killed at every write: what is left is before or after.
 
-use super::crash::{do_invoke, kill_everywhere, saved};
+use super::crash::{kill_everywhere, saved};
 use super::*;
-use std::collections::BTreeSet;
 
 /// A small world with what orders are given: the invoked key goes to slot 5, its arguments to 6 and after.
 struct Scene {
@@ -80,7 +79,8 @@ impl Scene {
                 self.ask(3, &[], &[]);
             }
             (KeyType::Timer, "set") => given(&[5000]),
-            (KeyType::Random, "bytes") | (KeyType::Console, "read") => given(&[8]),
+            (KeyType::Random, "bytes") | (KeyType::Console, "read") | (KeyType::Connection, "receive") => given(&[8]),
+            (KeyType::Network, "accept" | "connect") => given(&[7, 7]),
             (KeyType::Own, "copy" | "exchange") => given(&[0, 9]),
             (KeyType::Own, "weaken") => given(&[0, 1]),
             _ => {}

@@ -129,7 +129,8 @@ fn a_program_that_ends_is_taken_apart_with_its_bank() {
     let before = audit(&world.table);
     let Genesis { bank, meter } = world.genesis;
     let limit = Storage { pages: 1000, records: 1000 };
-    let new = NewProgram { bank, meter, limit, pages: 16, base: 0x400, console: [1, 0], writer: 7, entry: [1, 2, 3] };
+    let (network, entry) = (Some(Key::network(1)), [1, 2, 3]);
+    let new = NewProgram { bank, meter, limit, pages: 16, base: 0x400, console: [1, 0], writer: 7, network, entry };
     let made = make_program(&mut world.table, &world.nature, &new, &mut world.effects).unwrap().unwrap();
     begin(&mut world.table, &world.nature, &made.domain, &mut world.effects).unwrap().unwrap();
     let invoker = made.domain.id();

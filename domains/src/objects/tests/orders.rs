@@ -27,6 +27,8 @@ fn with_all() -> (World, RecordId, Vec<(KeyType, Key)>) {
         KeyType::Checkpoint,
         KeyType::Restart,
         KeyType::Journal,
+        KeyType::Network,
+        KeyType::Connection,
     ] {
         keys.push((device, Key::device(device)));
     }

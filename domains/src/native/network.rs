@@ -1,0 +1,241 @@
+//! The network, as native domains ask for it by their keys.
+//!
+//! What a domain asks for is tried at once, and again when the network rings, until something comes of it; no try waits. After a restart
+//! what was asked is asked again: a connection of before is gone then, and whoever waits for one to come waits on.
+
+use super::turn::Turn;
+use super::{Executive, ExecutiveError};
+use crate::kernel::bell::Bell;
+use crate::kernel::{Kernel, KernelError};
+use crate::linux::{Errno, Network};
+use crate::network::{Grants, HostNetwork};
+use crate::objects::{self, Answer, ConnectionId, InvokeError, Key, NetworkAsk, Text};
+use crate::table::RecordId;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Connections that a program which listens may have waiting for it.
+const BACKLOG: u32 = 1024;
+
+/// What a domain asked, in which call; and the connection that it began.
+struct Asked {
+    domain: RecordId,
+    serial: u64,
+    ask: NetworkAsk,
+    began: Option<u64>,
+}
+
+/// What is asked and not answered, in its order.
+#[derive(Default)]
+pub(super) struct Asks {
+    asked: Vec<Asked>,
+    /// Something was added since they were last tried.
+    added: bool,
+}
+
+impl Asks {
+    pub(super) fn add(&mut self, domain: RecordId, serial: u64, ask: NetworkAsk) {
+        self.asked.push(Asked { domain, serial, ask, began: None });
+        self.added = true;
+    }
+}
+
+/// What came of a try.
+enum Tried {
+    /// Nothing yet.
+    NotYet,
+    /// An answer: words, a string, a connection.
+    Done([u64; 4], Vec<u8>, Option<u64>),
+    Refused(InvokeError),
+}
+
+impl From<Errno> for Tried {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::EAGAIN => Self::NotYet,
+            Errno::ECONNRESET | Errno::EPIPE => Self::Refused(InvokeError::Rescinded),
+            Errno(number) => Self::Refused(InvokeError::Outside { errno: number.into() }),
+        }
+    }
+}
+
+impl Kernel {
+    /// Opens what a native program was granted; its ports let in at once, and who comes waits for a domain that accepts.
+    pub(super) fn open_native_network(
+        self: &Arc<Self>,
+        program: &str,
+        grants: &Grants,
+    ) -> Result<Arc<HostNetwork>, KernelError> {
+        let bell = Arc::new(Bell::default());
+        let weak = Arc::downgrade(self);
+        bell.also(move || {
+            if let Some(kernel) = weak.upgrade() {
+                kernel.native.network_came();
+            }
+        });
+        let network = self.open_network(program, grants, &bell)?;
+        network.set_listening(&grants.listens.iter().map(|one| (one.port, BACKLOG)).collect::<Vec<_>>());
+        Ok(network)
+    }
+}
+
+impl Executive {
+    fn network_came(&self) {
+        self.network_rang.store(true, SeqCst);
+        self.ring();
+    }
+
+    /// What tells this life from others in a connection key.
+    #[allow(clippy::cast_possible_truncation)] // what fits into the key
+    const fn short_life(&self) -> u32 {
+        self.life.id[0] as u32
+    }
+}
+
+impl Turn<'_> {
+    /// Tries what is asked, if something may have come of it.
+    pub(super) fn network(&mut self) -> Result<(), ExecutiveError> {
+        let rang = self.kernel.native.network_rang.swap(false, SeqCst);
+        if !std::mem::take(&mut self.state.network.added) && !rang {
+            return Ok(());
+        }
+        for mut asked in std::mem::take(&mut self.state.network.asked) {
+            let Asked { domain, serial, .. } = asked;
+            // Whoever is gone takes nothing from those who are there.
+            if !objects::still_waits(&self.kernel.objects().table, domain, serial) {
+                self.abandon(&asked);
+                continue;
+            }
+            match self.attempt(&mut asked)? {
+                Tried::NotYet => self.state.network.asked.push(asked),
+                Tried::Done(words, bytes, connection) => {
+                    let len = u32::try_from(bytes.len()).unwrap_or(0);
+                    let text = if len > 0 { Text::Given { len } } else { Text::Empty };
+                    let life = self.kernel.native.short_life();
+                    let key = connection.map_or(Key::NULL, |number| {
+                        Key::connection(ConnectionId { program: program_of(asked.ask), life, number })
+                    });
+                    self.answered(&asked, Answer { words, text, ..Answer::default() }, key, &bytes)?;
+                }
+                Tried::Refused(error) => self.answered(&asked, error.into(), Key::NULL, &[])?,
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, asked: &Asked, answer: Answer, key: Key, bytes: &[u8]) -> Result<(), ExecutiveError> {
+        let mut effects = Vec::new();
+        {
+            let mut objects = self.kernel.objects();
+            let around = super::Around(self.kernel);
+            let wait = (asked.domain, asked.serial);
+            objects::complete_with(&mut objects.table, &around, wait, answer, key, &mut effects)?;
+        }
+        self.perform(&effects, bytes)
+    }
+
+    /// The network of a program that has not ended.
+    fn network_of(&self, program: u64) -> Option<Arc<HostNetwork>> {
+        self.state.programs.get(&program).map(|program| Arc::clone(&program.network))
+    }
+
+    /// A connection that nobody waits for any more.
+    fn abandon(&self, asked: &Asked) {
+        if let (Some(number), Some(network)) = (asked.began, self.network_of(program_of(asked.ask).into())) {
+            network.close(number, true);
+        }
+    }
+
+    fn attempt(&mut self, asked: &mut Asked) -> Result<Tried, ExecutiveError> {
+        let Some(network) = self.network_of(program_of(asked.ask).into()) else {
+            return Ok(Tried::Refused(InvokeError::Rescinded));
+        };
+        let on = match asked.ask {
+            NetworkAsk::Accept { port, .. } => {
+                return Ok(match network.accept(port) {
+                    Ok(came) => {
+                        let peer = [came.peer.ip().to_bits().into(), came.peer.port().into(), 0, 0];
+                        Tried::Done(peer, Vec::new(), Some(came.connection))
+                    }
+                    // It was not granted.
+                    Err(Errno::EINVAL) => Errno::EACCES.into(),
+                    Err(errno) => errno.into(),
+                });
+            }
+            NetworkAsk::Connect { address, port, .. } => {
+                let to = SocketAddrV4::new(Ipv4Addr::from_bits(address), port);
+                return Ok(connect(&network, to, &mut asked.began));
+            }
+            NetworkAsk::Send { on, .. }
+            | NetworkAsk::Receive { on, .. }
+            | NetworkAsk::ShutDown { on }
+            | NetworkAsk::Close { on } => on,
+        };
+        let is_of_before = on.life != self.kernel.native.short_life();
+        Ok(match asked.ask {
+            NetworkAsk::Close { .. } => {
+                if !is_of_before {
+                    network.close(on.number, false);
+                }
+                Tried::Done([0; 4], Vec::new(), None)
+            }
+            _ if is_of_before => Tried::Refused(InvokeError::Rescinded),
+            NetworkAsk::Send { len, .. } => {
+                let text = if len > 0 { Text::Message { domain: asked.domain, len } } else { Text::Empty };
+                let bytes = self.text(&text, &[])?;
+                let sent = network.send(on.number, &bytes);
+                self.state.buffer = bytes;
+                sent.map_or_else(Tried::from, |count| Tried::Done([count as u64, 0, 0, 0], Vec::new(), None))
+            }
+            NetworkAsk::Receive { len, .. } => {
+                let mut bytes = vec![0; (len as usize).min(crate::guest::MAX_STRING)];
+                match network.ready(on.number).and_then(|ready| if ready.input { Ok(()) } else { Err(Errno::EAGAIN) }) {
+                    Ok(()) => network.receive(on.number, &mut bytes, false).map_or_else(Tried::from, |count| {
+                        bytes.truncate(count);
+                        Tried::Done([0; 4], bytes, None)
+                    }),
+                    Err(errno) => errno.into(),
+                }
+            }
+            _ => match network.ready(on.number) {
+                Ok(_) => {
+                    network.shut_down(on.number, false, true);
+                    Tried::Done([0; 4], Vec::new(), None)
+                }
+                Err(errno) => errno.into(),
+            },
+        })
+    }
+}
+
+fn connect(network: &HostNetwork, to: SocketAddrV4, began: &mut Option<u64>) -> Tried {
+    let number = match *began {
+        Some(number) => number,
+        None => match network.connect(to) {
+            Ok(number) => *began.insert(number),
+            Err(errno) => return errno.into(),
+        },
+    };
+    match network.connected(number) {
+        Ok(_) => Tried::Done([0; 4], Vec::new(), Some(number)),
+        Err(Errno::EAGAIN) => Tried::NotYet,
+        Err(errno) => {
+            network.close(number, false);
+            Tried::Refused(InvokeError::Outside { errno: errno.0.into() })
+        }
+    }
+}
+
+/// The number of the program that an order is about.
+fn program_of(ask: NetworkAsk) -> u32 {
+    match ask {
+        NetworkAsk::Accept { program, .. } | NetworkAsk::Connect { program, .. } => {
+            u32::try_from(program).unwrap_or(u32::MAX)
+        }
+        NetworkAsk::Send { on, .. }
+        | NetworkAsk::Receive { on, .. }
+        | NetworkAsk::ShutDown { on }
+        | NetworkAsk::Close { on } => on.program,
+    }
+}

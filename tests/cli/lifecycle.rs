@@ -135,6 +135,32 @@ fn a_second_runtime_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
+fn a_world_does_not_go_on_where_the_processor_lacks_what_its_programs_may_use() {
+    const WITHOUT: &str = "SEMPER_PROCESSOR_WITHOUT";
+    let session = Session::new();
+    let mut runtime = session.background(&mut session.run(&[], &rust_program("numeric"), ENDLESS));
+    let running = |status: &serde_json::Value| status["domains"][0]["state"] == "running";
+    session.wait_until("it runs", running);
+    assert!(sigkill(&mut runtime.0));
+    let generation = session.status()["store"]["generation"].clone();
+    let refused = session.output(session.on_store("resume").env(WITHOUT, "ssse3,sse4.2,tbm"));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("lacks") && said.contains("ssse3, sse4.2;"), "{refused:?}");
+    assert_eq!(session.status()["store"]["generation"], generation);
+    let mut runtime = session.background(&mut session.on_store("resume"));
+    session.wait_until("it runs", running);
+    assert!(session.output(session.on_store("kill").arg("numeric-rust")).status.success());
+    assert_eq!(runtime.wait().code(), Some(137));
+    // Whoever is started where something is missing goes on there, once nobody is left who may use it.
+    let mut command = session.run(&["--name", "second"], &rust_program("numeric"), ENDLESS);
+    let mut runtime = session.background(command.env(WITHOUT, "sse4.2"));
+    session.wait_until("the second runs", |status| status["domains"][1]["state"] == "running");
+    assert!(sigkill(&mut runtime.0));
+    let _runtime = session.background(session.on_store("resume").env(WITHOUT, "sse4.2"));
+    session.wait_until("it runs", |status| status["domains"][1]["state"] == "running");
+}
+
+#[test]
 fn check_runs_beside_a_live_runtime() {
     let Some(program) = c_program("memory", Libc::Musl) else { return };
     let session = Session::new();

@@ -131,6 +131,7 @@ impl Kernel {
     }
 
     fn build(self: &Arc<Self>, id: u64, new: NewProgram, fds: ConsoleFds) -> Result<Arc<Domain>, KernelError> {
+        self.note_processor()?;
         let name = self.unique_name(&new.name)?;
         if let Some(wrong) = new.network.wrong() {
             return Err(KernelError::Refused(wrong));
@@ -294,6 +295,7 @@ impl Kernel {
         self: &Arc<Self>,
         mut console: impl FnMut(&str) -> std::io::Result<ConsoleFds>,
     ) -> Result<usize, KernelError> {
+        self.check_processor()?;
         let records: Vec<_> = self.objects().table.iter::<DomainRecord>().collect();
         let mut back = Vec::new();
         for (at, record) in records {

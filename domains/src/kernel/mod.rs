@@ -21,6 +21,7 @@ pub(crate) mod capture;
 mod life;
 mod memory;
 mod network;
+mod processor;
 mod segments;
 mod server;
 

@@ -2,6 +2,7 @@
 
 use super::journal::JournalRecord;
 use super::network::GrantRecord;
+use super::processor::ProcessorRecord;
 use crate::linux::ExitStatus;
 use crate::native::{LinuxObject, NativeProgram, RunList};
 use crate::table::Record;
@@ -51,7 +52,7 @@ impl Record for SegmentRecord {
 }
 
 /// The kinds of records in segment 0 that are found by kind, wherever they are defined: each its own.
-const KINDS: [u16; 8] = [
+const KINDS: [u16; 9] = [
     WorldRecord::KIND,
     SegmentRecord::KIND,
     DomainRecord::KIND,
@@ -60,6 +61,7 @@ const KINDS: [u16; 8] = [
     LinuxObject::KIND,
     JournalRecord::KIND,
     GrantRecord::KIND,
+    ProcessorRecord::KIND,
 ];
 
 const _: () = {

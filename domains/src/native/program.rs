@@ -370,6 +370,7 @@ impl Kernel {
         memory: &Memory<'_>,
         fds: ConsoleFds,
     ) -> Result<Key, KernelError> {
+        self.note_processor()?;
         let name = self.unique_name(&spec.name)?;
         let mut text = [0u8; NAME_BYTES];
         if name.len() > NAME_BYTES {

@@ -1,10 +1,13 @@
 //! Native domain programs: the examples of `examples/native`, undisturbed and under a runtime that dies again and again.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Case, Rng, Session, native_c_program, native_program, seed, wait_for};
+use crate::harness::{
+    Background, Case, Libc, Rng, Session, c_program, native_c_program, native_program, seed, wait_for,
+};
 
 const KILLS: u32 = 5;
 
@@ -148,9 +151,7 @@ fn a_hostile_domain_harms_neither_the_runtime_nor_its_neighbours() {
 fn a_domain_that_asks_without_end_leaves_the_others_their_service() {
     let Some(flood) = native_c_program("native_flood") else { return };
     let session = Session::new();
-    // Holds the runtime.
-    let mut idle = session.background(&mut session.run(&["--native", "--name", "idle"], &flood, &["wait"]));
-    session.wait_until("it runs", |status| status["domains"][0]["state"] == "running");
+    let mut idle = waiting(&session, &flood);
     let calls = || {
         let begun = Instant::now();
         let output = session.output(&mut session.run(&["--native"], &native_program("pingpong"), &["2000", "64"]));
@@ -165,12 +166,67 @@ fn a_domain_that_asks_without_end_leaves_the_others_their_service() {
         // It has a core of two, and each of its orders is served in turn.
         assert!(beside < alone * 10 + Duration::from_secs(1), "{how}: {beside:?}, alone {alone:?}");
         let killed = session.output(session.on_store("kill").arg(how));
-        assert!(killed.status.success() || how == "post", "{how}: {killed:?}");
+        assert!(killed.status.success(), "{how}: {killed:?}");
         flood.wait();
     }
     let killed = session.output(session.on_store("kill").arg("idle"));
     assert!(killed.status.success(), "{killed:?}");
     idle.wait();
+    session.assert_sound();
+}
+
+/// A program in the store that only waits, so that the runtime stays up.
+fn waiting(session: &Session, flood: &Path) -> Background {
+    let waits = session.background(&mut session.run(&["--native", "--name", "idle"], flood, &["wait"]));
+    session.wait_until("it runs", |status| status["domains"][0]["state"] == "running");
+    waits
+}
+
+/// Checkpoints are made at once again.
+fn assert_checkpoints(session: &Session) {
+    let begun = Instant::now();
+    let before = session.status()["store"]["generation"].as_u64();
+    while session.status()["store"]["generation"].as_u64() == before {
+        session.output(&mut session.on_store("checkpoint"));
+        assert!(begun.elapsed() < Duration::from_secs(8), "no checkpoint is made");
+    }
+}
+
+#[test]
+fn who_holds_the_freeze_signal_back_is_ended_and_the_others_are_captured() {
+    let (Some(refuser), Some(flood)) = (native_c_program("native_refuser"), native_c_program("native_flood")) else {
+        return;
+    };
+    let Some(linux) = c_program("refuser", Libc::Musl) else { return };
+    let session = Session::new();
+    let _idle = waiting(&session, &flood);
+    for how in ["mask", "sleep"] {
+        let mut refuses = session.background(&mut session.run(&["--native"], &refuser, &[how]));
+        std::thread::sleep(Duration::from_millis(200));
+        assert_checkpoints(&session);
+        assert_eq!(refuses.wait().code(), Some(137), "{how}");
+    }
+    let mut refuses = session.background(&mut session.run(&[], &linux, &[]));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_checkpoints(&session);
+    assert_eq!(refuses.wait().code(), Some(137));
+    session.assert_sound();
+}
+
+#[test]
+fn who_says_that_it_waits_and_runs_on_loses_its_process() {
+    let (Some(refuser), Some(flood)) = (native_c_program("native_refuser"), native_c_program("native_flood")) else {
+        return;
+    };
+    let session = Session::new();
+    let _idle = waiting(&session, &flood);
+    let _posts = session.background(&mut session.run(&["--native", "--name", "posts"], &refuser, &["post"]));
+    session.wait_until("it was made", |status| status["domains"][1]["state"] == "running");
+    // The one that waits keeps its process.
+    session.wait_until("it has no process", |status| status["native"]["processes"] == 1);
+    let stopped = session.output(session.on_store("stop").arg("posts"));
+    assert!(stopped.status.success(), "{stopped:?}");
+    assert_checkpoints(&session);
     session.assert_sound();
 }
 

@@ -14,6 +14,9 @@ by the interface of 32-bit programs: refused: true
 inside the stub: 474 of the 474 others are refused
 inside the stub: sched_yield: allowed, as it is to be: true
 inside the stub: arch_prctl: allowed, as it is to be: true
+inside the stub: arch_prctl(ARCH_MAP_VDSO_64): refused, as it is to be: true
+inside the stub: arch_prctl(ARCH_CET_STATUS): refused, as it is to be: true
+inside the stub: arch_prctl of less than ARCH_SET_GS: refused, as it is to be: true
 inside the stub: futex on the control pages: allowed, as it is to be: true
 inside the stub: futex elsewhere: refused, as it is to be: true
 inside the stub: madvise(DONTNEED) in the window: allowed, as it is to be: true

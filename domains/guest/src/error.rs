@@ -229,6 +229,8 @@ errors! {
     BadString { len: u32 = low } = 27, "a string of {len} bytes is not what the order takes";
     /// What was asked for outside was refused there, or not granted (13); by its number in Linux.
     Outside { errno: u32 = low } = 28, "refused outside, Linux error {errno}";
+    /// The store cannot give or take what the order is about. What else the order was to do is done.
+    Unusable = 29, "the store cannot give or take it";
 }
 
 impl core::error::Error for Error {}

@@ -176,6 +176,12 @@ impl Server<'_> {
         if domain.closing.load(SeqCst) || domain.is_killed() {
             return Ok(());
         }
+        if domain.process().is_some_and(|process| process.has_refused()) {
+            tracing::error!(domain = %domain.name, "it would not stop for a checkpoint; the domain is ended");
+            let _pass = kernel.gate.enter();
+            kernel.end(domain, ExitStatus::Signal(SIGKILL));
+            return Ok(());
+        }
         if domain.died() {
             tracing::error!(domain = %domain.name, "its process dies again and again before it gets anywhere; the domain is ended");
             let _pass = kernel.gate.enter();

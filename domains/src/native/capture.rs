@@ -33,13 +33,17 @@ impl Executive {
         let running = state.natives.values().filter(|n| n.executing);
         let asked: Vec<_> =
             running.filter_map(|n| n.process.as_ref().and_then(|p| Some((n.id, p, p.freeze()?)))).collect();
+        let mut refused = None;
         for (id, process, seen) in asked {
             if let Err(error) = process.wait_frozen(seen) {
                 if matches!(error, PlatformError::Died { .. }) {
                     process.set_dead();
                 }
-                return Err(FreezeError::of(id.to_string(), error));
+                refused.get_or_insert(FreezeError::of(id.to_string(), error));
             }
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
         }
         for native in state.natives.values().filter(|n| n.touched) {
             native.mark_dirty();

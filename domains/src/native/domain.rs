@@ -41,6 +41,12 @@ pub struct Native {
     pub ran: bool,
     /// CPU time of its process that has been charged, nanoseconds.
     pub charged: u64,
+    /// Its meter was found used up while it waited: that comes to it when it goes on.
+    pub overdrawn: bool,
+    /// How often it posted something.
+    pub posts: u64,
+    /// Its posts, and the CPU time of its process, when it was last found waiting.
+    pub found_waiting: (u64, u64),
     /// The turn in which it was last used.
     pub used: u64,
     /// Since when it runs, to the next tick.
@@ -65,6 +71,9 @@ impl Native {
             touched: true,
             ran: false,
             charged: 0,
+            overdrawn: false,
+            posts: 0,
+            found_waiting: (0, 0),
             used: 0,
             since: Instant::now(),
         })

@@ -12,9 +12,21 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const SIGKILL: u8 = 9;
 
 impl Turn<'_> {
-    /// Performs effects in their order. `given`: the bytes of a [`Text::Given`].
+    /// Performs effects in their order, each of them: what they follow from has happened. One that the machine or the store refuses is told,
+    /// and so is the invoker. `given`: the bytes of a [`Text::Given`].
     pub fn perform(&mut self, effects: &[Effect], given: &[u8]) -> Result<(), ExecutiveError> {
-        effects.iter().try_for_each(|effect| self.perform_one(effect, given))
+        let mut result = Ok(());
+        for effect in effects {
+            match self.perform_one(effect, given) {
+                Ok(()) => {}
+                Err(ExecutiveError::Table(error)) => result = Err(error.into()),
+                Err(error) => {
+                    tracing::error!(%error, ?effect, "what an order asks for cannot be done");
+                    self.state.refused = Some(InvokeError::Unusable);
+                }
+            }
+        }
+        result
     }
 
     fn perform_one(&mut self, effect: &Effect, given: &[u8]) -> Result<(), ExecutiveError> {
@@ -25,7 +37,7 @@ impl Turn<'_> {
                 self.mail_came(to);
                 self.execute(to)
             }
-            Effect::Answer { to, answer } => self.answer(to, &answer, given),
+            Effect::Answer { to, answer } => self.answer_or_refuse(to, &answer, given),
             Effect::Resume { domain } => self.execute(domain),
             Effect::Begin { domain, entry } => {
                 self.halt(domain)?;
@@ -34,11 +46,15 @@ impl Turn<'_> {
                 self.execute(domain)
             }
             Effect::Halt { domain } => {
-                if self.halt(domain)? {
-                    Ok(())
-                } else {
-                    self.lost(domain)
+                if !self.halt(domain)? {
+                    return self.lost(domain);
                 }
+                let stopped = self.kernel.objects().table.get::<objects::Domain>(domain);
+                if stopped.is_ok_and(|core| core.has(objects::STOPPED)) {
+                    // It may have said that it waits, and run on.
+                    self.put_away_soon(domain)?;
+                }
+                Ok(())
             }
             Effect::Ended { domain, code } => {
                 let code = u8::try_from(code & 0xff).unwrap_or(0);

@@ -164,6 +164,8 @@ pub(crate) struct State {
     turn: u64,
     /// When CPU time is charged next.
     tick: Instant,
+    /// When it was last looked whether domains that wait do.
+    watched: Instant,
     /// The run list as it stands in the table.
     run_list: Vec<(RecordId, records::RunList)>,
     /// The domains that run, by the index of their record, and maybe some that no longer do.
@@ -206,6 +208,7 @@ impl Executive {
             work: false,
             turn: 0,
             tick: Instant::now(),
+            watched: Instant::now(),
             run_list: Vec::new(),
             active: BTreeSet::new(),
             ready: cache::Ready::default(),
@@ -334,6 +337,10 @@ impl objects::Surroundings for Around<'_> {
 
     fn resumed_from(&self) -> u64 {
         self.0.native.life.generation
+    }
+
+    fn began(&self) -> u64 {
+        self.0.native.life.began
     }
 
     fn generation(&self) -> u64 {

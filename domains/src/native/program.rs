@@ -15,6 +15,7 @@ use crate::platform::PlatformError;
 use crate::table::{RecordId, Table, TableError};
 use semper_pager::Segment;
 use semper_store::{PAGE_SIZE, SegmentId};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -28,6 +29,8 @@ pub(super) fn quota(frames: u64) -> Storage {
 }
 
 const SIGKILL: u8 = 9;
+/// With so many reads of a console it is looked for those whose domains no longer wait.
+const STALE_READS: usize = 256;
 
 /// A native program to be started.
 pub struct NativeSpec {
@@ -105,7 +108,7 @@ pub(crate) struct Program {
     pub(super) network: Arc<HostNetwork>,
     releaser: Option<Arc<Releaser>>,
     outputs: [Arc<Segment>; 2],
-    reads: Vec<(RecordId, u64, u32)>,
+    reads: VecDeque<(RecordId, u64, u32)>,
     /// Domains that go on when their output has left.
     pub(super) waiting: Vec<RecordId>,
     captured: [u64; 3],
@@ -210,7 +213,11 @@ impl Turn<'_> {
 
     pub(super) fn console_read(&mut self, number: u64, domain: RecordId, serial: u64, len: u32) {
         if let Some(program) = self.state.programs.get_mut(&number) {
-            program.reads.push((domain, serial, len));
+            if program.reads.len() >= STALE_READS && program.reads.len().is_power_of_two() {
+                let table = &self.kernel.objects().table;
+                program.reads.retain(|(domain, serial, _)| objects::still_waits(table, *domain, *serial));
+            }
+            program.reads.push_back((domain, serial, len));
             self.kernel.native.ring();
         }
     }
@@ -249,14 +256,18 @@ impl Turn<'_> {
     fn read_input(&mut self, number: u64) -> Result<(), ExecutiveError> {
         loop {
             let Some(program) = self.state.programs.get_mut(&number) else { return Ok(()) };
-            let Some((domain, serial, len)) = program.reads.first().copied() else { return Ok(()) };
+            let Some((domain, serial, len)) = program.reads.front().copied() else { return Ok(()) };
+            if !objects::still_waits(&self.kernel.objects().table, domain, serial) {
+                program.reads.pop_front();
+                continue;
+            }
             let mut bytes = vec![0; (len as usize).min(crate::guest::MAX_STRING)];
             let count = match program.console.read(program.record.input, &mut bytes) {
                 Input::Bytes(count) => count,
                 Input::NotYet => return Ok(()),
                 Input::End => 0,
             };
-            program.reads.remove(0);
+            program.reads.pop_front();
             let text = Text::Given { len: u32::try_from(count).unwrap_or(0) };
             let answer = Answer { text, ..Answer::default() };
             let mut effects = Vec::new();
@@ -475,7 +486,7 @@ impl Kernel {
             network,
             releaser: Some(releaser),
             outputs,
-            reads: Vec::new(),
+            reads: VecDeque::new(),
             waiting: Vec::new(),
             captured: [record.written[0], record.written[1], record.input],
             captured_end: record.exit().is_some(),
@@ -552,7 +563,7 @@ impl Kernel {
                 match effect {
                     objects::Effect::ConsoleRead { console, domain, serial, len } => {
                         if let Some(program) = state.programs.get_mut(&console) {
-                            program.reads.push((domain, serial, len));
+                            program.reads.push_back((domain, serial, len));
                         }
                     }
                     objects::Effect::AwaitDurable { domain, serial } => {

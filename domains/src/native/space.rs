@@ -161,7 +161,10 @@ impl Turn<'_> {
         if let Some(seen) = process.freeze() {
             match process.wait_frozen(seen) {
                 Ok(()) => {}
-                Err(PlatformError::Died { .. }) => return Ok(false),
+                Err(PlatformError::Died { .. }) => {
+                    process.end();
+                    return Ok(false);
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -10,13 +10,17 @@ use crate::linux::ExitStatus;
 use crate::objects::{self, Answer, Effect, Fault, How, Invocation, InvokeError, Outcome, Phase};
 use crate::platform::PlatformError;
 use crate::platform::crowd::Crowd;
-use crate::platform::process::Process;
+use crate::platform::process::{Process, cpu_time};
 use crate::table::{RecordId, Table, TableError};
-use nix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+/// How often it is looked whether domains that wait do; while nobody runs, once a second.
+const WATCH: Duration = Duration::from_millis(100);
+const SLOW_WATCH: Duration = Duration::from_secs(1);
+/// CPU time that a stub may take from one look to the next while it waits, nanoseconds: it looks for its answer before it sleeps.
+const WAITING_NS: u64 = 5_000_000;
 /// How often the CPU time of domains that ran is charged: a budget is overdrawn by so much at most.
 const TICK: Duration = Duration::from_millis(10);
 /// How long the thread looks for posts before it sleeps, where a core is free for that.
@@ -80,7 +84,7 @@ impl Executive {
 
     /// Sleeps until something is to be done.
     fn sleep(&self, kernel: &Kernel, rung: u32) {
-        let (running, ticks, alarm, work): (Vec<Arc<Process>>, _, _, _) = {
+        let (running, tick, alarm, work): (Vec<Arc<Process>>, _, _, _) = {
             let state = self.state();
             let running = state.active().filter(|n| n.executing);
             let running: Vec<_> = running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect();
@@ -89,8 +93,12 @@ impl Executive {
                 sleep::wait(&[Watched { word: &self.bell, seen: rung, shared: false }], Some(HOLD));
                 return;
             }
-            let ticks = !running.is_empty() || !state.short.0.is_empty();
-            (running, ticks, state.alarm, state.work)
+            let tick = if !running.is_empty() || !state.short.0.is_empty() {
+                Some(TICK)
+            } else {
+                state.natives.values().any(|native| native.process.is_some()).then_some(SLOW_WATCH)
+            };
+            (running, tick, state.alarm, state.work)
         };
         let posted = || running.iter().any(|p| p.is_stopped() || p.is_dead()) || sleep::look(&self.bell) != rung;
         if kernel.native_spins() > 0 && !running.is_empty() && self.crowd.take() == 0 {
@@ -113,19 +121,19 @@ impl Executive {
         let mut words = vec![Watched { word: &self.bell, seen: rung, shared: false }];
         words.extend(running.iter().map(|p| Watched { word: p.state(), seen: sleep::look(p.state()), shared: true }));
         if !words.iter().skip(1).any(|w| w.seen == POSTED) {
-            sleep::wait(&words, due(kernel, ticks, alarm, work));
+            sleep::wait(&words, due(kernel, tick, alarm, work));
         }
         running.iter().for_each(|p| p.set_kernel_sleeps(false));
     }
 }
 
-/// How long the thread may sleep: while domains run, or wait for frames, until the next tick, and until the next alarm.
-fn due(kernel: &Kernel, ticks: bool, alarm: Option<u64>, work: bool) -> Option<Duration> {
+/// How long the thread may sleep: until the next tick, if there is one, and until the next alarm.
+fn due(kernel: &Kernel, tick: Option<Duration>, alarm: Option<u64>, work: bool) -> Option<Duration> {
     if work {
         return Some(Duration::ZERO);
     }
     let left = |at: u64| Duration::from_nanos(at.saturating_sub(kernel.clock.reading().0)) + Duration::from_micros(1);
-    [ticks.then_some(TICK), alarm.map(left)].into_iter().flatten().min()
+    [tick, alarm.map(left)].into_iter().flatten().min()
 }
 
 impl Turn<'_> {
@@ -165,6 +173,10 @@ impl Turn<'_> {
             self.preempt()?;
             self.trim()?;
         }
+        if self.state.watched.elapsed() >= WATCH {
+            self.state.watched = Instant::now();
+            self.watch_waiting()?;
+        }
         loop {
             self.state.alarm = objects::next_alarm(&self.kernel.objects().table)?;
             if self.state.alarm.is_none_or(|at| at > self.kernel.clock.reading().0) {
@@ -194,6 +206,7 @@ impl Turn<'_> {
         let Some(native) = self.loaded(id).filter(|native| native.has_posted()) else { return Ok(()) };
         native.executing = false;
         native.touched = true;
+        native.posts += 1;
         let cause = native.control.cause();
         if native.unserved().is_none() {
             return self.execute(id);
@@ -241,14 +254,25 @@ impl Turn<'_> {
         match self.transact(|table, around, effects| objects::invoke(table, around, &invocation, effects))? {
             Outcome::Answered(answer) => {
                 let refused = self.state.refused.take();
-                self.answer(id, &refused.map_or(answer, Answer::from), &[])
+                self.answer_or_refuse(id, &refused.map_or(answer, Answer::from), &[])
             }
             Outcome::Waits => Ok(()),
         }
     }
 
+    /// A domain gets an answer and goes on; if the store cannot give the answer's string, it is told that.
+    pub fn answer_or_refuse(&mut self, id: RecordId, answer: &Answer, given: &[u8]) -> Result<(), ExecutiveError> {
+        match self.answer(id, answer, given) {
+            Err(ExecutiveError::Pager(error)) => {
+                tracing::error!(%error, domain = %id, "what a domain asks for cannot be read");
+                self.answer(id, &InvokeError::Unusable.into(), &[])
+            }
+            other => other,
+        }
+    }
+
     /// A domain gets an answer and goes on.
-    pub fn answer(&mut self, id: RecordId, answer: &Answer, given: &[u8]) -> Result<(), ExecutiveError> {
+    fn answer(&mut self, id: RecordId, answer: &Answer, given: &[u8]) -> Result<(), ExecutiveError> {
         if !self.kernel.objects().table.contains(id) {
             // It was sold by its own order.
             return Ok(());
@@ -336,6 +360,13 @@ impl Turn<'_> {
         }
         let native = self.native(id)?;
         (native.touched, native.ran) = (true, true);
+        if std::mem::take(&mut native.overdrawn) {
+            self.transact(|table, around, effects| objects::charge(table, around, id, 0, effects))?;
+            if !self.is_runnable(id) {
+                return Ok(());
+            }
+        }
+        let native = self.native(id)?;
         if native.unserved().is_some() {
             // What it posted before it was stopped is served first.
             native.executing = true;
@@ -375,6 +406,25 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// The process of a domain that waits is put away if it runs all the same: a program can say that it has posted, and go on. What it
+    /// used is charged.
+    fn watch_waiting(&mut self) -> Result<(), ExecutiveError> {
+        let waiting = self.state.natives.values_mut().filter(|native| !native.executing);
+        let mut running = Vec::new();
+        for native in waiting {
+            let Some(used) = native.process.as_ref().and_then(|process| cpu_time(process.pid)) else { continue };
+            let (posts, before) = std::mem::replace(&mut native.found_waiting, (native.posts, used));
+            if posts == native.posts && used.saturating_sub(before) > WAITING_NS {
+                running.push(native.id);
+            }
+        }
+        for id in running {
+            tracing::warn!(domain = %id, "it runs while it waits for an answer; its process is ended");
+            self.put_away_soon(id)?;
+        }
+        Ok(())
+    }
+
     /// Charges the CPU time that a domain's process used since the last time.
     pub fn charge(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
         let Some(native) = self.loaded(id) else { return Ok(()) };
@@ -387,13 +437,12 @@ impl Turn<'_> {
         if more == 0 || !self.kernel.objects().table.contains(id) {
             return Ok(());
         }
-        self.transact(|table, around, effects| objects::charge(table, around, id, more, effects))
+        let overdrawn = self.transact(|table, around, effects| objects::charge(table, around, id, more, effects))?;
+        if let Some(native) = self.loaded(id) {
+            native.overdrawn = overdrawn;
+        }
+        Ok(())
     }
-}
-
-fn cpu_time(pid: i32) -> Option<u64> {
-    let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(pid)).ok()?;
-    u64::try_from(Duration::from(clock_gettime(clock).ok()?).as_nanos()).ok()
 }
 
 impl From<InvokeError> for ExecutiveError {

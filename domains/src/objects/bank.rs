@@ -264,7 +264,11 @@ impl Ctx<'_, '_> {
                 for half in factory.components {
                     self.tx.remove(RecordId::from_u64(half))?;
                 }
-                (factory.owned, FACTORY)
+                // Its copy of the image, unless their bank's end took that first; it lies in the same list of what was sold.
+                if factory.sealed != 0 && self.tx.contains(factory.image.id()) {
+                    self.free_simple(factory.image.id())?;
+                }
+                (self.tx.get::<Factory>(id)?.owned, FACTORY)
             }
             Timer::KIND => {
                 self.clear_alarm(Tree::Timers, id.index())?;

@@ -107,6 +107,11 @@ pub(super) const ORDERS: &[Order] = &[
         ..order(KeyType::Restart, 1, "read", Rights::READ, restart_read)
     },
     Order {
+        gives: &["nanoseconds since 1970"],
+        does: "When this life began, by the wall clock.",
+        ..order(KeyType::Restart, 2, "when", Rights::READ, restart_when)
+    },
+    Order {
         words: &["rights to keep"],
         gives_keys: &["journal"],
         does: "A weaker key to the same records.",
@@ -304,6 +309,10 @@ fn checkpoint_newest(ctx: &mut Ctx<'_, '_>, _: &Request) -> Result<Done, Stop> {
 fn restart_read(ctx: &mut Ctx<'_, '_>, _: &Request) -> Result<Done, Stop> {
     let [first, second] = ctx.around.life();
     Done::words([ctx.around.restarts(), first, second, ctx.around.resumed_from()])
+}
+
+fn restart_when(ctx: &mut Ctx<'_, '_>, _: &Request) -> Result<Done, Stop> {
+    Done::words([ctx.around.began()])
 }
 
 fn journal_append(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {

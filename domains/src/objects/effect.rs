@@ -17,6 +17,8 @@ pub trait Surroundings {
     fn life(&self) -> [u64; 2];
     /// The generation from which this life goes on.
     fn resumed_from(&self) -> u64;
+    /// When this life began, nanoseconds since 1970.
+    fn began(&self) -> u64;
     /// The newest durable generation.
     fn generation(&self) -> u64;
 }

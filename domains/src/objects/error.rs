@@ -175,6 +175,8 @@ errors! {
     /// What was asked for outside was refused there, or not granted.
     Outside { errno: u32 } = 28, "refused outside, Linux error {errno}",
         [u64::from(errno), 0, 0], "the number of the error in Linux: 13 not granted, 111 refused by who was asked, ...";
+    /// The store cannot give or take what the order is about. What else the order was to do is done.
+    Unusable = 29, "the store cannot give or take it", [0, 0, 0], "none";
 }
 
 /// How an operation ends early: the guest's doing, or not.

@@ -30,7 +30,7 @@ pub(super) const ORDERS: &[Order] = &[
         ..order(KeyType::Factory, 2, "set image", Rights::MANAGE, set_image)
     },
     Order {
-        does: "From now on it makes domains, and cannot be changed any more.",
+        does: "From now on it makes domains, and cannot be changed any more: it has a copy of the image, paid by its bank.",
         ..order(KeyType::Factory, 3, "seal", Rights::MANAGE, seal)
     },
     Order {
@@ -122,6 +122,11 @@ fn seal(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
     if factory.image.is_null() {
         return Err(InvokeError::MissingKey { argument: 0 }.into());
     }
+    // What it makes begins with what the image is now, whatever becomes of the segment.
+    let (_, image) = ctx.object::<Segment>(&factory.image, Which::Invoked)?;
+    let (copy, number) = ctx.sell_segment(factory.owned.bank, image.pages)?;
+    ctx.tell(Effect::CopySegment { from: image.number, to: number, pages: image.pages });
+    factory.image = Key::to(KeyType::Segment, copy).weaker(Rights::READ);
     factory.holes = count_holes(ctx, &factory)?;
     factory.sealed = 1;
     ctx.tx.update(id, &factory)?;

@@ -4,6 +4,7 @@ use super::context::{At, Ctx, need, transact};
 use super::deliver::{Letter, message_text};
 use super::error::Stop;
 use super::order::{self, Done, Order, Reply, Request};
+use super::records::IN_FAULT;
 use super::slots::check_accept;
 use super::{
     Answer, Effect, InvokeError, Key, KeyType, MAX_STRING, NO_SLOT, Outcome, PendingKind, Phase, Rights, SELF_SLOT,
@@ -122,7 +123,15 @@ impl Ctx<'_, '_> {
 
     /// Answers a waiting domain; then goes on, waits for its next call, or waits for any message.
     fn answer(&mut self, invocation: &Invocation, me: At, key: &Key, keys: [Key; 4]) -> Result<Outcome, Stop> {
+        need(key, Which::Invoked, Rights::SEND)?;
         let waiter = self.waiter(key)?;
+        if invocation.how == How::Call {
+            // The waiter would get this answer's resume key into the slot that has whom it has to answer, and answer the wrong one.
+            let owed = *self.domain(waiter).resume_key();
+            if self.domain(waiter).has(IN_FAULT) || self.waiter(&owed).is_ok() {
+                return Err(InvokeError::Busy.into());
+            }
+        }
         let letter = letter(PendingKind::Send, 0, invocation, keys);
         let id = self.id(me);
         self.reply(waiter, id, &letter)?;
@@ -177,7 +186,12 @@ impl Ctx<'_, '_> {
         };
         let accept = std::mem::replace(&mut self.domain_mut(me).accept, invocation.accept);
         match (order.run)(self, &request)? {
-            Done::Waits => Ok(Outcome::Waits),
+            Done::Waits => {
+                if invocation.deadline != 0 {
+                    self.set_alarm(super::alarm::Tree::Deadlines, invocation.invoker.index(), invocation.deadline)?;
+                }
+                Ok(Outcome::Waits)
+            }
             Done::Answered(Reply { words, text, keys }) => {
                 let given = self.receive(me, &keys)?;
                 self.domain_mut(me).accept = accept;

@@ -39,7 +39,8 @@ pub fn fault(
     settle(done)
 }
 
-/// A domain used CPU time. If its meter, or one above it, is used up, the domain stands until the meter's keeper answers.
+/// A domain used CPU time. If its meter, or one above it, is used up, the domain stands until the meter's keeper answers. Returns whether that
+/// is still to come, since it does not run now: charge it again when it goes on.
 ///
 /// # Errors
 /// As [`fault`].
@@ -49,21 +50,22 @@ pub fn charge(
     domain: RecordId,
     nanoseconds: u64,
     effects: &mut Vec<Effect>,
-) -> Result<(), TableError> {
+) -> Result<bool, TableError> {
     let done = transact(table, around, effects, |ctx| {
         let at = ctx.core(domain)?;
         let charged = ctx.charge_meters(at, nanoseconds)?;
         if ctx.domain(at).phase() != Phase::Running {
-            return Ok(());
+            return Ok(!matches!(charged, Ok(None)));
         }
         match charged {
             Ok(None) => {}
             Ok(Some((id, meter))) => ctx.raise_meter(at, id, &meter)?,
             Err(_) => ctx.stand(at),
         }
-        Ok(())
+        Ok(false)
     })?;
-    settle(done)
+    let waits = *done.as_ref().unwrap_or(&false);
+    settle(done.map(drop)).map(|()| waits)
 }
 
 /// Time has passed: calls that are too late end with `Timeout`, timers go off. At most [`STEP`] of each; returns whether

@@ -6,6 +6,7 @@ use super::crowd::Crowd;
 use super::zygote::MapRequest;
 use crate::abi::{CAUSE_ORDER_FAILED, FREEZE_SIGNAL, GO, MAX_ORDERS, ORDER, ORDER_ZAP, Order, POSTED};
 use nix::libc;
+use nix::time::{ClockId, clock_gettime};
 use semper_pager::{Attachment, Segment, Space, Zap};
 use semper_store::{PAGE_SIZE, PageRange};
 use std::fs::File;
@@ -16,6 +17,11 @@ use std::time::{Duration, Instant};
 
 /// How long the kernel waits for a stopped stub to carry out orders, or a running domain to freeze, before it looks whether it lives.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When a domain that was asked to stop and has not is looked at by what Linux says of it, and how often.
+const LOOK_AFTER: Duration = Duration::from_millis(50);
+/// Processor time, in nanoseconds, that no stub takes while it holds the freeze signal back.
+const HELD_BACK_NS: u64 = 20_000_000;
 
 /// Time slice of a domain's process: who has let it go, and lost the core to it, comes back after so long (the usual slice is 2.8 ms).
 const SLICE_NS: u64 = 300_000;
@@ -77,6 +83,8 @@ pub struct Process {
     pidfd: OwnedFd,
     control: Arc<Control>,
     dead: AtomicBool,
+    /// It was asked to stop, and would not.
+    refused: AtomicBool,
     /// Whoever waits for it is to look at something else first.
     nudged: AtomicBool,
     crowd: Crowd,
@@ -93,6 +101,7 @@ impl Process {
             pidfd,
             control,
             dead: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
             crowd: Crowd::default(),
             attachments: Mutex::default(),
@@ -296,13 +305,22 @@ impl Process {
         Some(seen)
     }
 
-    /// Waits until the domain is stopped: frozen, or posted for a reason of its own.
+    /// Whether it was ended because it would not stop.
+    #[must_use]
+    pub fn has_refused(&self) -> bool {
+        self.refused.load(SeqCst)
+    }
+
+    /// Waits until the domain is stopped: frozen, or posted for a reason of its own. One that holds the signal back, which a program can do
+    /// by `rt_sigreturn` out of the stub with a frame of its own, is ended: it would keep all others from being captured.
     ///
     /// # Errors
-    /// When the process is dead or does not stop.
+    /// [`PlatformError::Died`]: the process is dead, or was ended.
     pub fn wait_frozen(&self, mut seen: u32) -> Result<(), PlatformError> {
         let begun = Instant::now();
         let mut spins = 2000;
+        let mut first: Option<Held> = None;
+        let mut look_at = LOOK_AFTER;
         loop {
             if self.is_stopped() {
                 return Ok(());
@@ -319,8 +337,18 @@ impl Process {
             if self.is_dead() || self.is_gone() {
                 return Err(PlatformError::Died { pid: self.pid });
             }
-            if begun.elapsed() > ANSWER_TIMEOUT {
-                return Err(PlatformError::Silent { pid: self.pid, what: "freeze" });
+            let waited = begun.elapsed();
+            if waited > look_at {
+                look_at = waited + LOOK_AFTER;
+                let now = Held::look(self.pid);
+                let refuses = first.zip(now).is_some_and(|(first, now)| now.is_no_stub_since(first));
+                if refuses || waited > ANSWER_TIMEOUT {
+                    tracing::warn!(pid = self.pid, ?waited, "a domain would not stop; its process is ended");
+                    self.refused.store(true, SeqCst);
+                    self.kill();
+                    return Err(PlatformError::Died { pid: self.pid });
+                }
+                first = now.map(|now| first.unwrap_or(now));
             }
             // A post for another reason does not touch `frozen`: look again soon.
             futex_wait(self.control.frozen(), seen, Duration::from_micros(500));
@@ -364,6 +392,40 @@ impl Process {
         let attachments = std::mem::take(&mut *self.attachments());
         drop(attachments);
     }
+}
+
+/// A process holds the freeze signal back.
+#[derive(Clone, Copy)]
+struct Held {
+    sleeps: bool,
+    cpu: u64,
+}
+
+impl Held {
+    /// None: it does not, or Linux does not say.
+    fn look(pid: i32) -> Option<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+        let set = |name: &str| field(name).and_then(|bits| u64::from_str_radix(bits, 16).ok()).unwrap_or(0);
+        let freeze = 1 << (FREEZE_SIGNAL - 1);
+        let held = set("SigBlk") & (set("SigPnd") | set("ShdPnd")) & freeze != 0;
+        let sleeps = field("State").is_some_and(|state| state.starts_with('S'));
+        held.then(|| Self { sleeps, cpu: cpu_time(pid).unwrap_or(0) })
+    }
+
+    /// The stub holds it back for some microseconds while it answers a call by itself, and while it waits with its post to be seen. So it has
+    /// neither slept, nor computed for long.
+    const fn is_no_stub_since(self, first: Self) -> bool {
+        (first.sleeps && self.sleeps) || self.cpu.saturating_sub(first.cpu) > HELD_BACK_NS
+    }
+}
+
+/// Processor time that a process has used, nanoseconds.
+#[must_use]
+pub fn cpu_time(pid: i32) -> Option<u64> {
+    let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(pid)).ok()?;
+    u64::try_from(Duration::from(clock_gettime(clock).ok()?).as_nanos()).ok()
 }
 
 /// Zaps page-table entries of a stopped domain on behalf of the pager.

@@ -211,6 +211,15 @@ impl Restart {
         let [restarts, first, second, generation] = Call::new(self.slot(), order::Restart::READ).got()?;
         Ok(Life { restarts, id: [first, second], generation })
     }
+
+    /// When this life began, nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// As [`Restart::read`].
+    pub fn when(&self) -> Result<u64, Error> {
+        let [began, ..] = Call::new(self.slot(), order::Restart::WHEN).got()?;
+        Ok(began)
+    }
 }
 
 /// A record of the journal.

@@ -162,7 +162,7 @@ orders! {
     Console { WEAKEN = 0, "weaken"; WRITE = 1, "write"; READ = 2, "read"; }
     Log { WRITE = 1, "write"; }
     Checkpoint { REQUEST = 1, "request"; WAIT = 2, "wait"; NEWEST = 3, "newest"; }
-    Restart { READ = 1, "read"; }
+    Restart { READ = 1, "read"; WHEN = 2, "when"; }
     Journal { WEAKEN = 0, "weaken"; APPEND = 1, "append"; FIND = 2, "find"; LAST = 3, "last"; NEXT = 4, "next"; }
     Network { WEAKEN = 0, "weaken"; ACCEPT = 1, "accept"; CONNECT = 2, "connect"; }
     Connection {

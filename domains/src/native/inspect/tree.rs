@@ -360,6 +360,10 @@ mod tests {
             9
         }
 
+        fn began(&self) -> u64 {
+            0
+        }
+
         fn generation(&self) -> u64 {
             0
         }

@@ -61,6 +61,48 @@ fn a_factory_makes_a_domain_from_what_the_requestor_pays() {
 }
 
 #[test]
+fn a_sealed_factory_has_an_image_of_its_own() {
+    let (mut world, builder) = builder();
+    let before = world.ask(builder, BANK, 1, &[], &[]).unwrap();
+    let image: Segment = world.table.get(world.key(builder, 3).id()).unwrap();
+    world.take_effects();
+    world.ask(builder, 2, 3, &[], &[]).unwrap();
+    let copied = world.take_effects().into_iter().find_map(|effect| match effect {
+        Effect::CopySegment { from, to, pages: 4 } if from == image.number => Some(to),
+        _ => None,
+    });
+    let copy = copied.expect("the image is copied");
+    // Whatever becomes of the segment, it makes what it was sealed with.
+    world.ask(builder, 3, 5, &[1], &[]).unwrap();
+    world.ask(builder, BANK, 9, &[], &[3]).unwrap();
+    world.take_effects();
+    world.get(builder, 2, 4, &[], &[BANK, METER], 4);
+    let made = world.take_effects();
+    assert!(made.iter().any(|e| matches!(e, Effect::CopySegment { from, pages: 4, .. } if *from == copy)), "{made:?}");
+    let product = world.key(builder, 4).id();
+    audit(&world.table);
+    // It goes with the factory; what is left is the product, and the segment that was sold is not.
+    world.ask(builder, BANK, 9, &[], &[2]).unwrap();
+    assert!(world.take_effects().contains(&Effect::DropSegment { segment: copy }));
+    let [pages, ..] = world.ask(builder, BANK, 1, &[], &[]).unwrap();
+    assert_eq!(pages, before[0] - 4 + 4 + CONTROL_PAGES);
+    assert!(world.table.contains(product));
+    audit(&world.table);
+    // A bank that ends takes factory and image, whichever it comes to first.
+    for _ in 0..3 {
+        world.get(builder, BANK, 6, &[100, 100], &[], 6);
+        world.get(builder, 6, 3, &[4], &[], 7);
+        world.get(builder, 6, 7, &[], &[], 8);
+        world.ask(builder, 8, 2, &[0x400, 0x40_0000, 0x50_0000, 9], &[7]).unwrap();
+        world.ask(builder, 8, 3, &[], &[]).unwrap();
+        world.invoke(&Invocation { invoker: builder, slot: 6, order: 12, ..IDLE });
+        world.work();
+        assert_eq!(world.ask(builder, BANK, 1, &[], &[]).unwrap()[0], pages);
+        audit(&world.table);
+    }
+}
+
+#[test]
 fn every_way_outward_is_a_hole() {
     let (mut world, builder) = builder();
     let page = {
@@ -89,6 +131,8 @@ fn every_way_outward_is_a_hole() {
         (Key::device(KeyType::Random), false),
         (Key::device(KeyType::Restart), false),
         (Key::device(KeyType::Checkpoint), true),
+        (Key::network(1).weaker(Rights::READ), true),
+        (Key::connection(ConnectionId { program: 1, life: 1, number: 1 }).weaker(Rights::READ), true),
     ];
     for (key, hole) in cases {
         world.give(builder, 6, key);

@@ -322,3 +322,92 @@ fn a_meter_that_is_used_up_calls_its_keeper_who_may_grant_more() {
     assert_eq!(world.core(worker).cpu, 1200);
     assert_eq!(world.ask(worker, METER, 1, &[], &[]), Ok([u64::MAX, 1200, 0, 0]));
 }
+
+#[test]
+fn who_owes_an_answer_is_not_given_another_to_answer() {
+    let mut world = World::new();
+    let (client, server, helper) = (world.domain(), world.domain(), world.domain());
+    world.introduce(client, 2, server, 1);
+    world.introduce(server, 2, helper, 1);
+    world.wait(server);
+    world.wait(helper);
+    world.invoke(&call(client, 2, 1));
+    world.invoke(&call(server, 2, 2));
+    // The helper would have the server answer it in the client's place.
+    let busy = Outcome::Answered(InvokeError::Busy.into());
+    assert_eq!(world.invoke(&reply(helper, 0, How::Call)), busy);
+    assert_eq!(world.invoke(&reply(helper, 0, How::Send)), Outcome::Answered(Answer::default()));
+    world.take_effects();
+    assert_eq!(world.invoke(&reply(server, 5, How::Send)), Outcome::Answered(Answer::default()));
+    assert_eq!(world.answers(), [(client, Answer { code: 5, ..Answer::default() })]);
+    // Nobody is owed anything by now: the two may go on as they like.
+    world.invoke(&call(server, 2, 2));
+    world.wait(helper);
+    world.invoke(&call(server, 2, 3));
+    assert_eq!(world.invoke(&reply(helper, 0, How::Call)), Outcome::Waits);
+    assert_eq!(world.invoke(&reply(server, 7, How::Send)), Outcome::Answered(Answer::default()));
+    audit(&world.table);
+}
+
+#[test]
+fn a_resume_key_without_the_right_answers_nobody() {
+    let mut world = World::new();
+    let (client, server) = (world.domain(), world.domain());
+    world.introduce(client, 2, server, 1);
+    world.wait(server);
+    world.invoke(&call(client, 2, 1));
+    world.ask(server, SELF_SLOT, 0, &[RESUME_SLOT.into(), 9], &[]).unwrap();
+    world.ask(server, SELF_SLOT, 3, &[9, 0], &[]).unwrap();
+    let refused = InvokeError::NoRight { which: Which::Invoked, missing: Rights::SEND };
+    let weak = Invocation { slot: 9, ..reply(server, 0, How::Send) };
+    assert_eq!(world.invoke(&weak), Outcome::Answered(refused.into()));
+    assert_eq!(world.core(client).phase(), Phase::Waiting);
+}
+
+#[test]
+fn waits_for_the_kernel_have_deadlines_too() {
+    let mut world = World::new();
+    let me = world.domain();
+    world.get(me, BANK, 8, &[], &[], 2);
+    world.give(me, 3, Key::device(KeyType::Checkpoint));
+    for slot in [2, 3] {
+        let now = world.nature.now.get();
+        let wait = Invocation { invoker: me, slot, order: 2, deadline: now + 500, ..IDLE };
+        assert_eq!(world.invoke(&wait), Outcome::Waits);
+        let serial = world.core(me).serial;
+        assert!(still_waits(&world.table, me, serial));
+        world.take_effects();
+        world.nature.now.set(now + 1000);
+        expire(&mut world.table, &world.nature, &mut world.effects).unwrap();
+        assert_eq!(world.answers(), [(me, InvokeError::Timeout.into())]);
+        assert!(!still_waits(&world.table, me, serial));
+        // What comes later comes to nobody.
+        let late = complete(&mut world.table, &world.nature, me, serial, Answer::default(), &mut world.effects);
+        assert_eq!(late, Ok(false));
+        audit(&world.table);
+    }
+}
+
+#[test]
+fn a_meter_that_was_used_up_while_its_domain_waited_is_found_when_it_goes_on() {
+    let mut world = World::new();
+    let (me, keeper) = (world.domain(), world.server());
+    world.get(me, METER, 4, &[1000], &[BANK], 2);
+    world.introduce(me, 3, keeper, 1);
+    world.ask(me, 2, 5, &[], &[3]).unwrap();
+    world.give(me, 4, Key::to(KeyType::Domain, me));
+    world.ask(me, 4, 10, &[], &[2]).unwrap();
+    world.get(me, BANK, 8, &[], &[], 5);
+    world.ask(me, 5, 1, &[5000], &[]).unwrap();
+    world.invoke(&Invocation { invoker: me, slot: 5, order: 2, ..IDLE });
+    let charge =
+        |world: &mut World, time| charge(&mut world.table, &world.nature, me, time, &mut world.effects).unwrap();
+    assert!(charge(&mut world, 2000), "it is still to come");
+    assert_eq!(world.core(me).phase(), Phase::Waiting);
+    world.nature.now.set(6000);
+    expire(&mut world.table, &world.nature, &mut world.effects).unwrap();
+    world.take_effects();
+    assert!(!charge(&mut world, 0));
+    assert_eq!(delivered(&mut world), [(keeper, 1, 3)]);
+    audit(&world.table);
+}

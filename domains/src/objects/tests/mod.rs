@@ -53,6 +53,10 @@ impl Surroundings for Nature {
         9
     }
 
+    fn began(&self) -> u64 {
+        5
+    }
+
     fn generation(&self) -> u64 {
         42
     }

@@ -64,6 +64,9 @@ const fn probe(what: &'static str, number: u64, args: [u64; 3], allowed: bool) -
 const PROBES: &[Probe] = &[
     probe("sched_yield", SCHED_YIELD, [0; 3], true),
     probe("arch_prctl", ARCH_PRCTL, [ARCH_GET_FS, WINDOW, 0], true),
+    probe("arch_prctl(ARCH_MAP_VDSO_64)", ARCH_PRCTL, [0x2003, 0x5000_0000, 0], false),
+    probe("arch_prctl(ARCH_CET_STATUS)", ARCH_PRCTL, [0x3001, WINDOW, 0], false),
+    probe("arch_prctl of less than ARCH_SET_GS", ARCH_PRCTL, [0x1000, WINDOW, 0], false),
     // Beside the words that the kernel may be waiting on: it would be woken, and told in the result.
     probe("futex on the control pages", FUTEX, [CONTROL + PAGE / 2, FUTEX_WAKE, 0], true),
     probe("futex elsewhere", FUTEX, [WINDOW, FUTEX_WAKE, 0], false),

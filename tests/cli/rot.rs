@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::format::{Block, Generation, generations, roots, spoil, tear};
-use crate::harness::{Case, Libc, Session, c_program, wait_for};
+use crate::harness::{Case, Libc, Session, c_program, native_c_program, wait_for};
 
 /// A program whose runtime was killed, with its output in a file.
 struct Killed {
@@ -180,6 +180,26 @@ fn rot_in_the_memory_of_a_program_never_ends_it() {
     }
     assert_says(&resumed, &format!("generation {} is left", newest.number));
     killed.assert_like_native(&resumed);
+}
+
+#[test]
+fn a_page_that_rots_in_every_generation_is_an_error_to_who_reads_it_by_key() {
+    let Some(program) = native_c_program("native_reader") else { return };
+    let killed = || {
+        let case = Case { run_flags: vec!["--native".into()], ..Case::new(program.clone(), &[]) };
+        Killed::after(case, "written", |generations| generations.len() == 4)
+    };
+    for (rots, says) in [(false, "written\nanswer 00\n"), (true, "written\nanswer 29\n")] {
+        let killed = killed();
+        let generations = killed.generations();
+        let page = generations.iter().flat_map(|g| &g.blocks).find(|b| b.level.is_none() && b.page == 12345);
+        if rots {
+            killed.spoil([page.expect("the page was written")]);
+        }
+        let resumed = killed.resume(&[]);
+        assert_eq!(resumed.status.code(), Some(0), "{}", String::from_utf8_lossy(&resumed.stderr));
+        assert_eq!(fs::read_to_string(killed.out()).unwrap(), says);
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ struct semper_message {
     uint8_t accept[4]; /* slots for the keys that come back */
     uint32_t string_len;
     uint32_t zero2;
-    uint64_t deadline; /* of the monotonic clock, nanoseconds; 0: none */
+    uint64_t deadline; /* of the monotonic clock, nanoseconds; 0: none. Not of a reply and wait */
 
     uint32_t code;      /* the answer; the order of a message that came */
     uint8_t got_keys;   /* bit by bit */

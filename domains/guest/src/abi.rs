@@ -56,7 +56,8 @@ pub struct Message {
     pub string_len: u32,
     /// Zero.
     pub zero2: u32,
-    /// When to give up, nanoseconds of the world's monotonic clock; 0: never. Only for calls and sends to domains.
+    /// When to give up, nanoseconds of the world's monotonic clock; 0: never. For all that can wait but a reply and
+    /// wait: calls and sends to domains, timers, input, generations, the journal, the network.
     pub deadline: u64,
 
     /// What came back: the answer to a call; the order code of a message to this domain.

@@ -68,7 +68,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Gives up at this time of the monotonic clock, in nanoseconds. For calls and sends to domains.
+    /// Gives up at this time of the monotonic clock, in nanoseconds. For all that can wait but a reply and wait.
     pub const fn deadline(mut self, nanoseconds: u64) -> Self {
         self.message.deadline = nanoseconds;
         self

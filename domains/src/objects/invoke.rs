@@ -42,7 +42,7 @@ pub struct Invocation {
     pub keys: [u8; 4],
     /// Slots for the keys that come back; [`NO_SLOT`]: dropped.
     pub accept: [u8; 4],
-    /// When to give up, nanoseconds of the world's monotonic clock; 0: never. For calls and sends to domains.
+    /// When to give up, nanoseconds of the world's monotonic clock; 0: never. For all that can wait but a reply and wait.
     pub deadline: u64,
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use world::{Model, Step, World, content};
 
 fn publish(dir: &Path, bytes: &[u8], header: &Header) {
-    let mut file = NewFile::create(&dir.join(file_name(header))).unwrap();
+    let mut file = NewFile::create(&dir.join(file_name(&header.label()))).unwrap();
     file.write_all(bytes).unwrap();
     file.publish().unwrap();
 }
@@ -94,8 +94,8 @@ proptest! {
         }
         let found = Directory::open(&dir).unwrap();
         prop_assert!(found.broken.is_empty());
-        let mut there: Vec<Generation> = picks.iter().map(|pick| pick.get(&found.backups).header.generation()).collect();
-        there.push(found.newest().unwrap().header.generation());
+        let mut there: Vec<Generation> = picks.iter().map(|pick| pick.get(&found.backups).label.generation()).collect();
+        there.push(found.newest().unwrap().label.generation());
         prop_assert_eq!(there[3], models[50].0, "the newest is never pruned");
         for generation in there {
             let store = restore_from(&found, place.path(), Some(generation)).unwrap();
@@ -189,7 +189,7 @@ fn a_directory_tells_what_is_missing_and_prunes_nothing_that_is_needed() {
         publish(place.path(), &bytes, &header);
         last = Some(generation);
     }
-    let names = |dir: &Directory| dir.backups.iter().map(|b| file_name(&b.header)).collect::<Vec<_>>();
+    let names = |dir: &Directory| dir.backups.iter().map(|b| file_name(&b.label)).collect::<Vec<_>>();
     let dir = Directory::open(place.path()).unwrap();
     assert_eq!(names(&dir), ["1-full.semper", "2-since-1.semper", "3-since-2.semper", "4-since-3.semper"]);
     assert!(dir.superfluous(1).unwrap().is_empty());
@@ -201,7 +201,7 @@ fn a_directory_tells_what_is_missing_and_prunes_nothing_that_is_needed() {
     publish(place.path(), &bytes, &header);
     let dir = Directory::open(place.path()).unwrap();
     assert_eq!(dir.chain(None).unwrap().len(), 1);
-    let gone: Vec<_> = dir.superfluous(1).unwrap().iter().map(|b| file_name(&b.header)).collect();
+    let gone: Vec<_> = dir.superfluous(1).unwrap().iter().map(|b| file_name(&b.label)).collect();
     assert_eq!(gone, ["4-since-3.semper", "3-since-2.semper", "2-since-1.semper", "1-full.semper"]);
     assert_eq!(dir.superfluous(2).unwrap().len(), 1, "3 needs 2 and 1");
     fs::remove_file(place.path().join("2-since-1.semper")).unwrap();

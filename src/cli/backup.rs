@@ -1,9 +1,11 @@
 //! The words of `semper backup`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Subcommand};
-use semper_backup::Compression;
+use semper_backup::{Compression, Options, Recipient};
 
 use super::parse_size;
 
@@ -20,14 +22,20 @@ pub enum Backup {
     /// List the backups in a directory or file
     List(Look),
     /// Read backups whole: every hash, and whether each increment has what it was made since
-    Verify(Look),
+    ///
+    /// Of an encrypted backup the ciphertext is read; with --identity also what is encrypted.
+    Verify(Verify),
     /// Make a new store of a full backup and the increments after it
     ///
     /// The store gets its name when it is complete: a restore that fails or is killed leaves none. It has an identity of its own, and
     /// takes its own backups, in a directory of their own.
     Restore(Restore),
     /// Remove the backups in a directory that the newest N do not need
+    ///
+    /// What has to stay is known from what encrypted backups say in clear, too: no identity is needed.
     Prune(Prune),
+    /// Make an identity for encrypted backups: a file that opens them, and the recipient to encrypt to
+    Keygen(Keygen),
 }
 
 /// `semper backup create`.
@@ -40,12 +48,8 @@ pub struct Create {
     /// Write what changed since this generation, which still has to be kept; `last`: that of the newest backup in DEST
     #[arg(long, value_name = "GEN|TAG|last")]
     pub since: Option<String>,
-    /// Compress pages: zstd, zstd:1 to zstd:19, or none
-    #[arg(long, value_name = "HOW", value_parser = parse_compression, default_value = "none")]
-    pub compress: Compression,
-    /// The most bytes to write in a second [default: no limit]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub rate_limit: Option<u64>,
+    #[command(flatten)]
+    pub how: How,
     /// The tag that keeps the generation for the next increment, for a store with several directories of backups
     #[arg(long, value_name = "TAG", default_value = "backup-last")]
     pub keep_as: String,
@@ -54,14 +58,62 @@ pub struct Create {
     pub no_keep: bool,
 }
 
-/// `semper backup list` and `verify`.
+/// How a backup is written.
+#[derive(Args, Clone, Debug)]
+pub struct How {
+    /// Compress pages: zstd, zstd:1 to zstd:19, or none
+    #[arg(long, value_name = "HOW", value_parser = parse_compression, default_value = "none")]
+    pub compress: Compression,
+    /// The most bytes to write in a second [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub rate_limit: Option<u64>,
+    /// Encrypt to this recipient of age, who can open the backup; can be given several times
+    #[arg(long, value_name = "RECIPIENT")]
+    pub encrypt: Vec<Recipient>,
+}
+
+impl How {
+    /// As the library has it, with what ends it early.
+    pub fn options(&self, stop: Option<Arc<AtomicBool>>) -> Options {
+        Options { compression: self.compress, rate_limit: self.rate_limit, recipients: self.encrypt.clone(), stop }
+    }
+}
+
+/// `semper backup list`.
 #[derive(Args, Clone, Debug)]
 pub struct Look {
-    /// A directory or file of backups; verify also takes - for standard input
+    /// A directory or file of backups
     pub dest: PathBuf,
     /// Print JSON, for scripts
     #[arg(long)]
     pub json: bool,
+}
+
+/// `semper backup verify`.
+#[derive(Args, Clone, Debug)]
+pub struct Verify {
+    /// A directory or file of backups, or - for standard input
+    pub dest: PathBuf,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub opened_by: OpenedBy,
+}
+
+/// What opens encrypted backups.
+#[derive(Args, Clone, Debug)]
+pub struct OpenedBy {
+    /// A file of identities of age that open encrypted backups; can be given several times
+    #[arg(long = "identity", value_name = "FILE")]
+    pub identities: Vec<PathBuf>,
+}
+
+/// `semper backup keygen`.
+#[derive(Args, Clone, Debug)]
+pub struct Keygen {
+    /// The file to make, which only you can read; keep it away from the backups
+    pub file: PathBuf,
 }
 
 /// `semper backup restore`.
@@ -74,6 +126,8 @@ pub struct Restore {
     /// The generation to restore [default: the newest]
     #[arg(long, value_name = "GEN")]
     pub at: Option<u64>,
+    #[command(flatten)]
+    pub opened_by: OpenedBy,
 }
 
 /// `semper backup prune`.

@@ -14,34 +14,34 @@ use crate::full_disk::SmallDisk;
 use crate::harness::{Background, Case, Libc, Session, c_program, seed, semper, wait_for};
 
 /// `semper backup WORDS`, beside the store.
-fn command(session: &Session, words: &[&str]) -> Command {
+pub fn command(session: &Session, words: &[&str]) -> Command {
     let mut command = semper();
     command.arg("backup").args(words).current_dir(session.place()).stdin(Stdio::null());
     command
 }
 
-fn told(session: &Session, words: &[&str]) -> String {
+pub fn told(session: &Session, words: &[&str]) -> String {
     let output = session.output(&mut command(session, words));
     assert!(output.status.success(), "backup {words:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// It fails with this exit code, and says this.
-fn refused(session: &Session, words: &[&str], code: i32, why: &str) {
+pub fn refused(session: &Session, words: &[&str], code: i32, why: &str) {
     says(&session.output(&mut command(session, words)), words, code, why);
 }
 
-fn says(output: &Output, words: &[&str], code: i32, why: &str) {
+pub fn says(output: &Output, words: &[&str], code: i32, why: &str) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "backup {words:?}: {output:?}");
     assert!(said.starts_with("semper: ") && said.contains(why), "backup {words:?}: {said}");
 }
 
-fn json(session: &Session, words: &[&str]) -> Value {
+pub fn json(session: &Session, words: &[&str]) -> Value {
     serde_json::from_slice(&session.output(&mut command(session, words)).stdout).unwrap()
 }
 
-fn names(session: &Session, dir: &str) -> Vec<String> {
+pub fn names(session: &Session, dir: &str) -> Vec<String> {
     let entries = fs::read_dir(session.place().join(dir)).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -49,7 +49,7 @@ fn names(session: &Session, dir: &str) -> Vec<String> {
 }
 
 /// Goes on with a store; its output is added to `out`.
-fn resume(session: &Session, store: &Path, out: &Path) -> Background {
+pub fn resume(session: &Session, store: &Path, out: &Path) -> Background {
     let out = File::options().append(true).create(true).open(out).unwrap();
     let mut command = semper();
     command.arg("resume").arg(store).args(["--checkpoint-interval", "50ms"]).current_dir(session.place());
@@ -57,7 +57,7 @@ fn resume(session: &Session, store: &Path, out: &Path) -> Background {
 }
 
 /// A program at work, with a checkpoint only when asked.
-fn at_work(session: &Session, program: &Path, args: &[&str]) -> Background {
+pub fn at_work(session: &Session, program: &Path, args: &[&str]) -> Background {
     let mut command = session.run(&["--checkpoint-interval", "0"], program, args);
     let out = File::create(session.place().join("out")).unwrap();
     let runtime = Background(command.stdout(out).spawn().unwrap());
@@ -66,13 +66,13 @@ fn at_work(session: &Session, program: &Path, args: &[&str]) -> Background {
     runtime
 }
 
-fn checkpoint(session: &Session) {
+pub fn checkpoint(session: &Session) {
     let output = session.output(&mut session.on_store("checkpoint"));
     assert!(output.status.success(), "{output:?}");
 }
 
 /// What the restored world writes, from where it goes on to its end; it is killed once on the way.
-fn outcome_elsewhere(session: &Session, dir: &str, at: &str) -> (String, Option<i32>) {
+pub fn outcome_elsewhere(session: &Session, dir: &str, at: &str) -> (String, Option<i32>) {
     let (store, out) = (session.place().join(format!("elsewhere-{at}")), session.place().join(format!("out-{at}")));
     told(session, &["restore", dir, store.to_str().unwrap(), "--at", at]);
     let mut runtime = resume(session, &store, &out);
@@ -291,7 +291,7 @@ fn backups_are_listed_verified_and_pruned_and_a_generation_stays_for_the_next() 
 }
 
 /// A store at rest with something in it.
-fn at_rest(program: &Path, mib: &str) -> Session {
+pub fn at_rest(program: &Path, mib: &str) -> Session {
     let session = Session::new();
     let mut runtime = at_work(&session, program, &[mib, "100000000"]);
     let stopped = session.output(&mut session.on_store("stop"));
@@ -301,9 +301,9 @@ fn at_rest(program: &Path, mib: &str) -> Session {
 }
 
 /// A way of spoiling a backup.
-type Spoil<'a> = &'a dyn Fn(&mut Vec<u8>);
+pub type Spoil<'a> = &'a dyn Fn(&mut Vec<u8>);
 
-fn spoil(path: &Path, how: Spoil<'_>) {
+pub fn spoil(path: &Path, how: Spoil<'_>) {
     let mut bytes = fs::read(path).unwrap();
     how(&mut bytes);
     fs::write(path, bytes).unwrap();

@@ -14,6 +14,7 @@ mod damage;
 mod demo;
 mod device;
 mod doctor;
+mod encrypted;
 mod full_disk;
 mod hostile;
 mod journal;

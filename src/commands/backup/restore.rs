@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use indicatif::HumanCount;
-use semper_backup::{Directory, Error, Restore, Restored, StreamReader};
+use semper_backup::{Directory, Error, Identities, Restore, Restored, StreamReader};
 use semper_store::Generation;
 
 use super::{Place, bar, open_file, open_pipe};
@@ -13,10 +13,11 @@ use crate::commands::{Failure, say};
 
 pub fn run(command: &Command) -> Result<ExitCode, Failure> {
     let at = command.at.map(Generation);
+    let identities = Identities::read(&command.opened_by.identities)?;
     let mut restore = Restore::begin(&command.store)?;
     match Place::of(&command.dest) {
-        Place::Pipe => all(&mut restore, &mut open_pipe()?, at, command)?,
-        Place::File(path) => all(&mut restore, &mut open_file(&path)?, at, command)?,
+        Place::Pipe => all(&mut restore, &mut open_pipe()?.with_identities(&identities), at, command)?,
+        Place::File(path) => all(&mut restore, &mut open_file(&path)?.with_identities(&identities), at, command)?,
         Place::Directory(path) => {
             let found = Directory::open(&path)?;
             let chain = found.chain(at)?;
@@ -24,8 +25,9 @@ pub fn run(command: &Command) -> Result<ExitCode, Failure> {
             let bar = bar(manifests.map(|manifest| manifest.pages).sum());
             let mut before = 0;
             for backup in chain {
-                bar.set_message(backup.header.generation().to_string());
-                restore.apply(&mut backup.open()?, &mut |pages| bar.set_position(before + pages))?;
+                bar.set_message(backup.label.generation().to_string());
+                let mut reader = backup.open()?.with_identities(&identities);
+                restore.apply(&mut reader, &mut |pages| bar.set_position(before + pages))?;
                 before = bar.position();
             }
             bar.finish_and_clear();

@@ -19,6 +19,12 @@ pub enum Backup {
     /// is complete and flushed, and its generation is tagged `backup-last`, so that the next `--since last` finds it; what
     /// changes since keeps its space until the next backup moves the tag.
     Create(Create),
+    /// Ship every generation that is committed to a directory of backups, until it is interrupted
+    ///
+    /// Each becomes an increment after the one before; if more are committed than can be written, the newest. It goes on where it was
+    /// interrupted, waits while no runtime runs, and begins anew with a full backup after --full-after increments, when the increments
+    /// have grown larger than the full one, and when nothing that it has shipped is kept in the store any more.
+    Follow(Follow),
     /// List the backups in a directory or file
     List(Look),
     /// Read backups whole: every hash, and whether each increment has what it was made since
@@ -77,6 +83,23 @@ impl How {
     pub fn options(&self, stop: Option<Arc<AtomicBool>>) -> Options {
         Options { compression: self.compress, rate_limit: self.rate_limit, recipients: self.encrypt.clone(), stop }
     }
+}
+
+/// `semper backup follow`.
+#[derive(Args, Clone, Debug)]
+pub struct Follow {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Directory of backups, which is made if it is not there
+    pub dest: PathBuf,
+    #[command(flatten)]
+    pub how: How,
+    /// Begin anew with a full backup after so many increments
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub full_after: u32,
+    /// The tag that keeps the generation of the newest backup, for a store that is followed to several directories
+    #[arg(long, value_name = "TAG", default_value = "backup-follow")]
+    pub keep_as: String,
 }
 
 /// `semper backup list`.

@@ -15,6 +15,7 @@ mod demo;
 mod device;
 mod doctor;
 mod encrypted;
+mod following;
 mod full_disk;
 mod hostile;
 mod journal;

@@ -1,6 +1,7 @@
 //! `semper backup`.
 
 mod create;
+mod follow;
 mod keygen;
 mod list;
 mod prune;
@@ -30,6 +31,7 @@ const BUFFER: usize = 1 << 20;
 pub fn run(backup: &Backup) -> Result<ExitCode, Failure> {
     match backup {
         Backup::Create(create) => create::run(create),
+        Backup::Follow(follow) => follow::run(follow),
         Backup::List(look) => list::run(look),
         Backup::Verify(look) => verify::run(look),
         Backup::Restore(restore) => restore::run(restore),

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::format::{FrameHead, HEAD_LEN, Label, MAX_RECORD, Manifest, Trailer, decode, kind};
 use crate::read::StreamReader;
+use crate::retention::Retention;
 use semper_store::{Generation, StoreId};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -231,16 +232,14 @@ impl Directory {
         }
     }
 
-    /// What can go, increments before what they were made since, so that the newest `keep` backups stay, with all that they need.
+    /// What can go, increments before what they were made since, so that what `retention` keeps stays, with all that it needs.
     ///
     /// # Errors
     /// [`Error::MissingBase`], [`Error::Damaged`] if one of those to keep is not whole as it is: then nothing should go.
-    pub fn superfluous(&self, keep: usize) -> Result<Vec<&Backup>, Error> {
-        let mut generations: Vec<Generation> = self.backups.iter().map(|backup| backup.label.generation()).collect();
-        generations.dedup();
+    pub fn superfluous(&self, retention: &Retention) -> Result<Vec<&Backup>, Error> {
         let mut needed = BTreeSet::new();
-        for generation in generations.iter().rev().take(keep.max(1)) {
-            for backup in self.chain(Some(*generation))? {
+        for generation in retention.kept(self.backups.iter().map(|backup| &backup.label)) {
+            for backup in self.chain(Some(generation))? {
                 if let Err(why) = &backup.manifest {
                     let (name, why) = (backup.name(), why.clone());
                     return Err(Error::Damaged { name, at: backup.bytes, frame: 0, why });

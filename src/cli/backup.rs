@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Subcommand};
-use semper_backup::{Compression, Options, Recipient};
+use semper_backup::{Compression, Options, Recipient, Retention};
 
 use super::parse_size;
 
@@ -36,8 +37,9 @@ pub enum Backup {
     /// The store gets its name when it is complete: a restore that fails or is killed leaves none. It has an identity of its own, and
     /// takes its own backups, in a directory of their own.
     Restore(Restore),
-    /// Remove the backups in a directory that the newest N do not need
+    /// Remove the backups in a directory that those to keep do not need
     ///
+    /// Give one --keep-... or several: what any of them keeps stays, and the newest always. Nothing is removed if one of those that are needed is not whole.
     /// What has to stay is known from what encrypted backups say in clear, too: no identity is needed.
     Prune(Prune),
     /// Make an identity for encrypted backups: a file that opens them, and the recipient to encrypt to
@@ -158,9 +160,50 @@ pub struct Restore {
 pub struct Prune {
     /// Directory of backups
     pub dest: PathBuf,
-    /// How many generations to keep, with all that they need
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub keep: u32,
+    #[command(flatten)]
+    pub keep: Keep,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Which generations stay, with all that they need.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = true)]
+pub struct Keep {
+    /// Keep the newest N generations
+    #[arg(long = "keep-last", visible_alias = "keep", value_name = "N", value_parser = count())]
+    pub last: Option<u32>,
+    /// Keep the newest generation of each of the newest N hours that have any
+    #[arg(long = "keep-hourly", value_name = "N", value_parser = count())]
+    pub hourly: Option<u32>,
+    /// Keep the newest generation of each of the newest N days (UTC) that have any
+    #[arg(long = "keep-daily", value_name = "N", value_parser = count())]
+    pub daily: Option<u32>,
+    /// Keep the newest generation of each of the newest N weeks that have any
+    #[arg(long = "keep-weekly", value_name = "N", value_parser = count())]
+    pub weekly: Option<u32>,
+    /// Keep the newest generation of each of the newest N months that have any
+    #[arg(long = "keep-monthly", value_name = "N", value_parser = count())]
+    pub monthly: Option<u32>,
+}
+
+impl Keep {
+    /// As the library has it.
+    pub fn retention(&self) -> Retention {
+        let number = |given: Option<u32>| usize::try_from(given.unwrap_or(0)).unwrap_or(usize::MAX);
+        Retention {
+            last: number(self.last),
+            hourly: number(self.hourly),
+            daily: number(self.daily),
+            weekly: number(self.weekly),
+            monthly: number(self.monthly),
+        }
+    }
+}
+
+fn count() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 /// The level that `zstd` alone means: fast enough for a disk.

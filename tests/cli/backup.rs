@@ -391,3 +391,36 @@ fn a_full_destination_is_told_and_leaves_nothing() {
     told(&session, &["create", "store", dir]);
     told(&session, &["restore", dir, target.to_str().unwrap()]);
 }
+
+#[test]
+fn pruning_by_hours_and_days_keeps_what_it_says_and_what_that_needs() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let session = Session::new();
+    let _runtime = at_work(&session, &program, &["4", "100000000"]);
+    told(&session, &["create", "store", "backups"]);
+    for since in [true, false, true] {
+        checkpoint(&session);
+        let words = ["create", "store", "backups", "--since", "last"];
+        told(&session, if since { &words } else { &words[..3] });
+    }
+    let files = names(&session, "backups");
+    assert_eq!(files.len(), 4);
+    refused_by_words(&session, &["prune", "backups"], "--keep-last");
+    refused_by_words(&session, &["prune", "backups", "--keep-daily", "0"], "0");
+    // The newest and its full backup stay.
+    let would = told(&session, &["prune", "backups", "--keep-monthly", "1", "--dry-run"]);
+    assert_eq!(would.lines().filter(|line| line.ends_with("would be removed")).count(), 2, "{would}");
+    assert_eq!(told(&session, &["prune", "backups", "--keep-last", "3", "--keep-hourly", "9"]), "");
+    assert_eq!(names(&session, "backups"), files);
+    let gone = told(&session, &["prune", "backups", "--keep-weekly", "1", "--keep-last", "1"]);
+    assert_eq!(gone, would.replace("would be removed", "removed"));
+    told(&session, &["verify", "backups"]);
+    told(&session, &["restore", "backups", "elsewhere"]);
+}
+
+/// The command line is refused, and says this.
+fn refused_by_words(session: &Session, words: &[&str], why: &str) {
+    let output = session.output(&mut command(session, words));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains(why), "backup {words:?}: {said}");
+}

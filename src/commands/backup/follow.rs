@@ -32,7 +32,7 @@ pub fn run(command: &Follow) -> Result<ExitCode, Failure> {
         let set = signal_hook::flag::register(signal, Arc::clone(&stop));
         set.map_err(|error| Failure::io("wait for signals", &error))?;
     }
-    let mut follower = Follower { command, stop, known: None, kept: None, told: String::new() };
+    let mut follower = Follower { command, stop, known: None, seen: false, kept: None, told: String::new() };
     while !follower.stop.load(Ordering::Relaxed) {
         match follower.step() {
             Ok(()) => follower.told.clear(),
@@ -49,6 +49,8 @@ struct Follower<'a> {
     command: &'a Follow,
     stop: Arc<AtomicBool>,
     known: Option<Known>,
+    /// Whether there has been a store.
+    seen: bool,
     /// The generation that the tag names.
     kept: Option<Base>,
     /// What it waits for, as it was told last.
@@ -75,7 +77,14 @@ impl Follower<'_> {
     /// Ships the newest generation, if it is not there already.
     fn step(&mut self) -> Result<(), Failure> {
         let dir = &self.command.store;
-        let store = Store::open_read_only(dir)?;
+        let store = match Store::open_read_only(dir) {
+            // It may be put back.
+            Err(error @ semper_store::Error::Missing { .. }) if self.seen => {
+                return Err(Failure::new(GONE, error.to_string()));
+            }
+            other => other?,
+        };
+        self.seen = true;
         let generations = store.generations();
         let Some(newest) = generations.first().filter(|newest| newest.generation > Generation(0)) else {
             return Ok(());

@@ -42,12 +42,13 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
 
 /// Waits until the newest generation has been shipped, and not another one of its number.
 fn caught_up(session: &Session) {
-    wait_until("the newest generation is shipped", || {
+    let shipped = || {
         let store = Store::open_read_only(&session.store()).unwrap();
         let newest = store.generations().first().map(Base::of);
         let found = Directory::open(&session.place().join("backups"));
         found.is_ok_and(|found| found.backups.iter().any(|backup| Some(backup.label.generation) == newest))
-    });
+    };
+    wait_until(&format!("the newest generation is shipped; {:?}\n{}", names(session, "."), said(session)), shipped);
 }
 
 fn ends_cleanly(follower: &mut Background, signal: Signal) {

@@ -205,11 +205,11 @@ impl Follower<'_> {
     }
 }
 
-/// A generation that cannot be held now can be later.
+/// A generation that cannot be held now can be later: it went, the store is too full, or the runtime ended while it was asked.
 fn passing(dir: &Path, failure: Failure) -> Failure {
     match failure.code {
         code::NOT_FOUND => explain(dir, failure),
-        code::TOO_SMALL => Failure::new(code::IN_USE, failure.message),
+        code::TOO_SMALL | code::FAILED => Failure::new(code::IN_USE, failure.message),
         _ => failure,
     }
 }

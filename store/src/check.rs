@@ -68,20 +68,29 @@ impl Store {
     /// Reads and verifies everything of every kept generation. May run beside commits, and on a handle for reading beside a
     /// live runtime: a generation that is given up meanwhile is named, and never taken for a fault.
     pub fn check(&self, progress: &mut dyn FnMut(CheckProgress)) -> CheckReport {
+        self.check_from(None, progress)
+    }
+
+    /// The same of `newest` and what is older. If somebody holds that ([`Store::hold`]), all of it is read, however long that takes.
+    pub fn check_from(&self, newest: Option<Generation>, progress: &mut dyn FnMut(CheckProgress)) -> CheckReport {
         // A map that cannot be made shows as faults below.
         let _ = if self.shared.read_only { self.refresh() } else { self.wait_for_map() };
         let start = self.shared.current();
         let root = &start.root;
+        let of = |kept: &&Kept| newest.is_none_or(|newest| kept.generation <= newest.0);
         let mut check = Check {
             shared: &self.shared,
             seen: FreeMap::new(root.places),
             batch: Vec::new(),
-            report: CheckReport { generations: root.kept.iter().map(info).collect(), ..CheckReport::default() },
+            report: CheckReport {
+                generations: root.kept.iter().filter(of).map(info).collect(),
+                ..CheckReport::default()
+            },
             progress,
             total: root.used.saturating_sub(FIRST_PLACE),
         };
         check.roots();
-        for kept in &root.kept {
+        for kept in root.kept.iter().filter(of) {
             check.generation(kept);
         }
         let seen = check.seen;

@@ -32,6 +32,7 @@ mod room;
 mod rot;
 mod run;
 mod sandbox;
+mod scrubbing;
 mod skipping;
 mod terminal;
 mod tour;

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use semper_backup::{Directory, Header, Manifest, Options, Pinned, file_name};
 use semper_store::{Generation, Store};
 
-use super::ship::{self, GONE, Newest, check_recipients, explain, give_way, stream, tell, whole};
+use super::ship::{self, GONE, Newest, check_recipients, explain, stream, tell, whole};
 use super::{Place, open_directory, set_aside};
 use crate::cli::Create;
 use crate::commands::failure::code;
 use crate::commands::held::Held;
-use crate::commands::{Failure, say};
+use crate::commands::{Failure, give_way, say};
 
 pub fn run(command: &Create) -> Result<ExitCode, Failure> {
     give_way();

@@ -11,11 +11,11 @@ use semper_backup::{Backup, Base, Directory, file_name};
 use semper_store::{Generation, GenerationInfo, Store};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::ship::{self, GONE, Newest, check_recipients, explain, give_way, tell, whole};
+use super::ship::{self, GONE, Newest, check_recipients, explain, tell, whole};
 use super::{Place, open_directory, set_aside};
 use crate::cli::Follow;
-use crate::commands::Failure;
 use crate::commands::failure::code;
+use crate::commands::{Failure, give_way};
 
 /// How often the store is looked at for a new generation.
 const PAUSE: Duration = Duration::from_millis(50);

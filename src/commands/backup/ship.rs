@@ -13,16 +13,6 @@ use crate::commands::failure::code;
 use crate::commands::held::{self, Held};
 use crate::commands::{Failure, say};
 
-/// How much less urgent it is than a program: enough to leave a busy one nine tenths of a core that both want.
-const GIVES_WAY: i32 = 10;
-
-/// The programs go first, where there are not cores for all.
-pub fn give_way() {
-    if let Err(error) = rustix::process::nice(GIVES_WAY) {
-        tracing::debug!("a backup goes on at its usual priority: {error}");
-    }
-}
-
 /// So many recipients can open a backup.
 pub fn check_recipients(recipients: &[Recipient]) -> Result<(), Failure> {
     if recipients.len() <= MAX_RECIPIENTS {

@@ -4,6 +4,7 @@
 
 mod world;
 
+use proptest::prelude::*;
 use semper_backup::{Compression, Error, Identities, Manifest, Recipient, Restore, StreamReader};
 use semper_store::{Generation, OpenOptions, Store};
 use std::fs;
@@ -132,6 +133,23 @@ fn others_see_which_generation_it_is_and_whether_the_ciphertext_is_whole_and_not
     }
     let (clear, _) = streams().0.backup(None, Compression::None);
     assert!(clear.windows(32).any(|window| window == &page(5)[8..40]), "a page that would be found");
+}
+
+#[test]
+fn the_sealed_frames_are_one_file_of_age_that_holds_a_whole_stream() {
+    let (secret, recipient) = Identities::generate();
+    let mut world = World::new();
+    world.commit(&[put(1, 0, 600, 3)]);
+    let sealed: Vec<u8> = frames(&world.sealed(None, &[recipient]))
+        .into_iter()
+        .filter(|(kind, _)| *kind == 7)
+        .flat_map(|(_, payload)| payload)
+        .collect();
+    assert!(sealed.starts_with(b"age-encryption.org/v1\n"));
+    let identity: age::x25519::Identity = secret.lines().last().unwrap().parse().unwrap();
+    let plain = age::decrypt(&identity, &sealed).unwrap();
+    assert!(plain.starts_with(b"SEMPERBK\x01\0\0\0"));
+    assert_eq!(world::verify(&plain).unwrap(), 1);
 }
 
 /// Frames: kind and payload.
@@ -319,4 +337,52 @@ fn what_is_no_recipient_and_no_file_of_identities_is_told_without_its_secret() {
     assert!(Identities::read(&[place.path().join("bytes")]).is_err());
     assert!(Identities::read(&[place.path().join("missing")]).is_err());
     assert!(Identities::read::<&Path>(&[]).unwrap().is_empty());
+}
+
+/// What `no_change_of_an_encrypted_stream_passes` changes.
+fn chain() -> &'static [Vec<u8>; 2] {
+    static CHAIN: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+    CHAIN.get_or_init(|| {
+        let mut world = World::new();
+        let to = [keys().recipient.clone()];
+        let first = world.commit(&[put(0, 0, 3, 2), put(5, 100, 2, 3)]);
+        let full = world.sealed(None, &to);
+        world.commit(&[put(5, 900, 1, 6)]);
+        [full, world.sealed(Some(first), &to)]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_change_of_an_encrypted_stream_passes(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..4)) {
+        let mut bytes = chain().concat();
+        for (a, b, value, how) in changes {
+            let (a, b) = (a.index(bytes.len()), b.index(bytes.len()));
+            let (a, b) = (a.min(b), a.max(b));
+            match how {
+                0 => bytes[a] = value,
+                1 => drop(bytes.drain(a..b)),
+                2 => { let piece = bytes[a..b].to_vec(); bytes.splice(b..b, piece); }
+                _ => bytes[a..b].reverse(),
+            }
+            if bytes.is_empty() { bytes.push(value); }
+        }
+        // Whole streams that are doubled or left out are whole.
+        let mut rest = bytes.as_slice();
+        while let Some(next) = chain().iter().find(|stream| rest.starts_with(stream)) {
+            rest = &rest[next.len()..];
+        }
+        prop_assert_eq!(opened(&bytes, &keys().mine).is_ok(), rest.is_empty());
+        prop_assert_eq!(passed_over(&bytes).is_ok(), rest.is_empty());
+    }
+
+    #[test]
+    fn no_frames_do_any_harm(made in prop::collection::vec((1..8_u8, prop::collection::vec(any::<u8>(), 0..300)), 0..6), label: bool) {
+        let first = frames(&chain()[0]);
+        let kept = if label { &first[..2] } else { &first[..0] };
+        let forged = forged(&[kept, &made].concat());
+        prop_assert!(opened(&forged, &keys().mine).is_err());
+    }
 }

@@ -10,6 +10,7 @@ use semper_store::Store;
 use serde_json::Value;
 
 use crate::backup::{at_rest, checkpoint, command, json, names, outcome_elsewhere, refused, resume, told};
+use crate::full_disk::SmallDisk;
 use crate::harness::{Background, Case, Libc, Session, TIMEOUT, c_program, seed, semper, sigkill};
 
 /// Follows the store to `backups`; what it says goes to the end of `followed`.
@@ -203,4 +204,21 @@ fn interrupted_in_the_middle_it_leaves_nothing_that_counts() {
     // A store of another identity does not come into the same directory.
     let other = at_rest(&program, "4");
     refused(&other, &["follow", "store", dir.to_str().unwrap()], 2, "name another directory");
+}
+
+#[test]
+fn a_full_destination_ends_it_and_it_goes_on_when_there_is_room() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let session = at_rest(&program, "4");
+    let Some(disk) = SmallDisk::new(64, session.place()) else { return };
+    let backups = disk.path.join("backups");
+    disk.take("brim", None);
+    refused(&session, &["follow", "store", backups.to_str().unwrap()], 122, "No space left");
+    let left = fs::read_dir(&backups).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "no part of a backup");
+    disk.give_back("brim");
+    let mut follower = Background(command(&session, &["follow", "store", backups.to_str().unwrap()]).spawn().unwrap());
+    wait_until("it has shipped", || Directory::open(&backups).is_ok_and(|found| found.newest().is_some()));
+    ends_cleanly(&mut follower, Signal::SIGTERM);
+    told(&session, &["verify", backups.to_str().unwrap()]);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use semper::runtime::{Grants, Listen, StartKey};
 
-pub use backup::{Backup, Create, Follow, Keygen, Look, Prune, Restore, Verify};
+pub use backup::{At, Backup, Create, Follow, Keygen, Look, Prune, Restore, Verify};
 use values::{
     Addresses, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen, parse_moment,
     parse_redirect, parse_size, parse_time,

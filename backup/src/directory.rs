@@ -188,12 +188,25 @@ impl Directory {
         let wanted = at.or_else(|| self.backups.last().map(|newest| newest.label.generation()));
         let wanted = wanted.and_then(|wanted| self.best(|backup| backup.label.generation() == wanted));
         let Some(backup) = wanted else {
-            let found: Vec<String> = self.backups.iter().map(|b| b.label.generation.generation.to_string()).collect();
-            let wanted = at.map_or_else(|| "any generation".to_owned(), |at| at.to_string());
-            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-            return Err(Error::NoSuchBackup { dir: self.path.clone(), wanted, found });
+            return Err(self.none_of(at.map_or_else(|| "any generation".to_owned(), |at| at.to_string())));
         };
         self.chain_of(backup)
+    }
+
+    /// The newest generation that was committed by `time`, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchBackup`].
+    pub fn newest_by(&self, time: u64) -> Result<Generation, Error> {
+        let found = self.backups.iter().rev().find(|backup| backup.label.generation.committed_at <= time);
+        let wanted = || self.none_of("a generation that was committed by then".to_owned());
+        found.map(|backup| backup.label.generation()).ok_or_else(wanted)
+    }
+
+    fn none_of(&self, wanted: String) -> Error {
+        let found: Vec<String> = self.backups.iter().map(|b| b.label.generation.generation.to_string()).collect();
+        let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+        Error::NoSuchBackup { dir: self.path.clone(), wanted, found }
     }
 
     /// The backups that `backup` needs, the full one first, it last.

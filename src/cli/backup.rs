@@ -8,7 +8,8 @@ use clap::builder::RangedI64ValueParser;
 use clap::{Args, Subcommand};
 use semper_backup::{Compression, Options, Recipient, Retention};
 
-use super::parse_size;
+use super::values::parse_moment;
+use super::{Moment, parse_size};
 
 /// What to do with backups.
 #[derive(Clone, Debug, Subcommand)]
@@ -141,6 +142,15 @@ pub struct Keygen {
     pub file: PathBuf,
 }
 
+/// What is to be restored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum At {
+    /// The generation of that number.
+    Generation(u64),
+    /// The newest that was committed by then, in nanoseconds since 1970.
+    Time(u64),
+}
+
 /// `semper backup restore`.
 #[derive(Args, Clone, Debug)]
 pub struct Restore {
@@ -148,9 +158,9 @@ pub struct Restore {
     pub dest: PathBuf,
     /// Directory of the store to make, which must be new or empty
     pub store: PathBuf,
-    /// The generation to restore [default: the newest]
-    #[arg(long, value_name = "GEN")]
-    pub at: Option<u64>,
+    /// The generation to restore, or of a directory the newest that was committed before a time [default: the newest]
+    #[arg(long, value_name = "GEN|TIME", value_parser = parse_at)]
+    pub at: Option<At>,
     #[command(flatten)]
     pub opened_by: OpenedBy,
 }
@@ -209,6 +219,14 @@ fn count() -> RangedI64ValueParser<u32> {
 /// The level that `zstd` alone means: fast enough for a disk.
 const USUAL_LEVEL: i32 = 3;
 
+fn parse_at(text: &str) -> Result<At, String> {
+    match parse_moment(text) {
+        Ok(Moment::Sequence(number)) => Ok(At::Generation(number)),
+        Ok(Moment::Time(nanos)) => Ok(At::Time(nanos)),
+        Err(_) => Err("neither a generation nor a time; write for example 17 or 2026-01-31T12:00:00Z".to_owned()),
+    }
+}
+
 fn parse_compression(text: &str) -> Result<Compression, String> {
     let level = match text {
         "none" => return Ok(Compression::None),
@@ -224,6 +242,15 @@ fn parse_compression(text: &str) -> Result<Compression, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_restored_has_a_number_or_a_time() {
+        assert_eq!(parse_at("17"), Ok(At::Generation(17)));
+        assert_eq!(parse_at("1970-01-01T00:00:01Z"), Ok(At::Time(1_000_000_000)));
+        for bad in ["", "now", "-1", "1969-01-01T00:00:01Z"] {
+            assert!(parse_at(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn compression_has_levels_that_there_are() {

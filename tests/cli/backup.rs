@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use semper::control::Connection;
 use serde_json::Value;
@@ -423,4 +423,32 @@ fn refused_by_words(session: &Session, words: &[&str], why: &str) {
     let output = session.output(&mut command(session, words));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && said.contains(why), "backup {words:?}: {said}");
+}
+
+#[test]
+fn what_was_committed_by_a_time_is_restored() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let session = Session::new();
+    let _runtime = at_work(&session, &program, &["4", "100000000"]);
+    told(&session, &["create", "store", "backups"]);
+    std::thread::sleep(Duration::from_millis(2100));
+    checkpoint(&session);
+    told(&session, &["create", "store", "backups", "--since", "last"]);
+    let listed = json(&session, &["list", "backups", "--json"]);
+    let (first, second) = (&listed["backups"][0], &listed["backups"][1]);
+    let committed = first["committed_at"].as_u64().unwrap();
+    let time = |seconds| humantime::format_rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
+    let said = told(&session, &["restore", "backups", "between", "--at", &time(committed + 1)]);
+    assert!(said.contains(&format!("generation {} of", first["generation"])), "{said}");
+    let said = told(&session, &["restore", "backups", "after", "--at", &time(committed + 1000)]);
+    assert!(said.contains(&format!("generation {} of", second["generation"])), "{said}");
+    refused(&session, &["restore", "backups", "before", "--at", &time(committed - 1)], 127, "committed by then");
+    let file = first["file"].as_str().unwrap();
+    refused(&session, &["restore", file, "before", "--at", &time(committed + 1)], 2, "--at GEN");
+    refused_by_words(
+        &session,
+        &["restore", "backups", "before", "--at", "yesterday"],
+        "neither a generation nor a time",
+    );
+    assert!(!session.place().join("before").exists());
 }

@@ -25,7 +25,7 @@ pub enum Backup {
     ///
     /// Each becomes an increment after the one before; if more are committed than can be written, the newest. It goes on where it was
     /// interrupted, waits while no runtime runs, and begins anew with a full backup after --full-after increments, when the increments
-    /// have grown larger than the full one, and when nothing that it has shipped is kept in the store any more.
+    /// have grown larger than the full one and 64M, and when nothing that it has shipped is kept in the store any more.
     Follow(Follow),
     /// List the backups in a directory or file
     List(Look),

@@ -17,6 +17,9 @@ use crate::cli::Follow;
 use crate::commands::failure::code;
 use crate::commands::{Failure, give_way};
 
+/// Increments that are no larger together are no reason for a full backup, however small the last one is.
+const SMALL: u64 = 64 << 20;
+
 /// How often the store is looked at for a new generation.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -156,17 +159,11 @@ impl Follower<'_> {
             let why = format!("no generation of the backups in {} is kept in the store", self.command.dest.display());
             return Plan { since: None, why: (!directory.backups.is_empty()).then_some(why) };
         };
-        let increments = &chain[1..];
-        let bytes: u64 = increments.iter().map(|backup| backup.bytes).sum();
-        let limit = self.command.full_after;
-        let why = if increments.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
-            format!("{} increments follow each other", limit)
-        } else if bytes > chain[0].bytes {
-            "the increments are larger than the full backup before them".to_owned()
-        } else {
-            return Plan { since: chain.last().map(|backup| backup.label.generation), why: None };
-        };
-        Plan { since: None, why: Some(why) }
+        let increments: Vec<u64> = chain[1..].iter().map(|backup| backup.bytes).collect();
+        match too_long(chain[0].bytes, &increments, self.command.full_after) {
+            Some(why) => Plan { since: None, why: Some(why) },
+            None => Plan { since: chain.last().map(|backup| backup.label.generation), why: None },
+        }
     }
 
     /// Keeps the generation of the newest backup when a runtime has come that could let it go.
@@ -217,4 +214,31 @@ fn passing(dir: &Path, failure: Failure) -> Failure {
 /// When a file was added to the directory, or removed, last.
 fn changed(dir: &Path) -> Option<SystemTime> {
     dir.metadata().and_then(|found| found.modified()).ok()
+}
+
+/// Why a chain of so many bytes should not become longer; none if it can.
+fn too_long(full: u64, increments: &[u64], limit: u32) -> Option<String> {
+    if increments.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+        return Some(format!("{limit} increments follow each other"));
+    }
+    let larger = increments.iter().sum::<u64>() > full.max(SMALL);
+    larger.then(|| "the increments are larger than the full backup before them".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_ends_by_its_length_and_by_its_bytes() {
+        let gib = 1 << 30;
+        assert_eq!(too_long(gib, &[], 1), None);
+        assert!(too_long(gib, &[1], 1).is_some_and(|why| why.starts_with("1 increments")));
+        assert_eq!(too_long(gib, &[1; 999], 1000), None);
+        assert!(too_long(gib, &[1; 1000], 1000).is_some());
+        assert_eq!(too_long(gib, &[gib / 2; 2], 1000), None);
+        assert!(too_long(gib, &[gib / 2, gib / 2, 1], 1000).is_some_and(|why| why.contains("larger")));
+        assert_eq!(too_long(4096, &[4096; 100], 1000), None, "small ones are not worth it");
+        assert!(too_long(4096, &[SMALL, 1], 1000).is_some());
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use semper::runtime::{Grants, Listen, StartKey};
 
-pub use backup::{Backup, Create, Look, Prune, Restore};
+pub use backup::{At, Backup, Create, Follow, Keygen, Look, Prune, Restore, Verify};
 use values::{
     Addresses, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen, parse_moment,
     parse_redirect, parse_size, parse_time,
@@ -137,6 +137,11 @@ pub enum Command {
     Backup(Backup),
     /// Read and verify every byte of a store, beside a running runtime or without one
     Check(Status),
+    /// Read and verify a store slowly, beside its world, once or again and again; `semper status` shows how far it is and what it found
+    ///
+    /// The newest generation is held, so that all of it is read, however many are committed meanwhile; what older ones have besides is read
+    /// too, if they stay. Programs go first where processors are short.
+    Scrub(Scrub),
     /// Say what this machine offers, what is missing and what to do
     Doctor(Doctor),
     /// Kill the runtime under two real programs ten times and compare with undisturbed runs
@@ -280,6 +285,20 @@ pub struct Status {
     /// Print JSON, for scripts
     #[arg(long)]
     pub json: bool,
+}
+
+/// `semper scrub`.
+#[derive(Args, Clone, Debug)]
+pub struct Scrub {
+    /// The store, and how to print
+    #[command(flatten)]
+    pub on: Status,
+    /// The most bytes to read in a second [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub rate_limit: Option<u64>,
+    /// Begin again so long after each end, until it is interrupted
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub every: Option<Duration>,
 }
 
 /// `semper tag`.

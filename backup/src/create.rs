@@ -2,11 +2,14 @@
 
 use crate::error::Error;
 use crate::format::{Base, Header, Manifest, PIECE_LEN};
+use crate::seal::{Recipient, seal, sealed};
 use crate::side::SideFiles;
 use crate::write::{Compression, StreamWriter};
 use semper_store::{Change, Generation, GenerationInfo, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store};
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -27,12 +30,16 @@ pub struct Pinned<'a> {
 }
 
 /// How to write it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How pages are written.
     pub compression: Compression,
     /// The most bytes of the stream in a second; none: as fast as it goes.
     pub rate_limit: Option<u64>,
+    /// Who can open it, at most [`crate::MAX_RECIPIENTS`]; none: it is not encrypted.
+    pub recipients: Vec<Recipient>,
+    /// Ends the backup with [`Error::Stopped`] soon after it has been set.
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
 /// What is to be written next.
@@ -97,13 +104,29 @@ fn nanos(time: SystemTime) -> u64 {
 /// What the store or the output says; the stream is then a cut one.
 pub fn write_backup<W: Write>(
     pinned: &Pinned<'_>,
-    options: Options,
+    options: &Options,
     out: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, Header, Manifest), Error> {
     let header = pinned.header()?;
-    let mut pace = Pace::new(options.rate_limit);
-    let mut stream = StreamWriter::begin(out, &header, options.compression)?;
+    if options.recipients.is_empty() {
+        let (out, manifest) = write_stream(pinned, &header, options, out, progress)?;
+        return Ok((out, header, manifest));
+    }
+    let sealing = seal(out, &header.label(), &options.recipients)?;
+    let (sealing, manifest) = write_stream(pinned, &header, options, sealing, progress)?;
+    Ok((sealed(sealing)?, header, manifest))
+}
+
+fn write_stream<W: Write>(
+    pinned: &Pinned<'_>,
+    header: &Header,
+    options: &Options,
+    out: W,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(W, Manifest), Error> {
+    let mut pace = Pace::new(options);
+    let mut stream = StreamWriter::begin(out, header, options.compression)?;
     for (path, content) in pinned.files.iter() {
         stream.file(path, content)?;
     }
@@ -117,8 +140,7 @@ pub fn write_backup<W: Write>(
     // A failed write makes the reader end without a word.
     written?;
     read.map_err(|_| Error::io("read the store", std::io::Error::other("the reader panicked")))??;
-    let (out, manifest) = stream.finish()?;
-    Ok((out, header, manifest))
+    stream.finish()
 }
 
 fn read(pinned: &Pinned<'_>, pieces: &SyncSender<Piece>, spare: &Receiver<Vec<u8>>) -> Result<(), Error> {
@@ -143,7 +165,7 @@ fn write<W: Write>(
     stream: &mut StreamWriter<W>,
     arriving: Receiver<Piece>,
     spent: &Sender<Vec<u8>>,
-    pace: &mut Pace,
+    pace: &mut Pace<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), Error> {
     let mut pages = 0;
@@ -158,36 +180,48 @@ fn write<W: Write>(
             }
         }
         progress(pages);
-        pace.keep(stream.bytes());
+        pace.keep(stream.bytes())?;
     }
     Ok(())
 }
 
-/// Keeps a stream below its rate.
-struct Pace {
+/// Keeps a stream below its rate, and ends it when it is to stop.
+struct Pace<'a> {
     rate: Option<u64>,
+    stop: Option<&'a AtomicBool>,
     /// When the next byte may be written.
     next: Instant,
     seen: u64,
 }
 
-impl Pace {
-    /// What may be caught up after a standstill.
+impl<'a> Pace<'a> {
+    /// What may be caught up after a standstill, and the longest sleep from which nothing wakes it.
     const SLACK: Duration = Duration::from_millis(100);
 
-    fn new(rate: Option<u64>) -> Self {
-        Self { rate: rate.map(|rate| rate.max(1)), next: Instant::now(), seen: 0 }
+    fn new(options: &'a Options) -> Self {
+        let rate = options.rate_limit.map(|rate| rate.max(1));
+        Self { rate, stop: options.stop.as_deref(), next: Instant::now(), seen: 0 }
     }
 
     /// Waits until the rate lets the stream have `bytes` bytes.
-    fn keep(&mut self, bytes: u64) {
-        let Some(rate) = self.rate else { return };
-        let now = Instant::now();
-        let since = now.checked_sub(Self::SLACK).unwrap_or(now);
+    fn keep(&mut self, bytes: u64) -> Result<(), Error> {
         let new = bytes - std::mem::replace(&mut self.seen, bytes);
-        #[expect(clippy::cast_precision_loss, reason = "a pace needs no more digits")]
-        let due = Duration::from_secs_f64(new as f64 / rate as f64);
-        self.next = self.next.max(since) + due;
-        std::thread::sleep(self.next.saturating_duration_since(now));
+        let now = Instant::now();
+        if let Some(rate) = self.rate {
+            let since = now.checked_sub(Self::SLACK).unwrap_or(now);
+            #[expect(clippy::cast_precision_loss, reason = "a pace needs no more digits")]
+            let due = Duration::from_secs_f64(new as f64 / rate as f64);
+            self.next = self.next.max(since) + due;
+        }
+        loop {
+            if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Err(Error::Stopped);
+            }
+            let left = self.next.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Self::SLACK));
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! A directory of backups: which there are, what each of them needs, and what can go.
 
 use crate::error::Error;
-use crate::format::{FrameHead, HEAD_LEN, Header, MAX_RECORD, Manifest, Trailer, decode, kind};
+use crate::format::{FrameHead, HEAD_LEN, Label, MAX_RECORD, Manifest, Trailer, decode, kind};
 use crate::read::StreamReader;
+use crate::retention::Retention;
 use semper_store::{Generation, StoreId};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -17,6 +18,12 @@ pub const SUFFIX: &str = ".semper";
 /// How the name of a backup ends until it is one.
 pub const PARTIAL: &str = ".partial";
 
+/// How the name of a backup goes on that was set aside.
+const LEFT: &str = ".left-";
+
+/// Bytes that are read of a backup to see what it is.
+const GLANCE: usize = 8 << 10;
+
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 20;
 
@@ -26,8 +33,11 @@ pub struct Backup {
     /// Where it lies.
     pub path: PathBuf,
     /// What it says first.
-    pub header: Header,
-    /// What it says last; or why that cannot be read: it is cut off or spoilt.
+    pub label: Label,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+    /// What it says last; or why that cannot be read: it is cut off or spoilt. That of an encrypted one counts no pages: it is about the
+    /// ciphertext.
     pub manifest: Result<Manifest, String>,
     /// Its length.
     pub bytes: u64,
@@ -37,13 +47,14 @@ impl Backup {
     /// Looks at the two ends of the backup at `path`. Only reading it whole shows that it is whole.
     ///
     /// # Errors
-    /// Those of [`StreamReader::next_stream`].
+    /// Those of [`StreamReader::next_label`].
     pub fn look(path: &Path) -> Result<Self, Error> {
-        let mut reader = open(path)?;
-        let header = reader.next_stream()?.ok_or_else(|| not_a_backup(path))?;
+        let mut reader = open(path, GLANCE)?;
+        let label = reader.next_label()?.ok_or_else(|| not_a_backup(path))?;
+        let encrypted = reader.is_encrypted();
         let file = File::open(path).map_err(Error::at("open", path))?;
         let bytes = file.metadata().map_err(Error::at("look at", path))?.len();
-        Ok(Self { path: path.to_owned(), header, manifest: manifest(&file, bytes), bytes })
+        Ok(Self { path: path.to_owned(), label, encrypted, manifest: manifest(&file, bytes), bytes })
     }
 
     /// Its name, for messages.
@@ -57,7 +68,7 @@ impl Backup {
     /// # Errors
     /// What the host says.
     pub fn open(&self) -> Result<StreamReader<BufReader<File>>, Error> {
-        open(&self.path)
+        open(&self.path, BUFFER)
     }
 }
 
@@ -65,9 +76,9 @@ fn not_a_backup(path: &Path) -> Error {
     Error::NotABackup { name: path.display().to_string(), at: 0 }
 }
 
-fn open(path: &Path) -> Result<StreamReader<BufReader<File>>, Error> {
+fn open(path: &Path, buffer: usize) -> Result<StreamReader<BufReader<File>>, Error> {
     let file = File::open(path).map_err(Error::at("open", path))?;
-    Ok(StreamReader::new(BufReader::with_capacity(BUFFER, file), path.display().to_string()))
+    Ok(StreamReader::new(BufReader::with_capacity(buffer, file), path.display().to_string()))
 }
 
 /// The manifest at the end of a file.
@@ -95,9 +106,9 @@ fn manifest(file: &File, bytes: u64) -> Result<Manifest, String> {
 
 /// The name of a backup in a directory.
 #[must_use]
-pub fn file_name(header: &Header) -> String {
-    let generation = header.generation.generation;
-    match header.since {
+pub fn file_name(label: &Label) -> String {
+    let generation = label.generation.generation;
+    match label.since {
         None => format!("{generation}-full{SUFFIX}"),
         Some(since) => format!("{generation}-since-{}{SUFFIX}", since.generation),
     }
@@ -134,20 +145,33 @@ impl Directory {
                 }
             }
         }
-        found
-            .backups
-            .sort_by_key(|backup| (backup.header.generation.generation, backup.header.since.map(|s| s.generation)));
+        found.sort();
         found.broken.sort_by(|a, b| a.0.cmp(&b.0));
         if let Some(store) = found.store() {
-            found.backups.iter().try_for_each(|backup| same_store(&backup.name(), backup.header.store(), store))?;
+            found.backups.iter().try_for_each(|backup| same_store(&backup.name(), backup.label.store(), store))?;
         }
         Ok(found)
+    }
+
+    /// The same with another one, which was made since, and without those that it [left behind](Self::left_behind).
+    #[must_use]
+    pub fn with(mut self, made: Backup) -> Self {
+        let left: Vec<PathBuf> = self.left_behind(&made.label).map(Path::to_owned).collect();
+        self.backups.retain(|backup| backup.path != made.path && !left.contains(&backup.path));
+        self.backups.push(made);
+        self.sort();
+        self
+    }
+
+    fn sort(&mut self) {
+        let order = |backup: &Backup| (backup.label.generation.generation, backup.label.since.map(|s| s.generation));
+        self.backups.sort_by_key(order);
     }
 
     /// The store that the backups are of; none if there are none.
     #[must_use]
     pub fn store(&self) -> Option<StoreId> {
-        self.backups.first().map(|backup| backup.header.store())
+        self.backups.first().map(|backup| backup.label.store())
     }
 
     /// The newest backup that is not known to be cut off or spoilt.
@@ -161,15 +185,28 @@ impl Directory {
     /// # Errors
     /// [`Error::NoSuchBackup`], [`Error::MissingBase`].
     pub fn chain(&self, at: Option<Generation>) -> Result<Vec<&Backup>, Error> {
-        let wanted = at.or_else(|| self.backups.last().map(|newest| newest.header.generation()));
-        let wanted = wanted.and_then(|wanted| self.best(|backup| backup.header.generation() == wanted));
+        let wanted = at.or_else(|| self.backups.last().map(|newest| newest.label.generation()));
+        let wanted = wanted.and_then(|wanted| self.best(|backup| backup.label.generation() == wanted));
         let Some(backup) = wanted else {
-            let found: Vec<String> = self.backups.iter().map(|b| b.header.generation.generation.to_string()).collect();
-            let wanted = at.map_or_else(|| "any generation".to_owned(), |at| at.to_string());
-            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-            return Err(Error::NoSuchBackup { dir: self.path.clone(), wanted, found });
+            return Err(self.none_of(at.map_or_else(|| "any generation".to_owned(), |at| at.to_string())));
         };
         self.chain_of(backup)
+    }
+
+    /// The newest generation that was committed by `time`, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchBackup`].
+    pub fn newest_by(&self, time: u64) -> Result<Generation, Error> {
+        let found = self.backups.iter().rev().find(|backup| backup.label.generation.committed_at <= time);
+        let wanted = || self.none_of("a generation that was committed by then".to_owned());
+        found.map(|backup| backup.label.generation()).ok_or_else(wanted)
+    }
+
+    fn none_of(&self, wanted: String) -> Error {
+        let found: Vec<String> = self.backups.iter().map(|b| b.label.generation.generation.to_string()).collect();
+        let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+        Error::NoSuchBackup { dir: self.path.clone(), wanted, found }
     }
 
     /// The backups that `backup` needs, the full one first, it last.
@@ -180,8 +217,8 @@ impl Directory {
         let mut backup = backup;
         let mut chain = vec![backup];
         // Each is older than the one before, so this ends.
-        while let Some(since) = backup.header.since {
-            let Some(base) = self.best(|other| other.header.generation == since) else {
+        while let Some(since) = backup.label.since {
+            let Some(base) = self.best(|other| other.label.generation == since) else {
                 let why = self.why_missing(since.generation());
                 return Err(Error::MissingBase { name: backup.name(), needs: since.generation(), why });
             };
@@ -195,11 +232,11 @@ impl Directory {
     /// Of several backups of one generation: a whole one, and better a full one.
     fn best(&self, is: impl Fn(&Backup) -> bool) -> Option<&Backup> {
         let those = self.backups.iter().filter(|backup| is(backup));
-        those.min_by_key(|backup| (backup.manifest.is_err(), backup.header.since.is_some()))
+        those.min_by_key(|backup| (backup.manifest.is_err(), backup.label.since.is_some()))
     }
 
     fn why_missing(&self, generation: Generation) -> String {
-        if self.backups.iter().any(|backup| backup.header.generation() == generation) {
+        if self.backups.iter().any(|backup| backup.label.generation() == generation) {
             return "and the backup of that number here is of a copy of the store that went another way".to_owned();
         }
         match self.broken.first() {
@@ -208,16 +245,14 @@ impl Directory {
         }
     }
 
-    /// What can go, increments before what they were made since, so that the newest `keep` backups stay, with all that they need.
+    /// What can go, increments before what they were made since, so that what `retention` keeps stays, with all that it needs.
     ///
     /// # Errors
     /// [`Error::MissingBase`], [`Error::Damaged`] if one of those to keep is not whole as it is: then nothing should go.
-    pub fn superfluous(&self, keep: usize) -> Result<Vec<&Backup>, Error> {
-        let mut generations: Vec<Generation> = self.backups.iter().map(|backup| backup.header.generation()).collect();
-        generations.dedup();
+    pub fn superfluous(&self, retention: &Retention) -> Result<Vec<&Backup>, Error> {
         let mut needed = BTreeSet::new();
-        for generation in generations.iter().rev().take(keep.max(1)) {
-            for backup in self.chain(Some(*generation))? {
+        for generation in retention.kept(self.backups.iter().map(|backup| &backup.label)) {
+            for backup in self.chain(Some(generation))? {
                 if let Err(why) = &backup.manifest {
                     let (name, why) = (backup.name(), why.clone());
                     return Err(Error::Damaged { name, at: backup.bytes, frame: 0, why });
@@ -226,6 +261,29 @@ impl Directory {
             }
         }
         Ok(self.backups.iter().rev().filter(|backup| !needed.contains(&backup.path)).collect())
+    }
+
+    /// What is of a future that the store has left, when it comes to a backup of `label`: as new as that or newer, and of the same store, but not the
+    /// same generation.
+    pub fn left_behind(&self, label: &Label) -> impl Iterator<Item = &Path> {
+        let left = |other: &Label| {
+            other.generation != label.generation && other.generation.generation >= label.generation.generation
+        };
+        // From the newest on: what stays always has what it needs.
+        let those = self.backups.iter().rev().filter(move |backup| left(&backup.label));
+        those.map(|backup| backup.path.as_path())
+    }
+
+    /// Renames one, durably, so that it is no backup of this directory any more; gives its new name.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn set_aside(&self, path: &Path) -> Result<PathBuf, Error> {
+        let named = |number: u32| PathBuf::from(format!("{}{LEFT}{number}", path.display()));
+        let aside = (1..=u32::MAX).map(named).find(|name| !name.exists()).unwrap_or_else(|| named(0));
+        fs::rename(path, &aside).map_err(Error::at("rename", path))?;
+        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(Error::at("flush", &self.path))?;
+        Ok(aside)
     }
 
     /// Removes one, durably.

@@ -28,8 +28,9 @@ pub enum Error {
     },
     /// The stream was written by another version of the format.
     #[error(
-        "{name} has version {found} of the backup format, and this program reads version {}; use the program that wrote it",
-        crate::FORMAT_VERSION
+        "{name} has version {found} of the backup format, and this program reads versions {} and {}; use the program that wrote it",
+        crate::FORMAT_VERSION,
+        crate::SEALED_VERSION
     )]
     Version {
         /// The file, or `standard input`.
@@ -91,6 +92,33 @@ pub enum Error {
         /// What there is.
         found: String,
     },
+    /// The backup is encrypted, and no identity was given.
+    #[error("{name} is encrypted; name the file of an identity that opens it: --identity FILE")]
+    NoIdentity {
+        /// The file, or `standard input`.
+        name: String,
+    },
+    /// The backup is encrypted to others.
+    #[error("{name} is encrypted to other recipients: no identity that was given opens it ({tried} tried)")]
+    WrongIdentity {
+        /// The file, or `standard input`.
+        name: String,
+        /// How many identities were given.
+        tried: usize,
+    },
+    /// What is given as a recipient or as a file of identities is none.
+    #[error("{what} is no {wanted}: {why}")]
+    BadKey {
+        /// The recipient, or the file.
+        what: String,
+        /// What it should be.
+        wanted: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It was told to stop.
+    #[error("the backup was stopped before its end")]
+    Stopped,
     /// Somebody else is at work there.
     #[error("another backup, restore or prune is at work in {}; wait for its end", .0.display())]
     Busy(PathBuf),

@@ -13,6 +13,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// The version of the format that this crate writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// The version of a stream that holds another one, encrypted.
+pub const SEALED_VERSION: u32 = 2;
+
 /// The most bytes of pages or of a file that one frame carries.
 pub const PIECE_LEN: usize = 1 << 20;
 
@@ -21,6 +24,9 @@ pub const MAX_FRAMES: u64 = 1 << 48;
 
 /// The most bytes of a header or manifest.
 pub(crate) const MAX_RECORD: usize = 4096;
+
+/// The most bytes of what opens an encrypted stream: some hundred and fifty recipients.
+pub(crate) const MAX_KEYS: usize = 16 << 10;
 
 /// Bytes that a path of a side file can have.
 pub(crate) const MAX_PATH: usize = 255;
@@ -42,7 +48,9 @@ pub(crate) struct Preamble {
 }
 
 impl Preamble {
-    pub const NOW: Self = Self { magic: MAGIC, version: U32::new(FORMAT_VERSION), zero: U32::ZERO };
+    pub const fn of(version: u32) -> Self {
+        Self { magic: MAGIC, version: U32::new(version), zero: U32::ZERO }
+    }
 
     /// What the first frame's hash begins with.
     pub fn hash(&self) -> Hash {
@@ -94,6 +102,8 @@ pub(crate) mod kind {
     pub const REMOVED: u8 = 3;
     pub const FILE: u8 = 4;
     pub const MANIFEST: u8 = 5;
+    pub const LABEL: u8 = 6;
+    pub const SEALED: u8 = 7;
 }
 
 /// How a payload is written.
@@ -119,6 +129,38 @@ impl Base {
     }
 }
 
+/// What tells one backup from another: all that an encrypted one says in clear.
+#[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Label {
+    /// The store that it is of.
+    pub store: [u8; 16],
+    /// What it holds the changes since; none: it holds all.
+    pub since: Option<Base>,
+    /// What it is a backup of.
+    pub generation: Base,
+    /// When it was made, in nanoseconds since 1970.
+    pub made_at: u64,
+}
+
+impl Label {
+    /// The store, with its type.
+    #[must_use]
+    pub fn store(&self) -> StoreId {
+        StoreId(self.store)
+    }
+
+    /// What it is a backup of.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation.generation()
+    }
+
+    /// Whether what it was made since is older than itself, as it has to be.
+    pub(crate) fn is_sane(&self) -> bool {
+        self.since.is_none_or(|since| since.generation < self.generation.generation)
+    }
+}
+
 /// What a stream says first.
 #[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Header {
@@ -139,6 +181,12 @@ pub struct Header {
 }
 
 impl Header {
+    /// What tells it from another.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        Label { store: self.store, since: self.since, generation: self.generation, made_at: self.made_at }
+    }
+
     /// The store, with its type.
     #[must_use]
     pub fn store(&self) -> StoreId {

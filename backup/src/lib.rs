@@ -11,13 +11,14 @@
 //! * The manifest comes last: a stream without one is known to be cut.
 //! * Bytes of a stream become a [`Frame`] only in [`StreamReader`], which checks every number and takes no more memory than
 //!   the largest frame has ([`PIECE_LEN`]), whatever the bytes say.
+//! * What was encrypted is read by the same code, so nothing of it is believed either; and it has to be what its label says in clear.
 //! * An increment is applied only to the very generation that it was made since: same store, same number, same time of commit.
 //! * A restored store gets its name when it is complete and flushed, and no generation in it holds a part of a world.
 //! * A file of a backup gets its name when it is complete and flushed.
 //!
 //! # What it does not do
 //!
-//! It does not encrypt, and a hash is no signature: who can write a backup can make another one. The journal and the log of a store
+//! A hash is no signature: who can write a backup can make another one, also an encrypted one. The journal and the log of a store
 //! are not part of it.
 
 #![forbid(unsafe_code)]
@@ -27,8 +28,11 @@ mod create;
 mod directory;
 mod error;
 mod format;
+mod frames;
 mod read;
 mod restore;
+mod retention;
+mod seal;
 mod side;
 mod write;
 
@@ -36,8 +40,10 @@ pub use building::Building;
 pub use create::{Options, Pinned, write_backup};
 pub use directory::{Backup, Directory, NewFile, PARTIAL, SUFFIX, file_name};
 pub use error::Error;
-pub use format::{Base, FORMAT_VERSION, Header, MAX_FRAMES, Manifest, PIECE_LEN};
+pub use format::{Base, FORMAT_VERSION, Header, Label, MAX_FRAMES, Manifest, PIECE_LEN, SEALED_VERSION};
 pub use read::{Frame, StreamReader};
 pub use restore::{Restore, Restored};
+pub use retention::Retention;
+pub use seal::{Identities, MAX_RECIPIENTS, Recipient};
 pub use side::SideFiles;
 pub use write::{Compression, StreamWriter};

@@ -2,13 +2,15 @@
 
 use crate::error::Error;
 use crate::format::{
-    END_MAGIC, FRAME_MAGIC, FrameHead, HEAD_LEN, Hash, Header, MAGIC, MAX_FRAMES, MAX_PATH, MAX_RECORD, Manifest,
-    PIECE_LEN, Preamble, Trailer, coding, decode, kind,
+    FORMAT_VERSION, FrameHead, Header, Label, MAX_PATH, MAX_RECORD, Manifest, PIECE_LEN, SEALED_VERSION, coding,
+    decode, kind,
 };
+use crate::frames::FrameReader;
+use crate::seal::{self, Identities, Opened, Outside, Shared, lock};
 use crate::side;
 use semper_store::{MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, PageIndex, PageRange, SegmentId};
 use std::io::{ErrorKind, Read};
-use zerocopy::FromBytes;
+use std::sync::{Arc, Mutex};
 
 /// A frame that has been checked.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,21 +44,13 @@ pub enum Frame<'a> {
     End(Manifest),
 }
 
-/// Reads one stream after the other from `input`.
+/// Reads one stream after the other from `input`, encrypted or not.
 pub struct StreamReader<R> {
-    input: R,
+    outside: Shared<R>,
+    inside: Inside<R>,
     name: String,
-    /// Bytes read so far.
-    at: u64,
-    /// Where the stream begins.
-    start: u64,
-    /// Where the frame begins, and its number.
-    frame_at: u64,
-    frame_number: u64,
-    hash: Hash,
+    identities: Identities,
     seen: Manifest,
-    /// Whether a stream is under way.
-    inside: bool,
     full: bool,
     /// Where the next page may be.
     next: (u64, u64),
@@ -67,19 +61,29 @@ pub struct StreamReader<R> {
     zstd: Option<zstd::bulk::Decompressor<'static>>,
 }
 
+/// The stream that is under way.
+enum Inside<R> {
+    /// None.
+    Nothing,
+    /// One in clear, and its header until it is asked for.
+    Plain(Option<Box<Header>>),
+    /// An encrypted one that was not opened.
+    Sealed(Label),
+    /// An encrypted one that was.
+    Opened(Box<FrameReader<Opened<R>>>),
+}
+
 impl<R: Read> StreamReader<R> {
     /// Reads from `input`, which messages call `name`. Reads are of any size: buffer it.
     pub fn new(input: R, name: impl Into<String>) -> Self {
+        let name = name.into();
+        let outside = Outside { frames: FrameReader::new(input, name.clone()), ended: false };
         Self {
-            input,
-            name: name.into(),
-            at: 0,
-            start: 0,
-            frame_at: 0,
-            frame_number: 0,
-            hash: [0; 32],
+            outside: Arc::new(Mutex::new(outside)),
+            inside: Inside::Nothing,
+            name,
+            identities: Identities::default(),
             seen: Manifest::default(),
-            inside: false,
             full: false,
             next: (0, 0),
             file: (String::new(), 0),
@@ -87,6 +91,13 @@ impl<R: Read> StreamReader<R> {
             unpacked: Vec::new(),
             zstd: None,
         }
+    }
+
+    /// Opens what is encrypted with these.
+    #[must_use]
+    pub fn with_identities(mut self, identities: &Identities) -> Self {
+        self.identities = identities.clone();
+        self
     }
 
     /// What messages call it.
@@ -98,49 +109,90 @@ impl<R: Read> StreamReader<R> {
     /// Bytes read so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.at
+        lock(&self.outside).frames.bytes()
+    }
+
+    /// Whether the stream that is under way is encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.inside, Inside::Sealed(_) | Inside::Opened(_))
     }
 
     /// The header of the next stream; none at the end of the input.
     ///
     /// # Errors
-    /// [`Error::NotABackup`], [`Error::Version`], [`Error::Cut`], [`Error::Damaged`], what the host says.
+    /// [`Error::NotABackup`], [`Error::Version`], [`Error::Cut`], [`Error::Damaged`], what the host says; [`Error::NoIdentity`] and
+    /// [`Error::WrongIdentity`] if it is encrypted.
     pub fn next_stream(&mut self) -> Result<Option<Header>, Error> {
-        (self.start, self.frame_at, self.frame_number) = (self.at, self.at, 0);
-        self.seen = Manifest::default();
-        (self.next, self.file) = ((0, 0), (String::new(), 0));
-        let mut bytes = [0; size_of::<Preamble>()];
-        let got = self.fill(&mut bytes)?;
-        if got == 0 && self.start > 0 {
+        if self.next_label()?.is_none() {
             return Ok(None);
         }
-        if got < MAGIC.len() || bytes[..MAGIC.len()] != MAGIC {
-            return Err(Error::NotABackup { name: self.name.clone(), at: self.start });
+        self.open().map(Some)
+    }
+
+    /// What the next stream says in clear; none at the end of the input. It can then be opened, or passed over by
+    /// [`StreamReader::skip_to_end`], for which no identity is needed.
+    ///
+    /// # Errors
+    /// As [`StreamReader::next_stream`], but for those of identities.
+    pub fn next_label(&mut self) -> Result<Option<Label>, Error> {
+        self.inside = Inside::Nothing;
+        self.seen = Manifest::default();
+        (self.next, self.file) = ((0, 0), (String::new(), 0));
+        let mut outside = lock(&self.outside);
+        outside.ended = false;
+        let Some(version) = outside.frames.begin()? else { return Ok(None) };
+        let (label, inside) = if version == SEALED_VERSION {
+            let label: Label = record(&mut outside.frames, kind::LABEL, &mut self.payload, decode)?;
+            (label.clone(), Inside::Sealed(label))
+        } else {
+            let header: Header = record(&mut outside.frames, kind::HEADER, &mut self.payload, decode)?;
+            (header.label(), Inside::Plain(Some(Box::new(header))))
+        };
+        if !label.is_sane() {
+            return Err(outside.frames.damaged("the header speaks of changes since a later generation"));
         }
-        let preamble = Preamble::read_from_bytes(&bytes[..]).map_err(|_| self.cut())?;
-        if got < bytes.len() {
-            return Err(self.cut());
+        drop(outside);
+        self.full = label.since.is_none();
+        self.inside = inside;
+        Ok(Some(label))
+    }
+
+    /// The header of the stream that [`StreamReader::next_label`] began. If it is encrypted it is opened.
+    ///
+    /// # Errors
+    /// As [`StreamReader::next_stream`].
+    pub fn open(&mut self) -> Result<Header, Error> {
+        let label = match &mut self.inside {
+            Inside::Plain(header) => {
+                let header = header.take();
+                return header.map(|header| *header).ok_or_else(|| self.damaged("its header was read"));
+            }
+            Inside::Sealed(label) => label.clone(),
+            Inside::Opened(_) | Inside::Nothing => return Err(self.damaged("no stream was begun")),
+        };
+        let opened = seal::open(&self.outside, &self.name, &self.identities)?;
+        let mut frames = FrameReader::new(opened, format!("{} (decrypted)", self.name));
+        if frames.begin()? != Some(FORMAT_VERSION) {
+            return Err(frames.damaged("what was encrypted is encrypted"));
         }
-        let found = preamble.version.get();
-        if found != crate::FORMAT_VERSION {
-            return Err(Error::Version { name: self.name.clone(), found });
+        let header: Header = record(&mut frames, kind::HEADER, &mut self.payload, decode)?;
+        if header.label() != label {
+            return Err(frames.damaged("it is not what it says in clear that it is"));
         }
-        if preamble.zero.get() != 0 {
-            return Err(self.damaged("it begins with a word that this version does not know"));
-        }
-        self.hash = preamble.hash();
-        self.inside = true;
-        let head = self.frame()?;
-        if head.kind != kind::HEADER || self.payload.len() > MAX_RECORD {
-            return Err(self.damaged("it is not the header that should come first"));
-        }
-        let header: Header = decode(&self.payload).map_err(|_| self.damaged("the header is none"))?;
-        let earlier = |base: crate::Base| base.generation < header.generation.generation;
-        if !header.since.is_none_or(earlier) {
-            return Err(self.damaged("the header speaks of changes since a later generation"));
-        }
-        self.full = header.since.is_none();
-        Ok(Some(header))
+        self.inside = Inside::Opened(Box::new(frames));
+        Ok(header)
+    }
+
+    /// Reads a frame of the stream into `payload`.
+    fn frame(&mut self) -> Result<FrameHead, Error> {
+        let head = match &mut self.inside {
+            Inside::Plain(_) => lock(&self.outside).frames.frame(&mut self.payload)?,
+            Inside::Opened(frames) => frames.frame(&mut self.payload)?,
+            Inside::Sealed(_) => return Err(Error::NoIdentity { name: self.name.clone() }),
+            Inside::Nothing => return Err(self.damaged("no stream was begun")),
+        };
+        Ok(head)
     }
 
     /// The next frame of the stream that [`StreamReader::next_stream`] began.
@@ -148,9 +200,6 @@ impl<R: Read> StreamReader<R> {
     /// # Errors
     /// As there.
     pub fn next_frame(&mut self) -> Result<Frame<'_>, Error> {
-        if !self.inside {
-            return Err(self.damaged("no stream was begun"));
-        }
         let head = self.frame()?;
         let (segment, first, count) = (head.segment.get(), head.first.get(), head.count.get());
         match head.kind {
@@ -180,11 +229,19 @@ impl<R: Read> StreamReader<R> {
         }
     }
 
-    /// Reads the stream that was begun to its end.
+    /// Reads the stream that was begun to its end. Of one that is encrypted and was not opened only the ciphertext is checked, and the manifest
+    /// counts nothing.
     ///
     /// # Errors
     /// As [`StreamReader::next_frame`].
     pub fn skip_to_end(&mut self) -> Result<Manifest, Error> {
+        if matches!(self.inside, Inside::Sealed(_)) {
+            let mut outside = lock(&self.outside);
+            while outside.piece(&mut self.payload)? {}
+            drop(outside);
+            self.inside = Inside::Nothing;
+            return Ok(Manifest::default());
+        }
         loop {
             if let Frame::End(manifest) = self.next_frame()? {
                 return Ok(manifest);
@@ -244,82 +301,37 @@ impl<R: Read> StreamReader<R> {
     }
 
     fn end(&mut self) -> Result<Frame<'_>, Error> {
-        if self.payload.len() > MAX_RECORD {
-            return Err(self.damaged("the manifest is too long"));
-        }
-        let manifest: Manifest = decode(&self.payload).map_err(|_| self.damaged("the manifest is none"))?;
-        // `frame` has counted this one, and its hash is the newest.
-        let (frames, bytes) = (self.seen.frames - 1, self.frame_at - self.start);
-        if manifest != (Manifest { frames, bytes, ..self.seen.clone() }) {
-            return Err(self.damaged("the manifest does not fit what came before it"));
-        }
-        let mut bytes = [0; size_of::<Trailer>()];
-        if self.fill(&mut bytes)? < bytes.len() {
-            return Err(self.cut());
-        }
-        let fits = Trailer::read_from_bytes(&bytes[..])
-            .is_ok_and(|trailer| trailer.magic == END_MAGIC && trailer.manifest.get() == manifest.bytes);
-        if !fits {
-            return Err(self.damaged("what follows the manifest is not the end"));
-        }
-        self.inside = false;
+        let manifest = match &mut self.inside {
+            Inside::Opened(frames) => {
+                let manifest = frames.end(&self.payload, &self.seen)?;
+                // With this the ciphertext and the frames around it have been read to their ends, too.
+                frames.nothing_follows()?;
+                manifest
+            }
+            _ => lock(&self.outside).frames.end(&self.payload, &self.seen)?,
+        };
+        self.inside = Inside::Nothing;
         Ok(Frame::End(manifest))
     }
 
-    /// Reads a frame into `payload` and checks its hash.
-    fn frame(&mut self) -> Result<FrameHead, Error> {
-        (self.frame_at, self.frame_number) = (self.at, self.seen.frames);
-        let mut bytes = [0; HEAD_LEN];
-        if self.fill(&mut bytes)? < HEAD_LEN {
-            return Err(self.cut());
-        }
-        let (head, hash) = bytes.split_at(size_of::<FrameHead>());
-        let head = FrameHead::read_from_bytes(head).map_err(|_| self.cut())?;
-        let sane = head.magic == FRAME_MAGIC && head.zero.get() == 0 && head.zero_too.get() == 0;
-        if !sane || head.sequence.get() != self.seen.frames || self.seen.frames >= MAX_FRAMES {
-            return Err(self.damaged("its head is not that of the frame that should come"));
-        }
-        let length = usize::try_from(head.length.get()).ok().filter(|length| *length <= PIECE_LEN);
-        let Some(length) = length else {
-            return Err(self.damaged(format!("it says that it has {} bytes, more than a frame has", head.length)));
-        };
-        let mut payload = std::mem::take(&mut self.payload);
-        payload.resize(length, 0);
-        let got = self.fill(&mut payload);
-        self.payload = payload;
-        if got? < length {
-            return Err(self.cut());
-        }
-        let computed = head.hash(&self.hash, &self.payload);
-        if computed != hash {
-            return Err(self.damaged("its hash does not match"));
-        }
-        // The hash of all that came before the frame: what a manifest repeats.
-        self.seen.hash = std::mem::replace(&mut self.hash, computed);
-        self.seen.frames += 1;
-        Ok(head)
-    }
-
-    /// Reads as much as there is; says how much.
-    fn fill(&mut self, out: &mut [u8]) -> Result<usize, Error> {
-        let mut got = 0;
-        while got < out.len() {
-            match self.input.read(&mut out[got..]) {
-                Ok(0) => break,
-                Ok(n) => got += n,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::io(format!("read {} at byte {}", self.name, self.at), e)),
-            }
-        }
-        self.at += got as u64;
-        Ok(got)
-    }
-
-    fn cut(&self) -> Error {
-        Error::Cut { name: self.name.clone(), at: self.at, frame: self.frame_number }
-    }
-
     pub(crate) fn damaged(&self, why: impl Into<String>) -> Error {
-        Error::Damaged { name: self.name.clone(), at: self.frame_at, frame: self.frame_number, why: why.into() }
+        match &self.inside {
+            Inside::Opened(frames) => frames.damaged(why),
+            _ => lock(&self.outside).frames.damaged(why),
+        }
     }
+}
+
+/// The record in the next frame, which has to be of this kind.
+fn record<R: Read, T>(
+    frames: &mut FrameReader<R>,
+    kind: u8,
+    payload: &mut Vec<u8>,
+    decode: fn(&[u8]) -> Result<T, rkyv::rancor::Error>,
+) -> Result<T, Error> {
+    let head = frames.frame(payload)?;
+    if head.kind != kind || payload.len() > MAX_RECORD {
+        return Err(frames.damaged("it is not the header that should come first"));
+    }
+    decode(payload).map_err(|_| frames.damaged("the header is none"))
 }

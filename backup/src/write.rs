@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 use crate::format::{
-    END_MAGIC, FRAME_MAGIC, FrameHead, Hash, Header, MAX_PATH, Manifest, PIECE_LEN, Preamble, Trailer, coding, encode,
-    kind,
+    END_MAGIC, FORMAT_VERSION, FRAME_MAGIC, FrameHead, Hash, Header, MAX_PATH, Manifest, PIECE_LEN, Preamble, Trailer,
+    coding, encode, kind,
 };
 use semper_store::{PAGE_SIZE, PageIndex, PageRange, SegmentId};
 use std::io::{self, Write};
@@ -20,13 +20,67 @@ pub enum Compression {
     Zstd(i32),
 }
 
-/// Writes a stream. One without a call of [`StreamWriter::finish`] is a cut one.
-pub struct StreamWriter<W> {
+/// Writes frames, each with the hash of all before it.
+pub(crate) struct FrameWriter<W> {
     out: W,
     hash: Hash,
+    count: Manifest,
+}
+
+impl<W: Write> FrameWriter<W> {
+    /// Begins a stream.
+    pub fn begin(out: W, version: u32) -> io::Result<Self> {
+        let preamble = Preamble::of(version);
+        let mut frames = Self { out, hash: preamble.hash(), count: Manifest::default() };
+        frames.raw(preamble.as_bytes())?;
+        Ok(frames)
+    }
+
+    /// Adds a frame.
+    pub fn frame(&mut self, kind: u8, place: [u64; 3], coding: u8, payload: &[u8]) -> io::Result<()> {
+        let [segment, first, count] = place.map(U64::new);
+        let head = FrameHead {
+            magic: FRAME_MAGIC,
+            kind,
+            coding,
+            zero: U16::ZERO,
+            sequence: U64::new(self.count.frames),
+            segment,
+            first,
+            count,
+            length: U32::new(u32::try_from(payload.len()).map_err(io::Error::other)?),
+            zero_too: U32::ZERO,
+        };
+        self.hash = head.hash(&self.hash, payload);
+        self.count.frames += 1;
+        self.raw(head.as_bytes())?;
+        let hash = self.hash;
+        self.raw(&hash)?;
+        self.raw(payload)
+    }
+
+    /// Ends the stream with its manifest.
+    pub fn finish(mut self) -> io::Result<(W, Manifest)> {
+        let manifest = Manifest { hash: self.hash, ..self.count.clone() };
+        let record = encode(&manifest).map_err(io::Error::other)?;
+        self.frame(kind::MANIFEST, [0; 3], coding::PLAIN, &record)?;
+        let trailer = Trailer { manifest: U64::new(manifest.bytes), magic: END_MAGIC };
+        self.raw(trailer.as_bytes())?;
+        Ok((self.out, manifest))
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
+        self.count.bytes += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// Writes a stream. One without a call of [`StreamWriter::finish`] is a cut one.
+pub struct StreamWriter<W> {
+    frames: FrameWriter<W>,
     zstd: Option<zstd::bulk::Compressor<'static>>,
     packed: Vec<u8>,
-    count: Manifest,
 }
 
 impl<W: Write> StreamWriter<W> {
@@ -41,10 +95,9 @@ impl<W: Write> StreamWriter<W> {
                 Some(zstd::bulk::Compressor::new(level).map_err(|e| Error::io("begin to compress", e))?)
             }
         };
-        let preamble = Preamble::NOW;
-        let mut stream = Self { out, hash: preamble.hash(), zstd, packed: Vec::new(), count: Manifest::default() };
-        stream.raw(preamble.as_bytes())?;
-        let record = encode(header).map_err(|e| Error::io("write the header", io::Error::other(e)))?;
+        let frames = FrameWriter::begin(out, FORMAT_VERSION).map_err(failed)?;
+        let mut stream = Self { frames, zstd, packed: Vec::new() };
+        let record = encode(header).map_err(|e| failed(io::Error::other(e)))?;
         stream.frame(kind::HEADER, [0; 3], coding::PLAIN, &record)?;
         Ok(stream)
     }
@@ -66,7 +119,7 @@ impl<W: Write> StreamWriter<W> {
                 }
                 None => self.frame(kind::PAGES, place, coding::PLAIN, piece)?,
             }
-            self.count.pages += count;
+            self.frames.count.pages += count;
             first += count;
         }
         Ok(())
@@ -98,7 +151,7 @@ impl<W: Write> StreamWriter<W> {
     /// # Errors
     /// What the output says.
     pub fn removed(&mut self, segment: SegmentId, range: PageRange) -> Result<(), Error> {
-        self.count.removals += 1;
+        self.frames.count.removals += 1;
         self.frame(kind::REMOVED, [segment.0, range.first.0, range.count], coding::PLAIN, &[])
     }
 
@@ -114,7 +167,7 @@ impl<W: Write> StreamWriter<W> {
             let piece = &content[at..content.len().min(at + PIECE_LEN - MAX_PATH)];
             let payload = [path.as_bytes(), piece].concat();
             self.frame(kind::FILE, [0, at as u64, path.len() as u64], coding::PLAIN, &payload)?;
-            self.count.file_bytes += piece.len() as u64;
+            self.frames.count.file_bytes += piece.len() as u64;
             at += piece.len();
             if at == content.len() {
                 return Ok(());
@@ -124,47 +177,22 @@ impl<W: Write> StreamWriter<W> {
 
     /// Bytes written so far.
     pub fn bytes(&self) -> u64 {
-        self.count.bytes
+        self.frames.count.bytes
     }
 
     /// Ends the stream with its manifest. The output is not flushed.
     ///
     /// # Errors
     /// What the output says.
-    pub fn finish(mut self) -> Result<(W, Manifest), Error> {
-        let manifest = Manifest { hash: self.hash, ..self.count.clone() };
-        let record = encode(&manifest).map_err(|e| Error::io("write the manifest", io::Error::other(e)))?;
-        self.frame(kind::MANIFEST, [0; 3], coding::PLAIN, &record)?;
-        let trailer = Trailer { manifest: U64::new(manifest.bytes), magic: END_MAGIC };
-        self.raw(trailer.as_bytes())?;
-        Ok((self.out, manifest))
+    pub fn finish(self) -> Result<(W, Manifest), Error> {
+        self.frames.finish().map_err(failed)
     }
 
-    fn frame(&mut self, kind: u8, [segment, first, count]: [u64; 3], coding: u8, payload: &[u8]) -> Result<(), Error> {
-        let length = u32::try_from(payload.len()).map_err(|e| Error::io("write a frame", io::Error::other(e)))?;
-        let head = FrameHead {
-            magic: FRAME_MAGIC,
-            kind,
-            coding,
-            zero: U16::ZERO,
-            sequence: U64::new(self.count.frames),
-            segment: U64::new(segment),
-            first: U64::new(first),
-            count: U64::new(count),
-            length: U32::new(length),
-            zero_too: U32::ZERO,
-        };
-        self.hash = head.hash(&self.hash, payload);
-        self.count.frames += 1;
-        self.raw(head.as_bytes())?;
-        let hash = self.hash;
-        self.raw(&hash)?;
-        self.raw(payload)
+    fn frame(&mut self, kind: u8, place: [u64; 3], coding: u8, payload: &[u8]) -> Result<(), Error> {
+        self.frames.frame(kind, place, coding, payload).map_err(failed)
     }
+}
 
-    fn raw(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.out.write_all(bytes).map_err(|e| Error::io("write the backup", e))?;
-        self.count.bytes += bytes.len() as u64;
-        Ok(())
-    }
+fn failed(error: io::Error) -> Error {
+    Error::io("write the backup", error)
 }

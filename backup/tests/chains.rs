@@ -5,7 +5,9 @@
 mod world;
 
 use proptest::prelude::*;
-use semper_backup::{Compression, Directory, Error, Header, NewFile, Restore, SideFiles, StreamReader, file_name};
+use semper_backup::{
+    Compression, Directory, Error, Header, NewFile, Restore, Retention, SideFiles, StreamReader, file_name,
+};
 use semper_store::{Generation, OpenOptions, Store};
 use std::fs;
 use std::io::Write;
@@ -13,7 +15,7 @@ use std::path::Path;
 use world::{Model, Step, World, content};
 
 fn publish(dir: &Path, bytes: &[u8], header: &Header) {
-    let mut file = NewFile::create(&dir.join(file_name(header))).unwrap();
+    let mut file = NewFile::create(&dir.join(file_name(&header.label()))).unwrap();
     file.write_all(bytes).unwrap();
     file.publish().unwrap();
 }
@@ -52,13 +54,19 @@ struct Round {
     commits: Vec<Vec<Step>>,
     full: bool,
     compression: Compression,
-    prune: Option<usize>,
+    prune: Option<Retention>,
 }
 
 fn round() -> impl Strategy<Value = Round> {
     let commits = prop::collection::vec(prop::collection::vec(step(), 0..4), 1..3);
     let compression = prop_oneof![Just(Compression::None), Just(Compression::Zstd(1)), Just(Compression::Zstd(5))];
-    let (full, prune) = (prop::bool::weighted(0.05), prop::option::weighted(0.15, 1..6_usize));
+    let keep = (0..6_usize, 0..3_usize, 0..3_usize).prop_map(|(last, hourly, monthly)| Retention {
+        last,
+        hourly,
+        monthly,
+        ..Retention::default()
+    });
+    let (full, prune) = (prop::bool::weighted(0.05), prop::option::weighted(0.15, keep));
     (commits, full, compression, prune).prop_map(|(commits, full, compression, prune)| Round {
         commits,
         full,
@@ -88,14 +96,14 @@ proptest! {
             models.push((header.generation(), world.model.clone()));
             if let Some(keep) = round.prune {
                 let found = Directory::open(&dir).unwrap();
-                let gone: Vec<_> = found.superfluous(keep).unwrap().into_iter().map(|b| b.path.clone()).collect();
+                let gone: Vec<_> = found.superfluous(&keep).unwrap().into_iter().map(|b| b.path.clone()).collect();
                 gone.iter().for_each(|path| found.remove(path).unwrap());
             }
         }
         let found = Directory::open(&dir).unwrap();
         prop_assert!(found.broken.is_empty());
-        let mut there: Vec<Generation> = picks.iter().map(|pick| pick.get(&found.backups).header.generation()).collect();
-        there.push(found.newest().unwrap().header.generation());
+        let mut there: Vec<Generation> = picks.iter().map(|pick| pick.get(&found.backups).label.generation()).collect();
+        there.push(found.newest().unwrap().label.generation());
         prop_assert_eq!(there[3], models[50].0, "the newest is never pruned");
         for generation in there {
             let store = restore_from(&found, place.path(), Some(generation)).unwrap();
@@ -189,10 +197,10 @@ fn a_directory_tells_what_is_missing_and_prunes_nothing_that_is_needed() {
         publish(place.path(), &bytes, &header);
         last = Some(generation);
     }
-    let names = |dir: &Directory| dir.backups.iter().map(|b| file_name(&b.header)).collect::<Vec<_>>();
+    let names = |dir: &Directory| dir.backups.iter().map(|b| file_name(&b.label)).collect::<Vec<_>>();
     let dir = Directory::open(place.path()).unwrap();
     assert_eq!(names(&dir), ["1-full.semper", "2-since-1.semper", "3-since-2.semper", "4-since-3.semper"]);
-    assert!(dir.superfluous(1).unwrap().is_empty());
+    assert!(dir.superfluous(&Retention::last(1)).unwrap().is_empty());
     assert_eq!(dir.chain(Some(Generation(2))).unwrap().len(), 2);
     let error = dir.chain(Some(Generation(9))).unwrap_err();
     assert!(matches!(&error, Error::NoSuchBackup { found, .. } if found == "1, 2, 3, 4"), "{error}");
@@ -201,13 +209,13 @@ fn a_directory_tells_what_is_missing_and_prunes_nothing_that_is_needed() {
     publish(place.path(), &bytes, &header);
     let dir = Directory::open(place.path()).unwrap();
     assert_eq!(dir.chain(None).unwrap().len(), 1);
-    let gone: Vec<_> = dir.superfluous(1).unwrap().iter().map(|b| file_name(&b.header)).collect();
+    let gone: Vec<_> = dir.superfluous(&Retention::last(1)).unwrap().iter().map(|b| file_name(&b.label)).collect();
     assert_eq!(gone, ["4-since-3.semper", "3-since-2.semper", "2-since-1.semper", "1-full.semper"]);
-    assert_eq!(dir.superfluous(2).unwrap().len(), 1, "3 needs 2 and 1");
+    assert_eq!(dir.superfluous(&Retention::last(2)).unwrap().len(), 1, "3 needs 2 and 1");
     fs::remove_file(place.path().join("2-since-1.semper")).unwrap();
     let dir = Directory::open(place.path()).unwrap();
     assert!(matches!(dir.chain(Some(Generation(3))), Err(Error::MissingBase { needs: Generation(2), .. })));
-    assert!(dir.superfluous(2).is_err() && dir.superfluous(1).is_ok());
+    assert!(dir.superfluous(&Retention::last(2)).is_err() && dir.superfluous(&Retention::last(1)).is_ok());
     // One of another store beside them.
     let mut other = World::new();
     other.commit(&put(1));

@@ -1,11 +1,15 @@
 //! The words of `semper backup`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Subcommand};
-use semper_backup::Compression;
+use semper_backup::{Compression, Options, Recipient, Retention};
 
-use super::parse_size;
+use super::values::parse_moment;
+use super::{Moment, parse_size};
 
 /// What to do with backups.
 #[derive(Clone, Debug, Subcommand)]
@@ -17,17 +21,30 @@ pub enum Backup {
     /// is complete and flushed, and its generation is tagged `backup-last`, so that the next `--since last` finds it; what
     /// changes since keeps its space until the next backup moves the tag.
     Create(Create),
+    /// Ship every generation that is committed to a directory of backups, until it is interrupted
+    ///
+    /// Each becomes an increment after the one before; if more are committed than can be written, the newest. It goes on where it was
+    /// interrupted, waits while no runtime runs, and begins anew with a full backup after --full-after increments, when the increments
+    /// have grown larger than the full one and 64M, and when nothing that it has shipped is kept in the store any more.
+    Follow(Follow),
     /// List the backups in a directory or file
     List(Look),
     /// Read backups whole: every hash, and whether each increment has what it was made since
-    Verify(Look),
+    ///
+    /// Of an encrypted backup the ciphertext is read; with --identity also what is encrypted.
+    Verify(Verify),
     /// Make a new store of a full backup and the increments after it
     ///
     /// The store gets its name when it is complete: a restore that fails or is killed leaves none. It has an identity of its own, and
     /// takes its own backups, in a directory of their own.
     Restore(Restore),
-    /// Remove the backups in a directory that the newest N do not need
+    /// Remove the backups in a directory that those to keep do not need
+    ///
+    /// Give one --keep-... or several: what any of them keeps stays, and the newest always. Nothing is removed if one of those that are needed is not whole.
+    /// What has to stay is known from what encrypted backups say in clear, too: no identity is needed.
     Prune(Prune),
+    /// Make an identity for encrypted backups: a file that opens them, and the recipient to encrypt to
+    Keygen(Keygen),
 }
 
 /// `semper backup create`.
@@ -40,12 +57,8 @@ pub struct Create {
     /// Write what changed since this generation, which still has to be kept; `last`: that of the newest backup in DEST
     #[arg(long, value_name = "GEN|TAG|last")]
     pub since: Option<String>,
-    /// Compress pages: zstd, zstd:1 to zstd:19, or none
-    #[arg(long, value_name = "HOW", value_parser = parse_compression, default_value = "none")]
-    pub compress: Compression,
-    /// The most bytes to write in a second [default: no limit]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub rate_limit: Option<u64>,
+    #[command(flatten)]
+    pub how: How,
     /// The tag that keeps the generation for the next increment, for a store with several directories of backups
     #[arg(long, value_name = "TAG", default_value = "backup-last")]
     pub keep_as: String,
@@ -54,14 +67,88 @@ pub struct Create {
     pub no_keep: bool,
 }
 
-/// `semper backup list` and `verify`.
+/// How a backup is written.
+#[derive(Args, Clone, Debug)]
+pub struct How {
+    /// Compress pages: zstd, zstd:1 to zstd:19, or none
+    #[arg(long, value_name = "HOW", value_parser = parse_compression, default_value = "none")]
+    pub compress: Compression,
+    /// The most bytes to write in a second [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub rate_limit: Option<u64>,
+    /// Encrypt to this recipient of age, who can open the backup; can be given several times
+    #[arg(long, value_name = "RECIPIENT")]
+    pub encrypt: Vec<Recipient>,
+}
+
+impl How {
+    /// As the library has it, with what ends it early.
+    pub fn options(&self, stop: Option<Arc<AtomicBool>>) -> Options {
+        Options { compression: self.compress, rate_limit: self.rate_limit, recipients: self.encrypt.clone(), stop }
+    }
+}
+
+/// `semper backup follow`.
+#[derive(Args, Clone, Debug)]
+pub struct Follow {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Directory of backups, which is made if it is not there
+    pub dest: PathBuf,
+    #[command(flatten)]
+    pub how: How,
+    /// Begin anew with a full backup after so many increments
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub full_after: u32,
+    /// The tag that keeps the generation of the newest backup, for a store that is followed to several directories
+    #[arg(long, value_name = "TAG", default_value = "backup-follow")]
+    pub keep_as: String,
+}
+
+/// `semper backup list`.
 #[derive(Args, Clone, Debug)]
 pub struct Look {
-    /// A directory or file of backups; verify also takes - for standard input
+    /// A directory or file of backups
     pub dest: PathBuf,
     /// Print JSON, for scripts
     #[arg(long)]
     pub json: bool,
+}
+
+/// `semper backup verify`.
+#[derive(Args, Clone, Debug)]
+pub struct Verify {
+    /// A directory or file of backups, or - for standard input
+    pub dest: PathBuf,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub opened_by: OpenedBy,
+}
+
+/// What opens encrypted backups.
+#[derive(Args, Clone, Debug)]
+pub struct OpenedBy {
+    /// A file of identities of age that open encrypted backups; can be given several times
+    #[arg(long = "identity", value_name = "FILE")]
+    pub identities: Vec<PathBuf>,
+}
+
+/// `semper backup keygen`.
+#[derive(Args, Clone, Debug)]
+pub struct Keygen {
+    /// The file to make, which only you can read; keep it away from the backups
+    pub file: PathBuf,
+}
+
+/// What is to be restored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum At {
+    /// The generation of that number.
+    Generation(u64),
+    /// The newest that was committed by then, in nanoseconds since 1970.
+    Time(u64),
 }
 
 /// `semper backup restore`.
@@ -71,9 +158,11 @@ pub struct Restore {
     pub dest: PathBuf,
     /// Directory of the store to make, which must be new or empty
     pub store: PathBuf,
-    /// The generation to restore [default: the newest]
-    #[arg(long, value_name = "GEN")]
-    pub at: Option<u64>,
+    /// The generation to restore, or of a directory the newest that was committed before a time [default: the newest]
+    #[arg(long, value_name = "GEN|TIME", value_parser = parse_at)]
+    pub at: Option<At>,
+    #[command(flatten)]
+    pub opened_by: OpenedBy,
 }
 
 /// `semper backup prune`.
@@ -81,13 +170,62 @@ pub struct Restore {
 pub struct Prune {
     /// Directory of backups
     pub dest: PathBuf,
-    /// How many generations to keep, with all that they need
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub keep: u32,
+    #[command(flatten)]
+    pub keep: Keep,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Which generations stay, with all that they need.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = true)]
+pub struct Keep {
+    /// Keep the newest N generations
+    #[arg(long = "keep-last", visible_alias = "keep", value_name = "N", value_parser = count())]
+    pub last: Option<u32>,
+    /// Keep the newest generation of each of the newest N hours that have any
+    #[arg(long = "keep-hourly", value_name = "N", value_parser = count())]
+    pub hourly: Option<u32>,
+    /// Keep the newest generation of each of the newest N days (UTC) that have any
+    #[arg(long = "keep-daily", value_name = "N", value_parser = count())]
+    pub daily: Option<u32>,
+    /// Keep the newest generation of each of the newest N weeks that have any
+    #[arg(long = "keep-weekly", value_name = "N", value_parser = count())]
+    pub weekly: Option<u32>,
+    /// Keep the newest generation of each of the newest N months that have any
+    #[arg(long = "keep-monthly", value_name = "N", value_parser = count())]
+    pub monthly: Option<u32>,
+}
+
+impl Keep {
+    /// As the library has it.
+    pub fn retention(&self) -> Retention {
+        let number = |given: Option<u32>| usize::try_from(given.unwrap_or(0)).unwrap_or(usize::MAX);
+        Retention {
+            last: number(self.last),
+            hourly: number(self.hourly),
+            daily: number(self.daily),
+            weekly: number(self.weekly),
+            monthly: number(self.monthly),
+        }
+    }
+}
+
+fn count() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 /// The level that `zstd` alone means: fast enough for a disk.
 const USUAL_LEVEL: i32 = 3;
+
+fn parse_at(text: &str) -> Result<At, String> {
+    match parse_moment(text) {
+        Ok(Moment::Sequence(number)) => Ok(At::Generation(number)),
+        Ok(Moment::Time(nanos)) => Ok(At::Time(nanos)),
+        Err(_) => Err("neither a generation nor a time; write for example 17 or 2026-01-31T12:00:00Z".to_owned()),
+    }
+}
 
 fn parse_compression(text: &str) -> Result<Compression, String> {
     let level = match text {
@@ -104,6 +242,15 @@ fn parse_compression(text: &str) -> Result<Compression, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_restored_has_a_number_or_a_time() {
+        assert_eq!(parse_at("17"), Ok(At::Generation(17)));
+        assert_eq!(parse_at("1970-01-01T00:00:01Z"), Ok(At::Time(1_000_000_000)));
+        for bad in ["", "now", "-1", "1969-01-01T00:00:01Z"] {
+            assert!(parse_at(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn compression_has_levels_that_there_are() {

@@ -41,10 +41,15 @@ pub fn run(command: &Status) -> Result<ExitCode, Failure> {
         bar.set_message(progress.generation.to_string());
     });
     bar.finish_and_clear();
+    tell(&report, command)
+}
+
+/// Prints what was found.
+pub fn tell(report: &CheckReport, command: &Status) -> Result<ExitCode, Failure> {
     if command.json {
-        print_json(&report)?;
+        print_json(report)?;
     } else {
-        print(&report, &command.store.display().to_string());
+        print(report, &command.store.display().to_string());
     }
     Ok(ExitCode::from(if report.is_sound() { 0 } else { code::FOUND }))
 }

@@ -185,7 +185,7 @@ impl From<semper_backup::Error> for Failure {
             Error::Store(error) => return store_failure(error),
             Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,
             Error::Io { source, .. } if may_not(source) || source.kind() == io::ErrorKind::NotFound => code::NO_STORE,
-            Error::Io { .. } => code::FAILED,
+            Error::Io { .. } | Error::Stopped => code::FAILED,
             Error::NotABackup { .. }
             | Error::Version { .. }
             | Error::Cut { .. }
@@ -193,7 +193,9 @@ impl From<semper_backup::Error> for Failure {
             | Error::OtherStore { .. } => code::NO_STORE,
             Error::MissingBase { .. } | Error::NoSuchBackup { .. } => code::NOT_FOUND,
             Error::Busy(_) => code::IN_USE,
-            Error::Exists(_) => code::USAGE,
+            Error::Exists(_) | Error::NoIdentity { .. } | Error::WrongIdentity { .. } | Error::BadKey { .. } => {
+                code::USAGE
+            }
         };
         Failure::new(code, error.to_string())
     }

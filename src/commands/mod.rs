@@ -25,6 +25,7 @@ mod ls;
 mod resume;
 mod rewind;
 mod run;
+mod scrub;
 mod served;
 mod status;
 mod stop;
@@ -66,6 +67,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Journal(command) => journal::run(&command),
         Command::Backup(backup) => backup::run(&backup),
         Command::Check(check) => check::run(&check),
+        Command::Scrub(scrub) => scrub::run(&scrub),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Demo(demo) => demo::run(&demo),
     }
@@ -83,4 +85,14 @@ fn say(line: impl std::fmt::Display) {
 fn bar(length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// How much less urgent it is than a program: enough to leave a busy one nine tenths of a core that both want.
+const GIVES_WAY: i32 = 10;
+
+/// The programs go first, where there are not cores for all.
+fn give_way() {
+    if let Err(error) = rustix::process::nice(GIVES_WAY) {
+        tracing::debug!("what should give way goes on at its usual priority: {error}");
+    }
 }

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use indicatif::{BinaryBytes, HumanDuration};
-use semper::runtime::{Caches, DomainStatus, JournalStatus};
+use indicatif::{BinaryBytes, HumanCount, HumanDuration};
+use semper::runtime::{Caches, DomainStatus, JournalStatus, ScrubPass, ScrubStatus};
 
 use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
 use super::{Failure, say};
@@ -24,7 +24,7 @@ pub fn run(command: &Status) -> Result<ExitCode, Failure> {
 }
 
 fn show(status: &Shown) {
-    let Shown { live, stalled, store, domains, memory, journal, native, checkpoints } = status;
+    let Shown { live, stalled, store, domains, memory, journal, native, scrub, checkpoints } = status;
     say(format_args!("store        {} ({})", store.dir, store.id));
     say(format_args!("state        {}", if *live { "running" } else { "at rest; semper resume goes on" }));
     if let Some(stalled) = stalled {
@@ -43,6 +43,9 @@ fn show(status: &Shown) {
             say(format_args!("journal      no record yet, {}", BinaryBytes(*bytes)))
         }
         Some(Err(reason)) => say(format_args!("journal      {reason}")),
+    }
+    if let Some(scrub) = scrub {
+        show_scrub(scrub);
     }
     if let Some(native) = native.as_ref().filter(|native| native.loaded > 0) {
         show_native(native);
@@ -71,6 +74,23 @@ fn show_space(store: &Store) {
         })
         .collect();
     say(format_args!("generations  {}, newest {}", kept.join(", "), store.generation));
+}
+
+fn show_scrub(scrub: &ScrubStatus) {
+    let age = |seconds: u64| {
+        let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(seconds)).unwrap_or_default();
+        format!("{} ago", HumanDuration(Duration::from_secs(age.as_secs())))
+    };
+    if let Some(ScrubPass { generation, begun_at, pages, pages_total, .. }) = &scrub.now {
+        let percent = 100 * pages / pages_total.max(&1);
+        let how = if scrub.live { "is at" } else { "was ended at" };
+        say(format_args!("scrub        {how} {percent} % of generation {generation}, begun {}", age(*begun_at)));
+    }
+    if let Some(ScrubPass { generation, ended_at, pages, faults, .. }) = &scrub.last {
+        let found = if *faults == 0 { "sound".to_owned() } else { format!("DAMAGED, {} faults", HumanCount(*faults)) };
+        let (pages, when) = (HumanCount(*pages), age(ended_at.unwrap_or_default()));
+        say(format_args!("scrub        {found}: {pages} pages from generation {generation} on read, {when}"));
+    }
 }
 
 fn show_memory(memory: &Memory) {

@@ -2,6 +2,7 @@
 
 use super::journal::{JournalStatus, journal_status};
 use super::rot::Watch;
+use super::scrub::ScrubStatus;
 use super::world::StoreBacking;
 use super::{Runtime, RuntimeError};
 use semper_domains::kernel::objects::{self, DomainRecord};
@@ -30,6 +31,8 @@ pub struct Status {
     pub journal: Option<Result<JournalStatus, String>>,
     /// What of the native domains is in memory; of a live world only.
     pub native: Option<Caches>,
+    /// What scrubs read and found; none if there was none.
+    pub scrub: Option<ScrubStatus>,
     /// Figures of the last checkpoints; at rest those that the last runtime left.
     pub checkpoints: Option<semper_checkpoint::Summary>,
 }
@@ -196,6 +199,7 @@ impl Runtime {
             }),
             native: Some(self.kernel.native.caches()),
             journal: journal_status(&self.dir, self.store.id()),
+            scrub: ScrubStatus::read(&self.dir),
             checkpoints: Some(self.checkpointer.summary()),
         }
     }
@@ -225,6 +229,7 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
         memory: None,
         native: None,
         journal: journal_status(dir, store.id()),
+        scrub: ScrubStatus::read(dir),
         checkpoints: super::kept::read(dir),
     })
 }

@@ -10,6 +10,7 @@ use crate::shared::{Map, Shared};
 use crate::store::{GenerationInfo, Store, info};
 use crate::tree::{Reader, read_place};
 use crate::width::to_usize;
+use std::collections::VecDeque;
 
 /// Pages that are gathered before they are read, in the order in which they lie on the disk.
 const BATCH: usize = 32 * 1024;
@@ -19,6 +20,9 @@ const NEAR: u64 = 4;
 
 /// The most places to read at once.
 const SPAN: u64 = 256;
+
+/// Groups of pages that are asked for before they are read: so many MiB at most are on their way.
+const AHEAD: usize = 8;
 
 /// Faults that are listed; more are counted.
 const LISTED_FAULTS: usize = 10_000;
@@ -68,20 +72,29 @@ impl Store {
     /// Reads and verifies everything of every kept generation. May run beside commits, and on a handle for reading beside a
     /// live runtime: a generation that is given up meanwhile is named, and never taken for a fault.
     pub fn check(&self, progress: &mut dyn FnMut(CheckProgress)) -> CheckReport {
+        self.check_from(None, progress)
+    }
+
+    /// The same of `newest` and what is older. If somebody holds that ([`Store::hold`]), all of it is read, however long that takes.
+    pub fn check_from(&self, newest: Option<Generation>, progress: &mut dyn FnMut(CheckProgress)) -> CheckReport {
         // A map that cannot be made shows as faults below.
         let _ = if self.shared.read_only { self.refresh() } else { self.wait_for_map() };
         let start = self.shared.current();
         let root = &start.root;
+        let of = |kept: &&Kept| newest.is_none_or(|newest| kept.generation <= newest.0);
         let mut check = Check {
             shared: &self.shared,
             seen: FreeMap::new(root.places),
             batch: Vec::new(),
-            report: CheckReport { generations: root.kept.iter().map(info).collect(), ..CheckReport::default() },
+            report: CheckReport {
+                generations: root.kept.iter().filter(of).map(info).collect(),
+                ..CheckReport::default()
+            },
             progress,
             total: root.used.saturating_sub(FIRST_PLACE),
         };
         check.roots();
-        for kept in &root.kept {
+        for kept in root.kept.iter().filter(of) {
             check.generation(kept);
         }
         let seen = check.seen;
@@ -159,12 +172,13 @@ impl Check<'_> {
             Err(e) => return self.fault(reader, block, None, e),
         };
         self.report.nodes += 1;
-        for slot in fresh(&node, |block| self.claim(reader, block)) {
-            if level > 0 {
-                self.node(reader, slot.block, level - 1);
-            } else {
-                self.batch.push(slot);
-            }
+        let slots = fresh(&node, |block| self.claim(reader, block));
+        if level > 0 {
+            // They lie apart: asked for together, they come together.
+            slots.iter().for_each(|slot| will_read(reader, slot.block.place, 1));
+            slots.iter().for_each(|slot| self.node(reader, slot.block, level - 1));
+        } else {
+            self.batch.extend(slots);
         }
         if self.batch.len() >= BATCH {
             self.read_batch(reader);
@@ -174,22 +188,21 @@ impl Check<'_> {
     fn read_batch(&mut self, reader: &Reader<'_>) {
         let mut slots = std::mem::take(&mut self.batch);
         slots.sort_unstable_by_key(|slot| slot.block.place);
-        let mut rest = &slots[..];
-        while let Some(first) = rest.first() {
-            let first = first.block.place;
-            let near =
-                |pair: &[Slot]| pair[1].block.place - pair[0].block.place <= NEAR && pair[1].block.place - first < SPAN;
-            let len = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
-            let (group, others) = rest.split_at(len);
+        let (mut rest, mut groups) = (&slots[..], VecDeque::new());
+        loop {
+            while let Some(group) = next_group(rest).filter(|_| groups.len() < AHEAD) {
+                will_read(reader, group[0].block.place, span(group));
+                rest = &rest[group.len()..];
+                groups.push_back(group);
+            }
+            let Some(group) = groups.pop_front() else { return };
             self.read_group(reader, group);
-            rest = others;
         }
     }
 
     fn read_group(&mut self, reader: &Reader<'_>, group: &[Slot]) {
         let first = group[0].block.place;
-        let span = to_usize(group[group.len() - 1].block.place - first + 1);
-        let mut bytes = vec![0; span * PAGE_SIZE];
+        let mut bytes = vec![0; to_usize(span(group)) * PAGE_SIZE];
         let whole = read_place(reader.disk, first, &mut bytes);
         if whole.is_err() && group.len() > 1 {
             // One by one, to name the page that cannot be read.
@@ -222,6 +235,22 @@ impl Check<'_> {
             other => Fault { generation: reader.generation, page, place: block.place, reason: other.to_string() },
         });
     }
+}
+
+/// The first of `slots`, which are in order of place, that are read at once.
+fn next_group(slots: &[Slot]) -> Option<&[Slot]> {
+    let first = slots.first()?.block.place;
+    let near = |pair: &[Slot]| pair[1].block.place - pair[0].block.place <= NEAR && pair[1].block.place - first < SPAN;
+    Some(&slots[..1 + slots.windows(2).take_while(|pair| near(pair)).count()])
+}
+
+/// Places from the first to the last of a group.
+fn span(group: &[Slot]) -> u64 {
+    group[group.len() - 1].block.place - group[0].block.place + 1
+}
+
+fn will_read(reader: &Reader<'_>, place: u64, count: u64) {
+    reader.disk.will_read(place * PAGE_SIZE as u64, count * PAGE_SIZE as u64);
 }
 
 /// The slots of a node whose blocks have not been met.

@@ -18,6 +18,9 @@ pub trait Disk: Send + Sync {
     /// What the host says; the end of the file is an error too.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
 
+    /// `len` bytes from `offset` on will be read soon: the host may begin to fetch them. Nothing depends on it.
+    fn will_read(&self, _offset: u64, _len: u64) {}
+
     /// Queues a write of all of `data` at `offset`; both are multiples of a page. Blocks while too many are queued. The
     /// disk gives the buffer back to its pool when the write has finished.
     ///

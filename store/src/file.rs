@@ -2,7 +2,7 @@
 
 use crate::disk::{Disk, DiskBuf};
 use crate::uring::Ring;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
@@ -95,6 +95,12 @@ fn open_ring(path: &Path) -> io::Result<Ring> {
 impl Disk for FileDisk {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(out, offset)
+    }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+        // Advice: what reads it later hears of what is wrong.
+        let _ = posix_fadvise(&self.file, offset, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
     }
 
     fn write_at(&self, offset: u64, data: DiskBuf) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use semper::control::Connection;
 use serde_json::Value;
@@ -14,34 +14,34 @@ use crate::full_disk::SmallDisk;
 use crate::harness::{Background, Case, Libc, Session, c_program, seed, semper, wait_for};
 
 /// `semper backup WORDS`, beside the store.
-fn command(session: &Session, words: &[&str]) -> Command {
+pub fn command(session: &Session, words: &[&str]) -> Command {
     let mut command = semper();
     command.arg("backup").args(words).current_dir(session.place()).stdin(Stdio::null());
     command
 }
 
-fn told(session: &Session, words: &[&str]) -> String {
+pub fn told(session: &Session, words: &[&str]) -> String {
     let output = session.output(&mut command(session, words));
     assert!(output.status.success(), "backup {words:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// It fails with this exit code, and says this.
-fn refused(session: &Session, words: &[&str], code: i32, why: &str) {
+pub fn refused(session: &Session, words: &[&str], code: i32, why: &str) {
     says(&session.output(&mut command(session, words)), words, code, why);
 }
 
-fn says(output: &Output, words: &[&str], code: i32, why: &str) {
+pub fn says(output: &Output, words: &[&str], code: i32, why: &str) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "backup {words:?}: {output:?}");
     assert!(said.starts_with("semper: ") && said.contains(why), "backup {words:?}: {said}");
 }
 
-fn json(session: &Session, words: &[&str]) -> Value {
+pub fn json(session: &Session, words: &[&str]) -> Value {
     serde_json::from_slice(&session.output(&mut command(session, words)).stdout).unwrap()
 }
 
-fn names(session: &Session, dir: &str) -> Vec<String> {
+pub fn names(session: &Session, dir: &str) -> Vec<String> {
     let entries = fs::read_dir(session.place().join(dir)).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -49,7 +49,7 @@ fn names(session: &Session, dir: &str) -> Vec<String> {
 }
 
 /// Goes on with a store; its output is added to `out`.
-fn resume(session: &Session, store: &Path, out: &Path) -> Background {
+pub fn resume(session: &Session, store: &Path, out: &Path) -> Background {
     let out = File::options().append(true).create(true).open(out).unwrap();
     let mut command = semper();
     command.arg("resume").arg(store).args(["--checkpoint-interval", "50ms"]).current_dir(session.place());
@@ -57,7 +57,7 @@ fn resume(session: &Session, store: &Path, out: &Path) -> Background {
 }
 
 /// A program at work, with a checkpoint only when asked.
-fn at_work(session: &Session, program: &Path, args: &[&str]) -> Background {
+pub fn at_work(session: &Session, program: &Path, args: &[&str]) -> Background {
     let mut command = session.run(&["--checkpoint-interval", "0"], program, args);
     let out = File::create(session.place().join("out")).unwrap();
     let runtime = Background(command.stdout(out).spawn().unwrap());
@@ -66,13 +66,13 @@ fn at_work(session: &Session, program: &Path, args: &[&str]) -> Background {
     runtime
 }
 
-fn checkpoint(session: &Session) {
+pub fn checkpoint(session: &Session) {
     let output = session.output(&mut session.on_store("checkpoint"));
     assert!(output.status.success(), "{output:?}");
 }
 
 /// What the restored world writes, from where it goes on to its end; it is killed once on the way.
-fn outcome_elsewhere(session: &Session, dir: &str, at: &str) -> (String, Option<i32>) {
+pub fn outcome_elsewhere(session: &Session, dir: &str, at: &str) -> (String, Option<i32>) {
     let (store, out) = (session.place().join(format!("elsewhere-{at}")), session.place().join(format!("out-{at}")));
     told(session, &["restore", dir, store.to_str().unwrap(), "--at", at]);
     let mut runtime = resume(session, &store, &out);
@@ -291,7 +291,7 @@ fn backups_are_listed_verified_and_pruned_and_a_generation_stays_for_the_next() 
 }
 
 /// A store at rest with something in it.
-fn at_rest(program: &Path, mib: &str) -> Session {
+pub fn at_rest(program: &Path, mib: &str) -> Session {
     let session = Session::new();
     let mut runtime = at_work(&session, program, &[mib, "100000000"]);
     let stopped = session.output(&mut session.on_store("stop"));
@@ -301,9 +301,9 @@ fn at_rest(program: &Path, mib: &str) -> Session {
 }
 
 /// A way of spoiling a backup.
-type Spoil<'a> = &'a dyn Fn(&mut Vec<u8>);
+pub type Spoil<'a> = &'a dyn Fn(&mut Vec<u8>);
 
-fn spoil(path: &Path, how: Spoil<'_>) {
+pub fn spoil(path: &Path, how: Spoil<'_>) {
     let mut bytes = fs::read(path).unwrap();
     how(&mut bytes);
     fs::write(path, bytes).unwrap();
@@ -390,4 +390,65 @@ fn a_full_destination_is_told_and_leaves_nothing() {
     disk.give_back("brim");
     told(&session, &["create", "store", dir]);
     told(&session, &["restore", dir, target.to_str().unwrap()]);
+}
+
+#[test]
+fn pruning_by_hours_and_days_keeps_what_it_says_and_what_that_needs() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let session = Session::new();
+    let _runtime = at_work(&session, &program, &["4", "100000000"]);
+    told(&session, &["create", "store", "backups"]);
+    for since in [true, false, true] {
+        checkpoint(&session);
+        let words = ["create", "store", "backups", "--since", "last"];
+        told(&session, if since { &words } else { &words[..3] });
+    }
+    let files = names(&session, "backups");
+    assert_eq!(files.len(), 4);
+    refused_by_words(&session, &["prune", "backups"], "--keep-last");
+    refused_by_words(&session, &["prune", "backups", "--keep-daily", "0"], "0");
+    // The newest and its full backup stay.
+    let would = told(&session, &["prune", "backups", "--keep-monthly", "1", "--dry-run"]);
+    assert_eq!(would.lines().filter(|line| line.ends_with("would be removed")).count(), 2, "{would}");
+    assert_eq!(told(&session, &["prune", "backups", "--keep-last", "3", "--keep-hourly", "9"]), "");
+    assert_eq!(names(&session, "backups"), files);
+    let gone = told(&session, &["prune", "backups", "--keep-weekly", "1", "--keep-last", "1"]);
+    assert_eq!(gone, would.replace("would be removed", "removed"));
+    told(&session, &["verify", "backups"]);
+    told(&session, &["restore", "backups", "elsewhere"]);
+}
+
+/// The command line is refused, and says this.
+fn refused_by_words(session: &Session, words: &[&str], why: &str) {
+    let output = session.output(&mut command(session, words));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains(why), "backup {words:?}: {said}");
+}
+
+#[test]
+fn what_was_committed_by_a_time_is_restored() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let session = Session::new();
+    let _runtime = at_work(&session, &program, &["4", "100000000"]);
+    told(&session, &["create", "store", "backups"]);
+    std::thread::sleep(Duration::from_millis(2100));
+    checkpoint(&session);
+    told(&session, &["create", "store", "backups", "--since", "last"]);
+    let listed = json(&session, &["list", "backups", "--json"]);
+    let (first, second) = (&listed["backups"][0], &listed["backups"][1]);
+    let committed = first["committed_at"].as_u64().unwrap();
+    let time = |seconds| humantime::format_rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
+    let said = told(&session, &["restore", "backups", "between", "--at", &time(committed + 1)]);
+    assert!(said.contains(&format!("generation {} of", first["generation"])), "{said}");
+    let said = told(&session, &["restore", "backups", "after", "--at", &time(committed + 1000)]);
+    assert!(said.contains(&format!("generation {} of", second["generation"])), "{said}");
+    refused(&session, &["restore", "backups", "before", "--at", &time(committed - 1)], 127, "committed by then");
+    let file = first["file"].as_str().unwrap();
+    refused(&session, &["restore", file, "before", "--at", &time(committed + 1)], 2, "--at GEN");
+    refused_by_words(
+        &session,
+        &["restore", "backups", "before", "--at", "yesterday"],
+        "neither a generation nor a time",
+    );
+    assert!(!session.place().join("before").exists());
 }

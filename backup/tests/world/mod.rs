@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use semper_backup::{Compression, Header, Options, Pinned, SideFiles, StreamReader, write_backup};
+use semper_backup::{Compression, Header, Options, Pinned, Recipient, SideFiles, StreamReader, write_backup};
 use semper_store::sim::SimDisk;
 use semper_store::{Change, CreateOptions, Generation, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store};
 use std::collections::BTreeMap;
@@ -87,8 +87,17 @@ impl World {
         compression: Compression,
         files: &SideFiles,
     ) -> (Vec<u8>, Header) {
+        self.written(since, &Options { compression, ..Options::default() }, files)
+    }
+
+    /// An encrypted backup of the newest generation.
+    pub fn sealed(&self, since: Option<Generation>, recipients: &[Recipient]) -> Vec<u8> {
+        let options = Options { recipients: recipients.to_vec(), ..Options::default() };
+        self.written(since, &options, &SideFiles::default()).0
+    }
+
+    fn written(&self, since: Option<Generation>, options: &Options, files: &SideFiles) -> (Vec<u8>, Header) {
         let pinned = Pinned { store: &self.store, generation: self.store.generation(), since, files };
-        let options = Options { compression, rate_limit: None };
         let (bytes, header, _) = write_backup(&pinned, options, Vec::new(), &mut |_| {}).unwrap();
         (bytes, header)
     }

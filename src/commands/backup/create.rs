@@ -1,27 +1,24 @@
 //! `semper backup create`.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use indicatif::{BinaryBytes, HumanCount};
-use semper::control::{Connection, ControlError, Reply, Request};
-use semper_backup::{Directory, Header, Manifest, NewFile, Options, Pinned, SideFiles, file_name, write_backup};
-use semper_store::{Generation, OpenOptions, Store};
+use semper_backup::{Directory, Header, Manifest, Options, Pinned, file_name};
+use semper_store::{Generation, Store};
 
-use super::{BUFFER, Place, bar, kind};
+use super::ship::{self, GONE, Newest, check_recipients, explain, stream, tell, whole};
+use super::{Place, open_directory, set_aside};
 use crate::cli::Create;
 use crate::commands::failure::code;
-use crate::commands::held::{self, Held};
-use crate::commands::{Failure, say};
+use crate::commands::held::Held;
+use crate::commands::{Failure, give_way, say};
 
 pub fn run(command: &Create) -> Result<ExitCode, Failure> {
-    // The programs go first, where there are not cores for all.
-    if let Err(error) = rustix::process::nice(GIVES_WAY) {
-        tracing::debug!("a backup goes on at its usual priority: {error}");
-    }
+    give_way();
+    check_recipients(&command.how.encrypt)?;
     let store = &command.store;
     let place = Place::of(&command.dest);
     // Whether there is a store at all, before a directory is made for its backups.
@@ -46,23 +43,13 @@ pub fn run(command: &Create) -> Result<ExitCode, Failure> {
     }
 }
 
-/// How much less urgent it is than a program: enough to leave a busy one nine tenths of a core that both want.
-const GIVES_WAY: i32 = 10;
-
 /// How often a backup is begun anew, because its generation went.
 const TRIES: u32 = 5;
 
-/// Stands for a generation that went while it was read: the store was resumed meanwhile, or its runtime ended.
-const GONE: u8 = 0;
-
 fn attempt(command: &Create, target: &Target, since: Option<&str>) -> Result<ExitCode, Failure> {
     let store = &command.store;
-    let mut files = SideFiles::read(store).map_err(|error| beside(store, &error))?;
-    let mut which = vec![None];
-    which.extend(since.map(Some));
-    let held = held::open_beside(store, &which)?;
-    files.read_pinned(store).map_err(|error| beside(store, &error))?;
-    let (generation, since) = (held.generations[0], held.generations.get(1).copied());
+    let newest = Newest::hold(store, since)?;
+    let (generation, since) = (newest.generation, newest.since);
     if generation == Generation(0) {
         let told = format!("nothing has been committed in {} yet", store.display());
         return Err(Failure::new(code::NOT_FOUND, told));
@@ -75,40 +62,16 @@ fn attempt(command: &Create, target: &Target, since: Option<&str>) -> Result<Exi
         say(format_args!("{told}: its backup is there"));
         return Ok(ExitCode::SUCCESS);
     }
-    let pinned = Pinned { store: &held.store, generation, since, files: &files };
-    let options = Options { compression: command.compress, rate_limit: command.rate_limit };
-    let (written, header, manifest) = target.write(&pinned, options).map_err(|failure| explain(store, failure))?;
+    let options = command.how.options(None);
+    let (written, header, manifest) =
+        target.write(&newest.pinned(), &options).map_err(|failure| explain(store, failure))?;
     if let Some(path) = &written {
         tell(path, &header, &manifest);
     }
     if matches!(target, Target::Directory { .. }) && !command.no_keep {
-        keep(store, &held, &command.keep_as, generation);
+        keep(store, &newest.held, &command.keep_as, generation);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn beside(store: &Path, error: &io::Error) -> Failure {
-    Failure::io(format_args!("read the files beside the pages of {}", store.display()), error)
-}
-
-/// Nothing else is looked for while a backup is written.
-fn explain(store: &Path, failure: Failure) -> Failure {
-    if failure.code != code::NOT_FOUND {
-        return failure;
-    }
-    let told = format!("{failure}: {} was resumed, or its runtime ended, while it was read", store.display());
-    Failure::new(GONE, told)
-}
-
-fn tell(path: &Path, header: &Header, manifest: &Manifest) {
-    say(format_args!(
-        "{}: generation {}, {}, {} pages, {}",
-        path.display(),
-        header.generation.generation,
-        kind(header),
-        HumanCount(manifest.pages),
-        BinaryBytes(manifest.bytes)
-    ));
 }
 
 /// Where the backup goes.
@@ -128,18 +91,7 @@ impl Target {
             Place::Pipe => Ok(Target::Pipe),
             Place::File(path) => Ok(Target::File(path)),
             Place::Directory(path) => {
-                let made = fs::create_dir_all(&path);
-                made.map_err(|error| Failure::io(format_args!("create {}", path.display()), &error))?;
-                let lock = Directory::lock(&path)?;
-                let found = Directory::open(&path)?;
-                if let Some(of) = found.store().filter(|of| *of != store.id()) {
-                    let told = format!(
-                        "{} has backups of the store {of}, and this one is {}; name another directory",
-                        path.display(),
-                        store.id()
-                    );
-                    return Err(Failure::new(code::USAGE, told));
-                }
+                let (found, lock) = open_directory(&path, store.id())?;
                 Ok(Target::Directory { path, found, _lock: lock })
             }
         }
@@ -156,7 +108,7 @@ impl Target {
             let told = format!("{} has no backup yet; {full}", path.display());
             return Err(Failure::new(code::NOT_FOUND, told));
         };
-        let last = last.header.generation;
+        let last = last.label.generation;
         // A copy of the store may have a generation of that number too.
         let base = |info: &semper_store::GenerationInfo| semper_backup::Base::of(info);
         if store.generations().iter().any(|info| base(info) == last) {
@@ -173,7 +125,7 @@ impl Target {
     }
 
     /// Writes the backup; the file that it is in, if it is in one.
-    fn write(&self, pinned: &Pinned<'_>, options: Options) -> Result<(Option<PathBuf>, Header, Manifest), Failure> {
+    fn write(&self, pinned: &Pinned<'_>, options: &Options) -> Result<(Option<PathBuf>, Header, Manifest), Failure> {
         match self {
             Target::Pipe => {
                 let out = io::stdout().as_fd().try_clone_to_owned();
@@ -181,9 +133,10 @@ impl Target {
                 let (_, header, manifest) = stream(pinned, options, out)?;
                 Ok((None, header, manifest))
             }
-            Target::Directory { path, .. } => {
+            Target::Directory { path, found, .. } => {
                 let header = pinned.header()?;
-                whole(pinned, options, path.join(file_name(&header)))
+                set_aside(found, &header.label())?;
+                whole(pinned, options, path.join(file_name(&header.label())))
             }
             // A device or a named pipe is written as it is.
             Target::File(path) if fs::metadata(path).is_ok_and(|found| !found.is_file()) => {
@@ -204,58 +157,10 @@ impl Target {
     }
 }
 
-/// Into a file that gets its name when it is complete.
-fn whole(pinned: &Pinned<'_>, options: Options, path: PathBuf) -> Result<(Option<PathBuf>, Header, Manifest), Failure> {
-    let (file, header, manifest) = stream(pinned, options, NewFile::create(&path)?)?;
-    file.publish()?;
-    Ok((Some(path), header, manifest))
-}
-
-fn stream<W: Write>(pinned: &Pinned<'_>, options: Options, out: W) -> Result<(W, Header, Manifest), Failure> {
-    let bar = bar(if pinned.since.is_none() { pinned.header()?.pages } else { 0 });
-    let out = BufWriter::with_capacity(BUFFER, out);
-    let (out, header, manifest) = write_backup(pinned, options, out, &mut |pages| bar.set_position(pages))?;
-    bar.finish_and_clear();
-    let out = out.into_inner().map_err(|error| Failure::io("write the backup", error.error()))?;
-    Ok((out, header, manifest))
-}
-
 /// Moves the tag that keeps the generation of the last backup. The backup is good without it.
 fn keep(dir: &Path, held: &Held, name: &str, generation: Generation) {
     let shown = dir.display();
-    if let Err(failure) = tag(dir, held, name, generation) {
+    if let Err(failure) = ship::tag(dir, held, name, generation) {
         eprintln!("semper: {generation} of {shown} is not kept for the next increment: {failure}");
     }
-}
-
-fn tag(dir: &Path, held: &Held, name: &str, generation: Generation) -> Result<(), Failure> {
-    let there = Store::tags_in(dir).into_iter().find(|tag| tag.name == name);
-    if there.as_ref().is_some_and(|tag| tag.generation == generation) {
-        return Ok(());
-    }
-    if !held.by_runtime() {
-        let store = Store::open(dir, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() });
-        match store {
-            // It was resumed meanwhile: its runtime does it.
-            Err(semper_store::Error::InUse { .. }) => {}
-            other => {
-                let store = other?;
-                // Held first, so that the generation cannot go between the two.
-                let _hold = store.hold(generation)?;
-                if there.is_some() {
-                    store.untag(name)?;
-                }
-                return Ok(store.tag(name, generation)?);
-            }
-        }
-    }
-    let ask = |request: &Request| match Connection::open(dir).and_then(|connection| connection.ask(request)) {
-        Ok(Reply::Generation { .. }) => Ok(()),
-        Ok(other) => Err(Failure::control(dir, ControlError::Unexpected(Box::new(other)))),
-        Err(error) => Err(Failure::control(dir, error)),
-    };
-    if there.is_some() {
-        ask(&Request::Untag { name: name.to_owned() })?;
-    }
-    ask(&Request::Tag { name: name.to_owned(), generation: Some(generation.0) })
 }

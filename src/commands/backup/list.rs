@@ -28,6 +28,8 @@ struct Line {
     committed_at: u64,
     made_at: u64,
     bytes: u64,
+    encrypted: bool,
+    /// None if it is not known: it is cut off or spoilt, or encrypted.
     pages: Option<u64>,
     complete: bool,
 }
@@ -39,15 +41,16 @@ struct Broken {
 }
 
 fn line(backup: &Backup) -> Line {
-    let header = &backup.header;
+    let label = &backup.label;
     Line {
         file: backup.name(),
-        generation: header.generation.generation,
-        since: header.since.map(|since| since.generation),
-        committed_at: seconds(header.generation.committed_at),
-        made_at: seconds(header.made_at),
+        generation: label.generation.generation,
+        since: label.since.map(|since| since.generation),
+        committed_at: seconds(label.generation.committed_at),
+        made_at: seconds(label.made_at),
         bytes: backup.bytes,
-        pages: backup.manifest.as_ref().ok().map(|manifest| manifest.pages),
+        encrypted: backup.encrypted,
+        pages: backup.manifest.as_ref().ok().filter(|_| !backup.encrypted).map(|manifest| manifest.pages),
         complete: backup.manifest.is_ok(),
     }
 }
@@ -60,7 +63,7 @@ pub fn run(look: &Look) -> Result<ExitCode, Failure> {
         }
         Place::File(path) => {
             let backup = Backup::look(&path)?;
-            (Some(backup.header.store()), vec![backup], vec![], vec![])
+            (Some(backup.label.store()), vec![backup], vec![], vec![])
         }
         Place::Directory(path) => {
             let found = Directory::open(&path)?;
@@ -87,13 +90,14 @@ pub fn run(look: &Look) -> Result<ExitCode, Failure> {
         }
     }
     for backup in &backups {
-        let header = &backup.header;
+        let label = &backup.label;
         let pages = match &backup.manifest {
+            Ok(_) if backup.encrypted => "encrypted".to_owned(),
             Ok(manifest) => HumanCount(manifest.pages).to_string(),
             Err(why) => why.clone(),
         };
-        let (committed, made) = (moment(header.generation.committed_at), moment(header.made_at));
-        let (generation, holds) = (header.generation.generation, kind(header));
+        let (committed, made) = (moment(label.generation.committed_at), moment(label.made_at));
+        let (generation, holds) = (label.generation.generation, kind(label));
         let size = BinaryBytes(backup.bytes).to_string();
         say(format_args!("{generation:>10}  {holds:<13}  {committed}  {made}  {pages:>9}  {size:>10}"));
     }

@@ -1,9 +1,12 @@
 //! `semper backup`.
 
 mod create;
+mod follow;
+mod keygen;
 mod list;
 mod prune;
 mod restore;
+mod ship;
 mod verify;
 
 use std::fmt::Display;
@@ -14,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
-use semper_backup::{Header, SUFFIX, StreamReader};
+use semper_backup::{Directory, Label, SUFFIX, StreamReader};
+use semper_store::StoreId;
 use serde::Serialize;
 
 use super::failure::code;
@@ -27,10 +31,12 @@ const BUFFER: usize = 1 << 20;
 pub fn run(backup: &Backup) -> Result<ExitCode, Failure> {
     match backup {
         Backup::Create(create) => create::run(create),
+        Backup::Follow(follow) => follow::run(follow),
         Backup::List(look) => list::run(look),
         Backup::Verify(look) => verify::run(look),
         Backup::Restore(restore) => restore::run(restore),
         Backup::Prune(prune) => prune::run(prune),
+        Backup::Keygen(keygen) => keygen::run(keygen),
     }
 }
 
@@ -55,6 +61,31 @@ impl Place {
     }
 }
 
+/// The backups of a store in a directory, which is made if it is not there; nobody else adds or removes any as long as the lock lives.
+fn open_directory(path: &Path, store: StoreId) -> Result<(Directory, File), Failure> {
+    let made = fs::create_dir_all(path);
+    made.map_err(|error| Failure::io(format_args!("create {}", path.display()), &error))?;
+    let lock = Directory::lock(path)?;
+    let found = Directory::open(path)?;
+    if let Some(of) = found.store().filter(|of| *of != store) {
+        let told = format!(
+            "{} has backups of the store {of}, and this one is {store}; name another directory",
+            path.display()
+        );
+        return Err(Failure::new(code::USAGE, told));
+    }
+    Ok((found, lock))
+}
+
+/// Puts the backups aside that are of a future which the world has left, before one comes that is of its past or takes the place of one of them.
+fn set_aside(found: &Directory, label: &Label) -> Result<(), Failure> {
+    for path in found.left_behind(label) {
+        let aside = found.set_aside(path)?;
+        eprintln!("semper: {} is of a future that the world has left: now {}", path.display(), aside.display());
+    }
+    Ok(())
+}
+
 /// A reader of what is not a directory of backups.
 type Input = StreamReader<BufReader<Box<dyn Read + Send>>>;
 
@@ -70,8 +101,8 @@ fn open_pipe() -> Result<Input, Failure> {
 }
 
 /// What kind of backup it is, in words.
-fn kind(header: &Header) -> String {
-    match header.since {
+fn kind(label: &Label) -> String {
+    match label.since {
         None => "full".to_owned(),
         Some(since) => format!("since {}", since.generation),
     }

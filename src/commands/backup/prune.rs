@@ -10,10 +10,13 @@ use crate::commands::{Failure, say};
 pub fn run(prune: &Prune) -> Result<ExitCode, Failure> {
     let _lock = Directory::lock(&prune.dest)?;
     let found = Directory::open(&prune.dest)?;
-    let keep = usize::try_from(prune.keep).unwrap_or(usize::MAX);
-    let gone = found.superfluous(keep)?;
+    let gone = found.superfluous(&prune.keep.retention())?;
     let paths = gone.iter().map(|backup| &backup.path).chain(&found.partial);
     for path in paths {
+        if prune.dry_run {
+            say(format_args!("{} would be removed", path.display()));
+            continue;
+        }
         found.remove(path)?;
         say(format_args!("{} removed", path.display()));
     }

@@ -4,28 +4,40 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use indicatif::HumanCount;
-use semper_backup::{Directory, Error, Restore, Restored, StreamReader};
+use semper_backup::{Directory, Error, Identities, Restore, Restored, StreamReader};
 use semper_store::Generation;
 
 use super::{Place, bar, open_file, open_pipe};
-use crate::cli::Restore as Command;
+use crate::cli::{At, Restore as Command};
+use crate::commands::failure::code;
 use crate::commands::{Failure, say};
 
 pub fn run(command: &Command) -> Result<ExitCode, Failure> {
-    let at = command.at.map(Generation);
+    let identities = Identities::read(&command.opened_by.identities)?;
     let mut restore = Restore::begin(&command.store)?;
     match Place::of(&command.dest) {
-        Place::Pipe => all(&mut restore, &mut open_pipe()?, at, command)?,
-        Place::File(path) => all(&mut restore, &mut open_file(&path)?, at, command)?,
+        Place::Pipe | Place::File(_) if matches!(command.at, Some(At::Time(_))) => {
+            let told = "only of a directory the newest before a time can be found; name a generation: --at GEN";
+            return Err(Failure::new(code::USAGE, told));
+        }
+        Place::Pipe => all(&mut restore, &mut open_pipe()?.with_identities(&identities), number(command.at), command)?,
+        Place::File(path) => {
+            all(&mut restore, &mut open_file(&path)?.with_identities(&identities), number(command.at), command)?
+        }
         Place::Directory(path) => {
             let found = Directory::open(&path)?;
+            let at = match command.at {
+                Some(At::Time(nanos)) => Some(found.newest_by(nanos)?),
+                at => number(at),
+            };
             let chain = found.chain(at)?;
             let manifests = chain.iter().filter_map(|backup| backup.manifest.as_ref().ok());
             let bar = bar(manifests.map(|manifest| manifest.pages).sum());
             let mut before = 0;
             for backup in chain {
-                bar.set_message(backup.header.generation().to_string());
-                restore.apply(&mut backup.open()?, &mut |pages| bar.set_position(before + pages))?;
+                bar.set_message(backup.label.generation().to_string());
+                let mut reader = backup.open()?.with_identities(&identities);
+                restore.apply(&mut reader, &mut |pages| bar.set_position(before + pages))?;
                 before = bar.position();
             }
             bar.finish_and_clear();
@@ -41,6 +53,10 @@ pub fn run(command: &Command) -> Result<ExitCode, Failure> {
     ));
     say(format_args!("go on with: semper resume {shown}"));
     Ok(ExitCode::SUCCESS)
+}
+
+fn number(at: Option<At>) -> Option<Generation> {
+    if let Some(At::Generation(number)) = at { Some(Generation(number)) } else { None }
 }
 
 /// Streams that follow each other, up to the generation that is wanted.

@@ -4,11 +4,11 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use indicatif::BinaryBytes;
-use semper_backup::{Directory, Header, StreamReader};
+use semper_backup::{Directory, Error, Identities, Label, StreamReader};
 use serde::Serialize;
 
-use super::{Place, bar, kind, open_file, open_pipe, print_json};
-use crate::cli::Look;
+use super::{Input, Place, bar, kind, open_file, open_pipe, print_json};
+use crate::cli::Verify;
 use crate::commands::failure::code;
 use crate::commands::{Failure, say};
 
@@ -26,15 +26,20 @@ struct Line {
     generation: Option<u64>,
     since: Option<u64>,
     bytes: u64,
+    encrypted: bool,
+    /// Whether what it holds was read: not if it is encrypted and no identity was given.
+    read: bool,
     /// What is wrong with it.
     fault: Option<String>,
 }
 
-pub fn run(look: &Look) -> Result<ExitCode, Failure> {
+pub fn run(look: &Verify) -> Result<ExitCode, Failure> {
+    let identities = Identities::read(&look.opened_by.identities)?;
+    let open = |input: Input| (input.with_identities(&identities), !identities.is_empty());
     let lines = match Place::of(&look.dest) {
-        Place::Pipe => chain(&mut open_pipe()?),
-        Place::File(path) => chain(&mut open_file(&path)?),
-        Place::Directory(path) => directory(&Directory::open(&path)?),
+        Place::Pipe => chain(open(open_pipe()?)),
+        Place::File(path) => chain(open(open_file(&path)?)),
+        Place::Directory(path) => directory(&Directory::open(&path)?, &identities),
     };
     let sound = lines.iter().all(|line| line.fault.is_none());
     if look.json {
@@ -44,6 +49,12 @@ pub fn run(look: &Look) -> Result<ExitCode, Failure> {
         let (count, bytes) = (lines.len(), BinaryBytes(lines.iter().map(|line| line.bytes).sum()));
         let verdict = if sound { "sound" } else { "DAMAGED" };
         say(format_args!("{} is {verdict}: {count} backups, {bytes} read", look.dest.display()));
+        let closed = lines.iter().filter(|line| !line.read && line.fault.is_none()).count();
+        if closed > 0 {
+            say(format_args!(
+                "{closed} of them encrypted: the ciphertext is whole; --identity FILE reads what is in it"
+            ));
+        }
     }
     Ok(ExitCode::from(if sound { 0 } else { code::FOUND }))
 }
@@ -54,58 +65,71 @@ fn print(line: &Line) {
     }
 }
 
-fn line(file: &str, header: Option<&Header>, bytes: u64, fault: Option<String>) -> Line {
-    let generation = header.map(|header| header.generation.generation);
-    let since = header.and_then(|header| header.since).map(|since| since.generation);
-    Line { file: file.to_owned(), generation, since, bytes, fault }
+fn line(file: &str, label: Option<&Label>, bytes: u64, fault: Option<String>) -> Line {
+    let generation = label.map(|label| label.generation.generation);
+    let since = label.and_then(|label| label.since).map(|since| since.generation);
+    Line { file: file.to_owned(), generation, since, bytes, encrypted: false, read: true, fault }
+}
+
+/// Reads the stream whose label came last to its end, and what is encrypted in it if it can be `opened`.
+fn read<R: Read>(reader: &mut StreamReader<R>, opened: bool) -> Result<(), Error> {
+    if opened {
+        reader.open()?;
+    }
+    reader.skip_to_end().map(|_| ())
 }
 
 /// Streams that follow each other.
-fn chain<R: Read>(reader: &mut StreamReader<R>) -> Vec<Line> {
+fn chain((mut reader, identities): (Input, bool)) -> Vec<Line> {
     let mut lines = Vec::new();
-    let mut last: Option<Header> = None;
+    let mut last: Option<Label> = None;
     loop {
         let start = reader.bytes();
         let name = reader.name().to_owned();
-        let header = match reader.next_stream() {
-            Ok(Some(header)) => header,
+        let label = match reader.next_label() {
+            Ok(Some(label)) => label,
             Ok(None) => return lines,
             Err(error) => {
                 lines.push(line(&name, None, reader.bytes() - start, Some(error.to_string())));
                 return lines;
             }
         };
-        let read = reader.skip_to_end();
+        let encrypted = reader.is_encrypted();
+        let read = read(&mut reader, identities || !encrypted);
         let ended = read.is_err();
         // A single increment may lie in a file of its own.
         let follows =
-            last.as_ref().is_none_or(|last| last.store == header.store && Some(last.generation) == header.since);
-        let broken = || format!("{name}: the backup of {} ({}) does not follow", header.generation(), kind(&header));
+            last.as_ref().is_none_or(|last| last.store == label.store && Some(last.generation) == label.since);
+        let broken = || format!("{name}: the backup of {} ({}) does not follow", label.generation(), kind(&label));
         let fault = read.err().map(|error| error.to_string()).or_else(|| (!follows).then(broken));
-        lines.push(line(&name, Some(&header), reader.bytes() - start, fault));
+        let whole = line(&name, Some(&label), reader.bytes() - start, fault);
+        lines.push(Line { encrypted, read: identities || !encrypted, ..whole });
         if ended {
             return lines;
         }
-        last = Some(header);
+        last = Some(label);
     }
 }
 
-fn directory(found: &Directory) -> Vec<Line> {
+fn directory(found: &Directory, identities: &Identities) -> Vec<Line> {
     let bar = bar(found.backups.iter().map(|backup| backup.bytes).sum());
     let mut lines: Vec<Line> = Vec::new();
     for backup in &found.backups {
-        bar.set_message(backup.header.generation().to_string());
-        let read = backup.open().and_then(|mut reader| {
-            reader.next_stream()?;
-            reader.skip_to_end()?;
+        bar.set_message(backup.label.generation().to_string());
+        let opened = !backup.encrypted || !identities.is_empty();
+        let read = backup.open().and_then(|reader| {
+            let mut reader = reader.with_identities(identities);
+            reader.next_label()?;
+            read(&mut reader, opened)?;
             // Nothing may follow.
-            match reader.next_stream()? {
+            match reader.next_label()? {
                 None => Ok(()),
-                Some(_) => Err(semper_backup::Error::NotABackup { name: backup.name(), at: backup.bytes }),
+                Some(_) => Err(Error::NotABackup { name: backup.name(), at: backup.bytes }),
             }
         });
-        let read = read.and_then(|()| found.chain_of(backup).map(|_| ()));
-        lines.push(line(&backup.name(), Some(&backup.header), backup.bytes, read.err().map(|error| error.to_string())));
+        let fault = read.and_then(|()| found.chain_of(backup).map(|_| ())).err().map(|error| error.to_string());
+        let whole = line(&backup.name(), Some(&backup.label), backup.bytes, fault);
+        lines.push(Line { encrypted: backup.encrypted, read: opened, ..whole });
         bar.inc(backup.bytes);
     }
     bar.finish_and_clear();

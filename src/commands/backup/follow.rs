@@ -1,0 +1,244 @@
+//! `semper backup follow`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use semper_backup::{Backup, Base, Directory, file_name};
+use semper_store::{Generation, GenerationInfo, Store};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::ship::{self, GONE, Newest, check_recipients, explain, tell, whole};
+use super::{Place, open_directory, set_aside};
+use crate::cli::Follow;
+use crate::commands::failure::code;
+use crate::commands::{Failure, give_way};
+
+/// Increments that are no larger together are no reason for a full backup, however small the last one is.
+const SMALL: u64 = 64 << 20;
+
+/// How often the store is looked at for a new generation.
+const PAUSE: Duration = Duration::from_millis(50);
+
+pub fn run(command: &Follow) -> Result<ExitCode, Failure> {
+    give_way();
+    check_recipients(&command.how.encrypt)?;
+    if !matches!(Place::of(&command.dest), Place::Directory(_)) {
+        let told = format!("{} is no directory; follow makes a backup for each generation", command.dest.display());
+        return Err(Failure::new(code::USAGE, told));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let set = signal_hook::flag::register(signal, Arc::clone(&stop));
+        set.map_err(|error| Failure::io("wait for signals", &error))?;
+    }
+    let mut follower = Follower { command, stop, known: None, seen: false, kept: None, told: String::new() };
+    while !follower.stop.load(Ordering::Relaxed) {
+        match follower.step() {
+            Ok(()) => follower.told.clear(),
+            Err(_) if follower.stop.load(Ordering::Relaxed) => break,
+            Err(failure) if follower.passes(&failure) => follower.tell_once(&failure),
+            Err(failure) => return Err(failure),
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Follower<'a> {
+    command: &'a Follow,
+    stop: Arc<AtomicBool>,
+    known: Option<Known>,
+    /// Whether there has been a store.
+    seen: bool,
+    /// The generation that the tag names.
+    kept: Option<Base>,
+    /// What it waits for, as it was told last.
+    told: String,
+}
+
+/// What is in the directory.
+struct Known {
+    directory: Directory,
+    /// When something was added or removed last.
+    changed: Option<SystemTime>,
+    /// The newest backup that was made or found.
+    newest: Option<Base>,
+}
+
+/// What the next backup is made of.
+struct Plan {
+    since: Option<Base>,
+    /// Why it is a full one, if there were others before.
+    why: Option<String>,
+}
+
+impl Follower<'_> {
+    /// Ships the newest generation, if it is not there already.
+    fn step(&mut self) -> Result<(), Failure> {
+        let dir = &self.command.store;
+        let store = match Store::open_read_only(dir) {
+            // It may be put back.
+            Err(error @ semper_store::Error::Missing { .. }) if self.seen => {
+                return Err(Failure::new(GONE, error.to_string()));
+            }
+            other => other?,
+        };
+        self.seen = true;
+        let generations = store.generations();
+        let Some(newest) = generations.first().filter(|newest| newest.generation > Generation(0)) else {
+            return Ok(());
+        };
+        let newest = Base::of(newest);
+        if self.known.as_ref().is_some_and(|known| known.newest == Some(newest)) {
+            return self.keep_later(newest);
+        }
+        let (directory, _lock) = match self.known.take().filter(|known| known.changed == changed(&self.command.dest)) {
+            Some(known) => (known.directory, Directory::lock(&self.command.dest)?),
+            None => {
+                let (directory, lock) = open_directory(&self.command.dest, store.id())?;
+                // Nobody writes them any more: the directory is locked.
+                directory.partial.iter().try_for_each(|path| directory.remove(path))?;
+                (directory, lock)
+            }
+        };
+        let shipped = self.ship(&directory, &generations, newest);
+        let (newest, directory) = match shipped? {
+            Some(made) => (made.label.generation, directory.with(made)),
+            None => (newest, directory),
+        };
+        let changed = changed(&self.command.dest);
+        self.known = Some(Known { directory, changed, newest: Some(newest) });
+        Ok(())
+    }
+
+    /// Makes the backup; none if it is there.
+    fn ship(
+        &mut self,
+        directory: &Directory,
+        generations: &[GenerationInfo],
+        newest: Base,
+    ) -> Result<Option<Backup>, Failure> {
+        let Follow { store: dir, dest, how, .. } = self.command;
+        if directory.backups.iter().any(|backup| backup.label.generation == newest && backup.manifest.is_ok()) {
+            return Ok(None);
+        }
+        let Plan { since, why } = self.plan(directory, generations);
+        let named = since.map(|since| since.generation.to_string());
+        let held = Newest::hold(dir, named.as_deref()).map_err(|failure| passing(dir, failure))?;
+        let pinned = held.pinned();
+        let label = pinned.header().map_err(|error| explain(dir, error.into()))?.label();
+        if label.since != since {
+            // It went and came again, in another past.
+            return Err(Failure::new(GONE, format!("{} went back meanwhile", dir.display())));
+        }
+        if let Some(why) = why {
+            eprintln!("semper: {why}: a full backup");
+        }
+        set_aside(directory, &label)?;
+        let options = how.options(Some(Arc::clone(&self.stop)));
+        let path = dest.join(file_name(&label));
+        let made = whole(&pinned, &options, path.clone()).map_err(|failure| explain(dir, failure))?;
+        tell(&path, &made.1, &made.2);
+        if held.held.by_runtime() {
+            self.keep(&held, label.generation);
+        }
+        Ok(Some(Backup::look(&path)?))
+    }
+
+    /// What the newest generation is written since: the newest backup whose generation is kept still.
+    fn plan(&self, directory: &Directory, generations: &[GenerationInfo]) -> Plan {
+        let kept = |base: Base| generations.iter().any(|info| Base::of(info) == base);
+        let whole = directory.backups.iter().rev().filter(|backup| backup.manifest.is_ok());
+        let found = whole.filter(|backup| kept(backup.label.generation));
+        let chain = found.filter_map(|backup| directory.chain_of(backup).ok()).next();
+        let Some(chain) = chain else {
+            let why = format!("no generation of the backups in {} is kept in the store", self.command.dest.display());
+            return Plan { since: None, why: (!directory.backups.is_empty()).then_some(why) };
+        };
+        let increments: Vec<u64> = chain[1..].iter().map(|backup| backup.bytes).collect();
+        match too_long(chain[0].bytes, &increments, self.command.full_after) {
+            Some(why) => Plan { since: None, why: Some(why) },
+            None => Plan { since: chain.last().map(|backup| backup.label.generation), why: None },
+        }
+    }
+
+    /// Keeps the generation of the newest backup when a runtime has come that could let it go.
+    fn keep_later(&mut self, newest: Base) -> Result<(), Failure> {
+        if self.kept == Some(newest) || semper::control::Connection::open(&self.command.store).is_err() {
+            return Ok(());
+        }
+        let named = newest.generation.to_string();
+        let held =
+            Newest::hold(&self.command.store, Some(&named)).map_err(|failure| passing(&self.command.store, failure))?;
+        if held.held.by_runtime() && held.pinned().header().is_ok_and(|header| header.since == Some(newest)) {
+            self.keep(&held, newest);
+        }
+        Ok(())
+    }
+
+    /// Moves the tag. Without it the next backup may have to be a full one.
+    fn keep(&mut self, held: &Newest, base: Base) {
+        match ship::tag(&self.command.store, &held.held, &self.command.keep_as, base.generation()) {
+            Ok(()) => self.kept = Some(base),
+            Err(failure) => tracing::warn!("{} is not kept for the next increment: {failure}", base.generation()),
+        }
+    }
+
+    /// Whether it goes by: a runtime ended or began, somebody else is at work in the directory, the store is too full to hold a generation.
+    fn passes(&self, failure: &Failure) -> bool {
+        [GONE, code::NOT_RUNNING, code::IN_USE].contains(&failure.code)
+    }
+
+    fn tell_once(&mut self, failure: &Failure) {
+        let told = failure.to_string();
+        if failure.code != GONE && self.told != told {
+            eprintln!("semper: {told}; waiting");
+        }
+        self.told = told;
+    }
+}
+
+/// A generation that cannot be held now can be later: it went, the store is too full, or the runtime ended while it was asked.
+fn passing(dir: &Path, failure: Failure) -> Failure {
+    match failure.code {
+        code::NOT_FOUND => explain(dir, failure),
+        code::TOO_SMALL | code::FAILED => Failure::new(code::IN_USE, failure.message),
+        _ => failure,
+    }
+}
+
+/// When a file was added to the directory, or removed, last.
+fn changed(dir: &Path) -> Option<SystemTime> {
+    dir.metadata().and_then(|found| found.modified()).ok()
+}
+
+/// Why a chain of so many bytes should not become longer; none if it can.
+fn too_long(full: u64, increments: &[u64], limit: u32) -> Option<String> {
+    if increments.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+        return Some(format!("{limit} increments follow each other"));
+    }
+    let larger = increments.iter().sum::<u64>() > full.max(SMALL);
+    larger.then(|| "the increments are larger than the full backup before them".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_ends_by_its_length_and_by_its_bytes() {
+        let gib = 1 << 30;
+        assert_eq!(too_long(gib, &[], 1), None);
+        assert!(too_long(gib, &[1], 1).is_some_and(|why| why.starts_with("1 increments")));
+        assert_eq!(too_long(gib, &[1; 999], 1000), None);
+        assert!(too_long(gib, &[1; 1000], 1000).is_some());
+        assert_eq!(too_long(gib, &[gib / 2; 2], 1000), None);
+        assert!(too_long(gib, &[gib / 2, gib / 2, 1], 1000).is_some_and(|why| why.contains("larger")));
+        assert_eq!(too_long(4096, &[4096; 100], 1000), None, "small ones are not worth it");
+        assert!(too_long(4096, &[SMALL, 1], 1000).is_some());
+    }
+}

@@ -1,0 +1,131 @@
+//! What `create` and `follow` share: a generation that is held, and its way into a file.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use indicatif::{BinaryBytes, HumanCount};
+use semper::control::{Connection, ControlError, Reply, Request};
+use semper_backup::{Header, MAX_RECIPIENTS, Manifest, NewFile, Options, Pinned, Recipient, SideFiles, write_backup};
+use semper_store::{Generation, OpenOptions, Store};
+
+use super::{BUFFER, bar, kind};
+use crate::commands::failure::code;
+use crate::commands::held::{self, Held};
+use crate::commands::{Failure, say};
+
+/// So many recipients can open a backup.
+pub fn check_recipients(recipients: &[Recipient]) -> Result<(), Failure> {
+    if recipients.len() <= MAX_RECIPIENTS {
+        return Ok(());
+    }
+    let told = format!("{} recipients are more than the {MAX_RECIPIENTS} of a backup", recipients.len());
+    Err(Failure::new(code::USAGE, told))
+}
+
+/// Stands for a generation that went while it was read: the store was resumed meanwhile, or its runtime ended.
+pub const GONE: u8 = 0;
+
+/// The newest generation of a store, and what goes with it.
+pub struct Newest {
+    pub held: Held,
+    pub files: SideFiles,
+    pub generation: Generation,
+    /// What the backup is to hold the changes since.
+    pub since: Option<Generation>,
+}
+
+impl Newest {
+    /// Holds it, and the generation that is named by `since`.
+    pub fn hold(store: &Path, since: Option<&str>) -> Result<Newest, Failure> {
+        let mut files = SideFiles::read(store).map_err(|error| beside(store, &error))?;
+        let mut which = vec![None];
+        which.extend(since.map(Some));
+        let held = held::open_beside(store, &which)?;
+        files.read_pinned(store).map_err(|error| beside(store, &error))?;
+        let (generation, since) = (held.generations[0], held.generations.get(1).copied());
+        Ok(Newest { held, files, generation, since })
+    }
+
+    /// What a backup is made of.
+    pub fn pinned(&self) -> Pinned<'_> {
+        let Newest { held, files, generation, since } = self;
+        Pinned { store: &held.store, generation: *generation, since: *since, files }
+    }
+}
+
+fn beside(store: &Path, error: &io::Error) -> Failure {
+    Failure::io(format_args!("read the files beside the pages of {}", store.display()), error)
+}
+
+/// Nothing else is looked for while a backup is written.
+pub fn explain(store: &Path, failure: Failure) -> Failure {
+    if failure.code != code::NOT_FOUND {
+        return failure;
+    }
+    let told = format!("{failure}: {} was resumed, or its runtime ended, while it was read", store.display());
+    Failure::new(GONE, told)
+}
+
+pub fn tell(path: &Path, header: &Header, manifest: &Manifest) {
+    say(format_args!(
+        "{}: generation {}, {}, {} pages, {}",
+        path.display(),
+        header.generation.generation,
+        kind(&header.label()),
+        HumanCount(manifest.pages),
+        BinaryBytes(manifest.bytes)
+    ));
+}
+
+/// Into a file that gets its name when it is complete.
+pub fn whole(
+    pinned: &Pinned<'_>,
+    options: &Options,
+    path: PathBuf,
+) -> Result<(Option<PathBuf>, Header, Manifest), Failure> {
+    let (file, header, manifest) = stream(pinned, options, NewFile::create(&path)?)?;
+    file.publish()?;
+    Ok((Some(path), header, manifest))
+}
+
+pub fn stream<W: Write>(pinned: &Pinned<'_>, options: &Options, out: W) -> Result<(W, Header, Manifest), Failure> {
+    let bar = bar(if pinned.since.is_none() { pinned.header()?.pages } else { 0 });
+    let out = BufWriter::with_capacity(BUFFER, out);
+    let (out, header, manifest) = write_backup(pinned, options, out, &mut |pages| bar.set_position(pages))?;
+    bar.finish_and_clear();
+    let out = out.into_inner().map_err(|error| Failure::io("write the backup", error.error()))?;
+    Ok((out, header, manifest))
+}
+
+/// Moves the tag that keeps the generation of the last backup.
+pub fn tag(dir: &Path, held: &Held, name: &str, generation: Generation) -> Result<(), Failure> {
+    let there = Store::tags_in(dir).into_iter().find(|tag| tag.name == name);
+    if there.as_ref().is_some_and(|tag| tag.generation == generation) {
+        return Ok(());
+    }
+    if !held.by_runtime() {
+        let store = Store::open(dir, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() });
+        match store {
+            // It was resumed meanwhile: its runtime does it.
+            Err(semper_store::Error::InUse { .. }) => {}
+            other => {
+                let store = other?;
+                // Held first, so that the generation cannot go between the two.
+                let _hold = store.hold(generation)?;
+                if there.is_some() {
+                    store.untag(name)?;
+                }
+                return Ok(store.tag(name, generation)?);
+            }
+        }
+    }
+    let ask = |request: &Request| match Connection::open(dir).and_then(|connection| connection.ask(request)) {
+        Ok(Reply::Generation { .. }) => Ok(()),
+        Ok(other) => Err(Failure::control(dir, ControlError::Unexpected(Box::new(other)))),
+        Err(error) => Err(Failure::control(dir, error)),
+    };
+    if there.is_some() {
+        ask(&Request::Untag { name: name.to_owned() })?;
+    }
+    ask(&Request::Tag { name: name.to_owned(), generation: Some(generation.0) })
+}

@@ -181,7 +181,8 @@ fn timers_deadlines_and_generations_survive_and_lives_are_never_rolled_back() {
     vigil.restart(input.into());
     assert_eq!(wait_for(&mut vigil.runtime).code(), Some(0));
     let wanted = "vigil: waits for a restart\nconsole: Ok(\"go\\n\")\n\
-        restart: 2 restarts, another life: true\ncheckpoint: the generation is durable: true\n\
+        restart: 2 restarts, another life: true\n\
+        restart: this life began later, and not in the future: true\ncheckpoint: the generation is durable: true\n\
         timer: set before the restart, it went off at its time: true\n\
         deadline: set before the restart, it passed, and not too early: true\n\
         checkpoint: a later generation is waited for: true\n";

@@ -437,9 +437,14 @@ impl Turn<'_> {
         if more == 0 || !self.kernel.objects().table.contains(id) {
             return Ok(());
         }
+        let ran = self.is_runnable(id);
         let overdrawn = self.transact(|table, around, effects| objects::charge(table, around, id, more, effects))?;
         if let Some(native) = self.loaded(id) {
             native.overdrawn = overdrawn;
+        }
+        let core = self.kernel.objects().table.get::<objects::Domain>(id);
+        if ran && core.is_ok_and(|core| core.phase() == Phase::Faulted) {
+            tracing::warn!(domain = %id, "its meter is used up or gone, and has no keeper; it stands until it is granted more and started");
         }
         Ok(())
     }

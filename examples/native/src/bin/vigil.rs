@@ -53,7 +53,7 @@ fn main() -> Result<(), Error> {
     give_up(&[slot::RANDOM, slot::LOG, slot::DISCRIM, slot::SELF, slot::MEMORY]);
     let (bank, meter, clock) = (Bank::at(slot::BANK), Meter::at(slot::METER), Clock::at(slot::CLOCK));
     let (restart, checkpoint) = (Restart::at(slot::RESTART), Checkpoint::at(slot::CHECKPOINT));
-    let life = restart.read()?;
+    let (life, first) = (restart.read()?, restart.when()?);
 
     let timer = bank.buy_timer()?;
     let sleeper = Spawn::new(&bank, &meter, sleeper, 0).key(FIRST, &timer).begin()?.domain.make_start_key(0)?;
@@ -85,6 +85,8 @@ fn main() -> Result<(), Error> {
     // Whatever was rolled back, the lives were not.
     let now = restart.read()?;
     println!("restart: {} restarts, another life: {}", now.restarts - life.restarts, now.id != life.id);
+    let (began, wall) = (restart.when()?, clock.wall()?);
+    println!("restart: this life began later, and not in the future: {}", first < began && began <= wall);
     println!("checkpoint: the generation is durable: {}", checkpoint.newest()? >= durable);
     println!("timer: set before the restart, it went off at its time: {}", ask(&sleeper)? >= due);
     println!("deadline: set before the restart, it passed, and not too early: {}", ask(&impatient)? >= due);

@@ -170,8 +170,7 @@ impl NetworkEvents for Kernel {
     fn sent(&self, much: bool) {
         if much {
             self.surroundings.hasten();
-        } else {
-            self.surroundings.output_waits();
         }
+        self.surroundings.reply_waits();
     }
 }

@@ -8,6 +8,7 @@ use crate::linux::{ExitStatus, Fault, Outcome, Wait};
 use crate::platform::PlatformError;
 use crate::platform::frame::Frame;
 use crate::platform::process::{Posted, Process};
+use crate::platform::together::Together;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use semper_store::PageRange;
 use std::os::fd::AsFd;
@@ -25,7 +26,7 @@ const SIGSYS: u32 = 31;
 pub fn serve(kernel: &Arc<Kernel>, domain: &Arc<Domain>) {
     semper_pager::run_soon();
     if domain.ended().is_none() {
-        let mut server = Server { kernel, domain, interrupted: false };
+        let mut server = Server { kernel, domain, interrupted: false, together: Together::default() };
         if let Err(error) = server.run() {
             tracing::error!(%error, domain = %domain.name, "the domain is ended");
             let _pass = kernel.gate.enter();
@@ -75,6 +76,7 @@ struct Server<'a> {
     domain: &'a Arc<Domain>,
     /// A timer is due and the domain was asked to stop for it.
     interrupted: bool,
+    together: Together,
 }
 
 impl Server<'_> {
@@ -144,7 +146,7 @@ impl Server<'_> {
         let Some(process) = self.domain.process() else { return Ok(true) };
         let deadline = self.domain.program().timer_deadline();
         let deadline = if self.interrupted { None } else { deadline.map(|t| self.instant(t)) };
-        match process.wait(deadline, self.kernel.spins(), self.interrupted) {
+        match process.wait(deadline, self.kernel.spins(), self.interrupted, &mut self.together) {
             Posted::Cause => {
                 self.interrupted = false;
                 Ok(true)

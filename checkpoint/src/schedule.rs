@@ -19,7 +19,7 @@ pub struct Policy {
     /// Held output brings a checkpoint forward, but not nearer than this to the start of the one before.
     pub output_gap: Duration,
     /// The same of replies, for which somebody waits. None: twice as long as the one before took, so that half of the time is free of
-    /// checkpoints, and at most [`Policy::output_gap`].
+    /// checkpoints, and at most [`Policy::output_gap`]; not at all once [`Held::AllReplies`] are there.
     pub reply_gap: Option<Duration>,
     /// With more dirty bytes than this a checkpoint is taken; zero: no limit beyond what the pager asks for.
     pub dirty_limit: u64,
@@ -55,6 +55,8 @@ pub enum Held {
     Output,
     /// A reply, without which somebody cannot go on.
     Reply,
+    /// Replies to all who are likely to wait for one: to wait for more would be in vain.
+    AllReplies,
 }
 
 /// What is wanted at this moment.
@@ -114,7 +116,16 @@ impl Schedule {
         let due = policy.interval.map(|interval| now + interval);
         // Far enough in the past that the first held output does not wait.
         let started = now.saturating_sub(policy.output_gap);
-        Self { policy, started, took: Duration::ZERO, due, retry: None, starving: None, starved: None, space_served: false }
+        Self {
+            policy,
+            started,
+            took: Duration::ZERO,
+            due,
+            retry: None,
+            starving: None,
+            starved: None,
+            space_served: false,
+        }
     }
 
     /// The policy that it follows.
@@ -153,7 +164,10 @@ impl Schedule {
     /// How long after the start of an attempt what is held may bring the next one.
     fn gap(&self, held: Held) -> Duration {
         match held {
-            Held::Reply => self.policy.reply_gap.unwrap_or((2 * self.took).min(self.policy.output_gap)),
+            Held::AllReplies if self.policy.reply_gap.is_none() => Duration::ZERO,
+            Held::Reply | Held::AllReplies => {
+                self.policy.reply_gap.unwrap_or((2 * self.took).min(self.policy.output_gap))
+            }
             Held::Nothing | Held::Output => self.policy.output_gap,
         }
     }

@@ -100,6 +100,9 @@ fn a_reply_leaves_half_of_the_time_free_of_checkpoints() {
     schedule.started(ms(501), Trigger::HeldOutput);
     schedule.ended(ms(503), None);
     assert_eq!(run(&mut schedule, ms(503), ms(1000), &replies), Some((ms(505), Trigger::HeldOutput)));
+    // Not if no other is expected.
+    let all = Wanted { held: Held::AllReplies, ..QUIET };
+    assert_eq!(schedule.next(ms(503), &all), Next::Now(Trigger::HeldOutput));
     // But it waits no longer than other output, and as long as was said if anything was.
     schedule.started(ms(505), Trigger::HeldOutput);
     schedule.ended(ms(520), None);
@@ -107,7 +110,9 @@ fn a_reply_leaves_half_of_the_time_free_of_checkpoints() {
     let mut schedule = Schedule::new(Policy { reply_gap: Some(ms(7)), ..policy(10_000) }, ms(500));
     schedule.started(ms(501), Trigger::HeldOutput);
     schedule.ended(ms(502), None);
-    assert_eq!(run(&mut schedule, ms(502), ms(1000), &replies), Some((ms(508), Trigger::HeldOutput)));
+    for wanted in [replies, all] {
+        assert_eq!(run(&mut schedule.clone(), ms(502), ms(1000), &wanted), Some((ms(508), Trigger::HeldOutput)));
+    }
 }
 
 #[test]

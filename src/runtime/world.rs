@@ -181,9 +181,9 @@ impl Surroundings for Around {
         }
     }
 
-    fn reply_waits(&self) {
+    fn reply_waits(&self, all: bool) {
         if let Some(checkpointer) = self.checkpointer().filter(|_| !self.only_when_asked) {
-            checkpointer.hasten(Held::Reply);
+            checkpointer.hasten(if all { Held::AllReplies } else { Held::Reply });
         }
     }
 

@@ -167,10 +167,10 @@ impl Kernel {
 }
 
 impl NetworkEvents for Kernel {
-    fn sent(&self, much: bool) {
+    fn sent(&self, much: bool, all: bool) {
         if much {
             self.surroundings.hasten();
         }
-        self.surroundings.reply_waits();
+        self.surroundings.reply_waits(all);
     }
 }

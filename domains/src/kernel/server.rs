@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+/// How often a domain is given another process in place of one that died while it was made or told something.
+const MAX_PROCESSES: u32 = 10;
 /// How often a roll-back is tried while captures are in its way.
 const MAX_REVERTS: u32 = 100;
 const SIGKILL: u8 = 9;
@@ -169,6 +171,14 @@ impl Server<'_> {
     fn bury(&self) -> Result<(), super::KernelError> {
         let (kernel, domain) = (self.kernel, self.domain);
         let state = domain.control.state().load(SeqCst);
+        if state == GO && !domain.is_held() {
+            // It has not taken up its answer, so no instruction of the domain's was executed since.
+            let _pass = kernel.gate.enter();
+            if !domain.closing.load(SeqCst) && !domain.is_killed() {
+                self.revive()?.go(&[]);
+            }
+            return Ok(());
+        }
         if state != RUNNING && state != GO {
             if let Some(process) = domain.set_process(None) {
                 process.end();
@@ -211,7 +221,7 @@ impl Server<'_> {
         let domain = self.domain;
         let process = match domain.process() {
             Some(process) if !process.is_dead() => process,
-            _ => self.kernel.revive(domain)?,
+            _ => self.revive()?,
         };
         if !process.is_stopped() {
             return Ok(Outcome::Resume);
@@ -273,12 +283,35 @@ impl Server<'_> {
             self.kernel.write_by_key();
         }
         let last = orders.split_off(orders.len().saturating_sub(MAX_ORDERS));
-        process.order(&orders)?;
-        match outcome {
-            Outcome::Resume => process.go(&last),
-            _ => process.order(&last)?,
+        let told = process.order(&orders).and_then(|()| match outcome {
+            Outcome::Resume => {
+                process.go(&last);
+                Ok(())
+            }
+            _ => process.order(&last),
+        });
+        match told {
+            // A new one is made as the program has it by now.
+            Err(PlatformError::Died { .. }) => {
+                let process = self.revive()?;
+                if let Outcome::Resume = outcome {
+                    process.go(&[]);
+                }
+            }
+            told => told?,
         }
         Ok(outcome)
+    }
+
+    /// A new process for the domain, which stands in its pages. One that is killed before it is ready is made again.
+    fn revive(&self) -> Result<Arc<Process>, PlatformError> {
+        let mut attempts = 1;
+        loop {
+            match self.kernel.revive(self.domain) {
+                Err(PlatformError::Died { .. }) if attempts < MAX_PROCESSES => attempts += 1,
+                made => return made,
+            }
+        }
     }
 
     fn ended(&self, status: ExitStatus) -> Outcome {

@@ -243,6 +243,7 @@ impl HostNetwork {
         }
     }
 
+    /// Something happened; who waits for it is still to be woken.
     fn event(&self, which: Which, event: Event) {
         match which {
             Which::Port(port) => {
@@ -257,7 +258,6 @@ impl HostNetwork {
                 }
             }
         }
-        self.bell.ring();
     }
 
     fn tick(&self) {

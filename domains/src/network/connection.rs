@@ -322,12 +322,14 @@ impl Connection {
                 self.maybe.store(true, SeqCst);
             }
         }
-        let input_ended = out.failed || seen.intersects(PollFlags::RDHUP | PollFlags::HUP);
+        // For a moment the host tells of the error of a reset, and not yet of the end.
+        let over = out.failed || seen.contains(PollFlags::ERR);
+        let input_ended = over || seen.intersects(PollFlags::RDHUP | PollFlags::HUP);
         Ready {
             input: out.failed || !seen.is_empty(),
-            output: out.failed || out.end.is_some() || out.bytes.len() <= ROOM,
+            output: over || out.end.is_some() || out.bytes.len() <= ROOM,
             input_ended,
-            hung_up: out.failed || seen.contains(PollFlags::HUP) || input_ended && out.end.is_some(),
+            hung_up: over || seen.contains(PollFlags::HUP) || input_ended && out.end.is_some(),
             failed: out.error.is_some() || seen.contains(PollFlags::ERR),
         }
     }

@@ -649,3 +649,27 @@ fn a_siege_takes_bounded_memory_and_no_service() {
 fn a_long_siege() {
     besieged(10_000, 600);
 }
+
+#[test]
+fn the_service_answers_clients_of_redis() {
+    let (session, port) = (Session::new(), free_port());
+    let at = listen(port, 7000);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let _runtime = session.background(&mut session.run(&flags, &linux_program("kv-service"), &["7000"]));
+    let mut peer = connect(port);
+    // In pieces, and two in one.
+    peer.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r").unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    peer.write_all(b"\nb\r\n*2\r\n$3\r\nget\r\n$1\r\nk\r\n*2\r\n$3\r\nGET\r\n$2\r\nno\r\n*1\r\n$6\r\nDBSIZE\r\n")
+        .unwrap();
+    let mut answers = [0; 24];
+    peer.read_exact(&mut answers).unwrap();
+    assert_eq!(std::str::from_utf8(&answers).unwrap(), "+OK\r\n$4\r\na\r\nb\r\n$-1\r\n:1\r\n");
+    // What is no request ends the connection, and nothing else.
+    for wrong in [&b"*99999999\r\n"[..], b"*1\r\n$-1\r\n", b"*0\r\n", b"*1\r\n$2\r\nabcd\r\n"] {
+        let mut peer = connect(port);
+        peer.write_all(wrong).unwrap();
+        assert!(matches!(peer.read(&mut [0]), Ok(0) | Err(_)), "{wrong:?}");
+    }
+    assert_eq!(Client::new(port).ask("get k\n").as_deref(), Some("is a"));
+}

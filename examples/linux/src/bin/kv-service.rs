@@ -106,8 +106,11 @@ fn count(asked: &[u8], at: usize, mark: u8, most: usize) -> Result<Option<(usize
     Ok(Some((number.ok_or(())?, at + end + 1)))
 }
 
-/// An array of strings, which has at least one, and its length in bytes.
-fn array(asked: &[u8]) -> Result<Option<(Vec<&[u8]>, usize)>, ()> {
+/// The words of a request, and its length in bytes.
+type Words<'a> = (Vec<&'a [u8]>, usize);
+
+/// An array of strings, which has at least one; none if it is not all there, an error if it never will be.
+fn array(asked: &[u8]) -> Result<Option<Words<'_>>, ()> {
     let Some((number, mut at)) = count(asked, 0, b'*', WORDS)? else { return Ok(None) };
     let mut words = Vec::new();
     for _ in 0..number {

@@ -163,7 +163,8 @@ pub struct RuntimeFlags {
     /// When output is shown: once the checkpoint that contains it is safe, or at once [default: held]
     #[arg(long, value_name = "WHEN", value_enum)]
     pub output: Option<Output>,
-    /// Held output hastens the next checkpoint, but not more often than this [default: 20ms]
+    /// Held output hastens the next checkpoint, but not more often than this [default: 20ms; for what the network waits for twice what
+    /// the last one took, if that is less]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub output_gap: Option<Duration>,
     /// The oldest records of the journal go when it is larger [default: 1G]

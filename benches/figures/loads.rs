@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const BETWEEN_SAMPLES: Duration = Duration::from_secs(2);
 
 /// One checkpoint, as the status tells it: its fields that are numbers.
-type Checkpoint = BTreeMap<String, u64>;
+pub type Checkpoint = BTreeMap<String, u64>;
 
 /// What was seen of a load.
 pub struct Seen {
@@ -61,7 +61,8 @@ impl Seen {
     }
 }
 
-fn checkpoints(status: &serde_json::Value) -> impl Iterator<Item = Checkpoint> {
+/// The last ones.
+pub fn checkpoints(status: &serde_json::Value) -> impl Iterator<Item = Checkpoint> {
     let last = status["checkpoints"]["last"].as_array().cloned().unwrap_or_default();
     last.into_iter().filter_map(|one| {
         let fields = one.as_object()?;

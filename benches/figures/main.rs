@@ -3,8 +3,10 @@
 
 mod backup;
 mod calls;
+mod clients;
 mod commit;
 mod invoke;
+mod kv;
 mod live;
 mod loads;
 mod many;
@@ -47,6 +49,7 @@ const FIGURES: &[Figure] = &[
     Figure { name: "resume", measure: revival::resume },
     Figure { name: "faults", measure: revival::faults },
     Figure { name: "large", measure: memory::large },
+    Figure { name: "kv", measure: kv::kv },
     Figure { name: "backup", measure: backup::backup },
     Figure { name: "overhead", measure: memory::overhead },
 ];

@@ -47,16 +47,25 @@ fn c_by(compiler: &str, place: &Place, name: &str) -> Outcome<Option<PathBuf>> {
 
 /// A native domain of `examples/native`.
 pub fn domain(name: &str) -> Outcome<PathBuf> {
+    example("native", name)
+}
+
+/// A Linux program of `examples/linux`.
+pub fn linux(name: &str) -> Outcome<PathBuf> {
+    example("linux", name)
+}
+
+fn example(package: &str, name: &str) -> Outcome<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = root.join("target/native-examples");
+    let target = root.join("target").join(format!("{package}-examples"));
     let mut command = Command::new(env!("CARGO"));
     command
         .args(["build", "--release", "--locked", "--target-dir"])
         .arg(&target)
-        .current_dir(root.join("examples/native"));
+        .current_dir(root.join("examples").join(package));
     let output = command.output()?;
     if !output.status.success() {
-        return Err(format!("the native examples: {}", String::from_utf8_lossy(&output.stderr)).into());
+        return Err(format!("the {package} examples: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     Ok(target.join("release").join(name))
 }

@@ -21,6 +21,8 @@ pub enum Unit {
     Mebibytes,
     /// MiB in a second.
     Throughput,
+    /// So many in a second.
+    PerSecond,
 }
 
 impl Unit {
@@ -32,6 +34,7 @@ impl Unit {
             Unit::Kibibytes => format!("{value:.2} KiB"),
             Unit::Mebibytes => format!("{value:.0} MiB"),
             Unit::Throughput => format!("{value:.0} MiB/s"),
+            Unit::PerSecond => format!("{value:.0} /s"),
         }
     }
 }
@@ -43,19 +46,27 @@ pub struct Line {
     unit: Unit,
     bar: Option<f64>,
     aim: Option<f64>,
+    /// Whether larger is better.
+    rises: bool,
     measured: Option<f64>,
     note: String,
 }
 
 impl Line {
-    /// A figure that was measured; smaller is better.
+    /// A figure that was measured; smaller is better, if nothing else is said.
     pub fn new(figure: impl Into<String>, unit: Unit, measured: f64) -> Self {
-        Self { figure: figure.into(), unit, bar: None, aim: None, measured: Some(measured), note: String::new() }
+        let (bar, aim, note) = (None, None, String::new());
+        Self { figure: figure.into(), unit, bar, aim, rises: false, measured: Some(measured), note }
     }
 
     /// With what is promised and what is hoped for.
     pub fn against(self, bar: f64, aim: f64) -> Self {
         Self { bar: Some(bar), aim: Some(aim), ..self }
+    }
+
+    /// The same, where larger is better.
+    pub fn at_least(self, bar: f64, aim: f64) -> Self {
+        Self { rises: true, ..self.against(bar, aim) }
     }
 
     /// With what is promised.
@@ -74,10 +85,11 @@ impl Line {
     }
 
     fn verdict(&self) -> &'static str {
+        let reaches = |measured: f64, wanted: f64| if self.rises { measured >= wanted } else { measured <= wanted };
         match (self.measured, self.bar, self.aim) {
             (None, ..) => "FAILED",
-            (Some(measured), _, Some(aim)) if measured <= aim => "aim",
-            (Some(measured), Some(bar), _) if measured <= bar => "met",
+            (Some(measured), _, Some(aim)) if reaches(measured, aim) => "aim",
+            (Some(measured), Some(bar), _) if reaches(measured, bar) => "met",
             (Some(_), Some(_), _) => "MISSED",
             (Some(_), None, _) => "",
         }

@@ -4,7 +4,7 @@ use crate::clock::{Clock, HostClock};
 use crate::engine::{Engine, Outcome};
 use crate::error::CheckpointError;
 use crate::figures::{History, Trigger};
-use crate::schedule::{Next, Policy, Schedule, Wanted};
+use crate::schedule::{Held, Next, Policy, Schedule, Wanted};
 use crate::seam::{Capture, Durable};
 use crate::status::Summary;
 use crate::ticket::{Answer, Ticket};
@@ -30,9 +30,9 @@ struct State {
     last: Vec<Answer>,
     stop: bool,
     paused: bool,
-    held_output: bool,
-    /// Whether held output is in the current attempt; wanted again if it fails.
-    output_captured: bool,
+    held: Held,
+    /// What was held and is in the current attempt; wanted again if it fails.
+    held_captured: Held,
     /// The thread takes no more checkpoints, for this reason.
     ended: Option<CheckpointError>,
     history: History,
@@ -108,11 +108,11 @@ impl Checkpointer {
         Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
     }
 
-    /// Output is held: the next checkpoint is wanted soon.
-    pub fn hasten(&self) {
+    /// Something is held: the next checkpoint is wanted soon.
+    pub fn hasten(&self, held: Held) {
         let mut state = self.shared.lock();
-        if !state.held_output {
-            state.held_output = true;
+        if state.held < held {
+            state.held = held;
             drop(state);
             self.shared.changed.notify_all();
         }
@@ -236,7 +236,7 @@ impl<C: Capture, D: Durable> Driver<C, D> {
             let wanted = Wanted {
                 end: !state.last.is_empty(),
                 request: !state.asked.is_empty(),
-                held_output: state.held_output,
+                held: state.held,
                 dirty,
                 pager,
                 starving,
@@ -266,13 +266,13 @@ impl State {
         if trigger == Trigger::Final {
             self.captured.append(&mut self.last);
         }
-        self.output_captured |= std::mem::take(&mut self.held_output);
+        self.held_captured = self.held_captured.max(std::mem::take(&mut self.held));
     }
 
     /// Takes note of what an attempt came to and answers who waits for it. `true`: there will be no other.
     fn conclude(&mut self, trigger: Trigger, result: Result<Outcome, CheckpointError>) -> bool {
         let mut answers = std::mem::take(&mut self.captured);
-        let output = std::mem::take(&mut self.output_captured);
+        let held = std::mem::take(&mut self.held_captured);
         self.status.note(&result);
         match result {
             Ok(outcome) => {
@@ -288,7 +288,7 @@ impl State {
             }
             Err(error) => {
                 self.history.failed();
-                self.held_output |= output;
+                self.held = self.held.max(held);
                 answers.append(&mut self.asked);
                 if error.is_final() {
                     self.ended = Some(error.clone());

@@ -51,7 +51,7 @@ pub use engine::{Engine, Outcome};
 pub use error::CheckpointError;
 pub use figures::{Figures, History, KEPT, PAUSES_KEPT, Percentiles, Totals, Trigger};
 pub use plan::Limits;
-pub use schedule::{MIN_INTERVAL, Next, Policy, Schedule, Wanted};
+pub use schedule::{Held, MIN_INTERVAL, Next, Policy, Schedule, Wanted};
 pub use seam::{Capture, CaptureError, Durable, PageSink, Scanned, Stage, Transaction, WriteError};
 pub use status::Summary;
 pub use ticket::Ticket;

@@ -18,6 +18,9 @@ pub struct Policy {
     pub interval: Option<Duration>,
     /// Held output brings a checkpoint forward, but not nearer than this to the start of the one before.
     pub output_gap: Duration,
+    /// The same of replies, for which somebody waits. None: twice as long as the one before took, so that half of the time is free of
+    /// checkpoints, and at most [`Policy::output_gap`]; not at all once [`Held::AllReplies`] are there.
+    pub reply_gap: Option<Duration>,
     /// With more dirty bytes than this a checkpoint is taken; zero: no limit beyond what the pager asks for.
     pub dirty_limit: u64,
     /// With fewer free bytes than this in the store a checkpoint is taken once, to let the oldest generation go; zero: never.
@@ -33,12 +36,27 @@ impl Default for Policy {
         Self {
             interval: Some(Duration::from_secs(1)),
             output_gap: Duration::from_millis(20),
+            reply_gap: None,
             dirty_limit: 0,
             free_limit: 0,
             poll: Duration::from_millis(20),
             limits: Limits::default(),
         }
     }
+}
+
+/// What waits for a commit before it is shown; the later the more urgent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Output, which somebody may look at.
+    Output,
+    /// A reply, without which somebody cannot go on.
+    Reply,
+    /// Replies to all who are likely to wait for one: to wait for more would be in vain.
+    AllReplies,
 }
 
 /// What is wanted at this moment.
@@ -48,8 +66,8 @@ pub struct Wanted {
     pub end: bool,
     /// Somebody asked.
     pub request: bool,
-    /// Output is held.
-    pub held_output: bool,
+    /// What is held.
+    pub held: Held,
     /// Dirty bytes.
     pub dirty: u64,
     /// The pager waits for one.
@@ -77,6 +95,8 @@ pub struct Schedule {
     policy: Policy,
     /// The start of the last attempt.
     started: Duration,
+    /// How long it took.
+    took: Duration,
     /// When the interval is over.
     due: Option<Duration>,
     /// When a failed attempt is made again, and the free space it found.
@@ -96,7 +116,16 @@ impl Schedule {
         let due = policy.interval.map(|interval| now + interval);
         // Far enough in the past that the first held output does not wait.
         let started = now.saturating_sub(policy.output_gap);
-        Self { policy, started, due, retry: None, starving: None, starved: None, space_served: false }
+        Self {
+            policy,
+            started,
+            took: Duration::ZERO,
+            due,
+            retry: None,
+            starving: None,
+            starved: None,
+            space_served: false,
+        }
     }
 
     /// The policy that it follows.
@@ -125,11 +154,22 @@ impl Schedule {
         if self.due.is_some_and(|due| now >= due) {
             return Next::Now(Trigger::Interval);
         }
-        let gap_over = self.started + self.policy.output_gap;
+        let gap_over = self.started + self.gap(wanted.held);
         if let Some(trigger) = self.pressed(now, wanted) {
             return if now >= gap_over { Next::Now(trigger) } else { Next::Wait(gap_over.min(look)) };
         }
         Next::Wait(self.due.map_or(look, |due| due.min(look)))
+    }
+
+    /// How long after the start of an attempt what is held may bring the next one.
+    fn gap(&self, held: Held) -> Duration {
+        match held {
+            Held::AllReplies if self.policy.reply_gap.is_none() => Duration::ZERO,
+            Held::Reply | Held::AllReplies => {
+                self.policy.reply_gap.unwrap_or((2 * self.took).min(self.policy.output_gap))
+            }
+            Held::Nothing | Held::Output => self.policy.output_gap,
+        }
     }
 
     /// The interval, within the bounds for what did not help the last time.
@@ -147,7 +187,7 @@ impl Schedule {
         } else if wanted.free < free_limit && !self.space_served {
             Some(Trigger::FreeSpace)
         } else {
-            wanted.held_output.then_some(Trigger::HeldOutput)
+            (wanted.held != Held::Nothing).then_some(Trigger::HeldOutput)
         }
     }
 
@@ -162,8 +202,9 @@ impl Schedule {
     /// The attempt has ended. What was missed of the interval meanwhile is not made up for. A failed one is made again; if the store was
     /// full, `Some(Some(free))`, as soon as it has more than `free`.
     pub fn ended(&mut self, now: Duration, failed: Option<Option<u64>>) {
+        self.took = now.saturating_sub(self.started);
         if let Some(interval) = self.policy.interval {
-            let gone = now.saturating_sub(self.started).as_nanos() / interval.as_nanos();
+            let gone = self.took.as_nanos() / interval.as_nanos();
             let ticks = u32::try_from(gone).unwrap_or(u32::MAX - 1) + 1;
             self.due = Some(self.started + interval.saturating_mul(ticks));
         }

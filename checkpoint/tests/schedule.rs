@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use semper_checkpoint::{Next, Policy, Schedule, Trigger, Wanted};
+use semper_checkpoint::{Held, Next, Policy, Schedule, Trigger, Wanted};
 use std::time::Duration;
 
 const fn ms(ms: u64) -> Duration {
@@ -30,7 +30,7 @@ fn run(schedule: &mut Schedule, mut now: Duration, until: Duration, wanted: &Wan
 const QUIET: Wanted = Wanted {
     end: false,
     request: false,
-    held_output: false,
+    held: Held::Nothing,
     dirty: 0,
     pager: false,
     starving: None,
@@ -85,11 +85,34 @@ fn an_interval_below_the_least_is_raised() {
 #[test]
 fn held_output_comes_first_at_once_and_then_not_more_often_than_the_gap() {
     let mut schedule = Schedule::new(policy(10_000), ms(500));
-    let held = Wanted { held_output: true, ..QUIET };
+    let held = Wanted { held: Held::Output, ..QUIET };
     assert_eq!(schedule.next(ms(501), &held), Next::Now(Trigger::HeldOutput));
     schedule.started(ms(501), Trigger::HeldOutput);
     schedule.ended(ms(503), None);
     assert_eq!(run(&mut schedule, ms(503), ms(1000), &held), Some((ms(521), Trigger::HeldOutput)));
+}
+
+#[test]
+fn a_reply_leaves_half_of_the_time_free_of_checkpoints() {
+    let mut schedule = Schedule::new(policy(10_000), ms(500));
+    let replies = Wanted { held: Held::Reply, ..QUIET };
+    assert_eq!(schedule.next(ms(501), &replies), Next::Now(Trigger::HeldOutput));
+    schedule.started(ms(501), Trigger::HeldOutput);
+    schedule.ended(ms(503), None);
+    assert_eq!(run(&mut schedule, ms(503), ms(1000), &replies), Some((ms(505), Trigger::HeldOutput)));
+    // Not if no other is expected.
+    let all = Wanted { held: Held::AllReplies, ..QUIET };
+    assert_eq!(schedule.next(ms(503), &all), Next::Now(Trigger::HeldOutput));
+    // But it waits no longer than other output, and as long as was said if anything was.
+    schedule.started(ms(505), Trigger::HeldOutput);
+    schedule.ended(ms(520), None);
+    assert_eq!(run(&mut schedule, ms(520), ms(1000), &replies), Some((ms(525), Trigger::HeldOutput)));
+    let mut schedule = Schedule::new(Policy { reply_gap: Some(ms(7)), ..policy(10_000) }, ms(500));
+    schedule.started(ms(501), Trigger::HeldOutput);
+    schedule.ended(ms(502), None);
+    for wanted in [replies, all] {
+        assert_eq!(run(&mut schedule.clone(), ms(502), ms(1000), &wanted), Some((ms(508), Trigger::HeldOutput)));
+    }
 }
 
 #[test]
@@ -144,7 +167,7 @@ fn a_failed_one_is_made_again_after_the_interval_but_not_in_a_hurry() {
         schedule.started(ms(100), Trigger::Interval);
         schedule.ended(ms(101), Some(None));
         // Nor does held output or a waiting pager hurry it.
-        let held = Wanted { held_output: true, pager: true, ..QUIET };
+        let held = Wanted { held: Held::Output, pager: true, ..QUIET };
         assert_eq!(run(&mut schedule, ms(101), ms(90_000), &held), Some((ms(101 + pause), Trigger::Retry)));
     }
 }
@@ -161,7 +184,7 @@ fn a_full_store_is_tried_again_as_soon_as_it_has_grown() {
 #[test]
 fn a_pause_leaves_only_requests_and_the_end() {
     let mut schedule = Schedule::new(policy(100), ms(0));
-    let paused = Wanted { paused: true, held_output: true, pager: true, ..QUIET };
+    let paused = Wanted { paused: true, held: Held::Output, pager: true, ..QUIET };
     assert_eq!(run(&mut schedule, ms(0), ms(5000), &paused), None);
     assert_eq!(schedule.next(ms(5000), &Wanted { request: true, ..paused }), Next::Now(Trigger::Request));
     assert_eq!(schedule.next(ms(5000), &Wanted { end: true, ..paused }), Next::Now(Trigger::Final));

@@ -6,7 +6,7 @@
 mod fake;
 
 use fake::{Act, Fault, Machine};
-use semper_checkpoint::{CheckpointError, Checkpointer, Policy, World};
+use semper_checkpoint::{CheckpointError, Checkpointer, Held, Policy, World};
 use semper_store::Generation;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn a_ticket_gives_the_generation_that_contains_what_happened_before() {
 fn held_output_needs_no_interval() {
     let machine = Machine::new([Act::Write((1, 1), 7)]);
     let checkpointer = start(&machine, asked_only());
-    checkpointer.hasten();
+    checkpointer.hasten(Held::Output);
     eventually("the output is released", || machine.lock().announced == 1);
 }
 
@@ -96,7 +96,7 @@ fn a_full_store_goes_on_once_it_has_grown_and_the_held_output_with_it() {
     let machine = Machine::new([Act::Write((1, 1), 7)]);
     machine.arm(Fault::CommitFull, 0);
     let checkpointer = start(&machine, asked_only());
-    checkpointer.hasten();
+    checkpointer.hasten(Held::Output);
     eventually("it fails", || checkpointer.summary().totals.failed == 1);
     machine.lock().free = 1 << 20;
     eventually("it is committed", || machine.lock().announced == 1);

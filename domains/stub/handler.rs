@@ -135,6 +135,10 @@ pub unsafe fn wait_turn(h: *mut Header) {
                     // Whoever is waited for may need this very core.
                     if spins % SPINS_A_YIELD == 0 {
                         call(sys::SCHED_YIELD, [0; 6]);
+                        // The kernel, which knows how long offers take, may have found that others want the cores.
+                        if core::ptr::read_volatile(&raw const (*h).spins) == 0 {
+                            spins = 0;
+                        }
                     }
                     core::hint::spin_loop();
                 }

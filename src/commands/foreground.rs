@@ -39,7 +39,7 @@ pub fn options(flags: &RuntimeFlags) -> Options {
             Some(Output::Held) => OutputPolicy::Held,
             Some(Output::Immediate) => OutputPolicy::Immediate,
         },
-        output_gap: flags.output_gap.unwrap_or(default.output_gap),
+        output_gap: flags.output_gap,
         retention: Retention {
             max_bytes: flags.journal_size.unwrap_or(default.retention.max_bytes),
             max_age: flags.journal_age.or(default.retention.max_age),

@@ -32,7 +32,7 @@ pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status
 
 use indicatif::BinaryBytes;
 use rot::Watch;
-use semper_checkpoint::{Checkpointer, Policy};
+use semper_checkpoint::{Checkpointer, Held, Policy};
 use semper_domains::kernel::{Kernel, KernelError};
 use semper_journal::Retention;
 use semper_pager::{Pager, PagerConfig, TrackingChoice};
@@ -65,8 +65,8 @@ pub struct Options {
     pub memory: Option<u64>,
     /// When output leaves.
     pub output: OutputPolicy,
-    /// Least time between checkpoints that held output asks for.
-    pub output_gap: Duration,
+    /// Least time between checkpoints that held output asks for; none: what [`Policy`] has.
+    pub output_gap: Option<Duration>,
     /// What of the journal goes by itself.
     pub retention: Retention,
     /// How writes to memory are tracked.
@@ -81,7 +81,7 @@ impl Default for Options {
             interval: Some(Duration::from_secs(1)),
             memory: None,
             output: OutputPolicy::Held,
-            output_gap: Duration::from_millis(20),
+            output_gap: None,
             retention: Retention::default(),
             tracking: TrackingChoice::Auto,
             network: Grants::default(),
@@ -187,7 +187,13 @@ impl Runtime {
             Arc::clone(&watch),
             Arc::clone(&stall),
         ));
-        let policy = Policy { interval: options.interval, output_gap: options.output_gap, ..Policy::default() };
+        let default = Policy::default();
+        let policy = Policy {
+            interval: options.interval,
+            output_gap: options.output_gap.unwrap_or(default.output_gap),
+            reply_gap: options.output_gap,
+            ..default
+        };
         kernel.grant_anew(&options.network)?;
         // Before the first capture: bringing back sets up what captures look at.
         let back = kernel.bring_back(|name| console(name))?;
@@ -198,7 +204,7 @@ impl Runtime {
         }
         if back > 0 && options.interval.is_some() {
             // Output that was written meanwhile asked nobody.
-            checkpointer.hasten();
+            checkpointer.hasten(Held::Output);
         }
         let (ends, last) = (Arc::downgrade(&kernel), Arc::downgrade(&checkpointer));
         watch.arm(move || {

@@ -3,7 +3,7 @@
 use super::room::Extent;
 use super::rot::Watch;
 use super::stall::{Short, Stall};
-use semper_checkpoint::{CheckpointError, Checkpointer, Inconsistency};
+use semper_checkpoint::{CheckpointError, Checkpointer, Held, Inconsistency};
 use semper_domains::kernel::{FreezeError, Kernel, Surroundings};
 use semper_pager::{Backing, BackingError, Pager};
 use semper_store::{Committed, PageIndex, SegmentId, Store};
@@ -171,13 +171,19 @@ impl Around {
 impl Surroundings for Around {
     fn hasten(&self) {
         if let Some(checkpointer) = self.checkpointer() {
-            checkpointer.hasten();
+            checkpointer.hasten(Held::Output);
         }
     }
 
     fn output_waits(&self) {
         if !self.only_when_asked {
             self.hasten();
+        }
+    }
+
+    fn reply_waits(&self, all: bool) {
+        if let Some(checkpointer) = self.checkpointer().filter(|_| !self.only_when_asked) {
+            checkpointer.hasten(if all { Held::AllReplies } else { Held::Reply });
         }
     }
 

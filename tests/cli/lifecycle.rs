@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::harness::{Case, Libc, Session, c_program, rust_program, sigkill, wait_for};
+use crate::harness::{Background, Case, Libc, Rng, Session, c_program, rust_program, seed, sigkill, wait_for};
 use nix::sys::signal::Signal;
 
 /// About half a minute of work natively: it is always still running.
@@ -335,6 +335,35 @@ fn a_killed_process_of_a_program_is_replaced_and_nobody_notices() {
     for (out, native) in outs.iter().zip(&natives) {
         assert_eq!(fs::read_to_string(out).unwrap(), native.stdout);
     }
+}
+
+/// Found by reading: whoever died just as it was told to change its mappings took its program with it.
+#[test]
+fn a_process_that_dies_while_it_changes_mappings_is_replaced() {
+    let Some(program) = c_program("remaps", Libc::Glibc) else { return };
+    let case = Case::new(&program, &["4000"]);
+    let session = Session::new();
+    let out = session.place().join("out");
+    let flags = ["--checkpoint-interval", "10ms"];
+    let mut command = session.run(&flags, &program, &["4000"]);
+    let mut runtime = Background(command.stdout(File::create(&out).unwrap()).stderr(Stdio::null()).spawn().unwrap());
+    let mut random = Rng::with_seed(seed());
+    let (mut kills, mut committed) = (0, 0);
+    while kills < 20 && runtime.0.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(random.u64(1..20)));
+        let output = session.on_store("status").arg("--json").output().unwrap();
+        let Ok(status) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else { continue };
+        // One that dies again and again before it gets anywhere is ended.
+        let now = status["checkpoints"]["totals"]["committed"].as_u64().unwrap_or(0);
+        let Some(pid) = status["domains"][0]["pid"].as_i64().filter(|_| now > committed) else { continue };
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+        kills += u32::from(nix::sys::signal::kill(pid, Signal::SIGKILL).is_ok());
+        committed = now;
+    }
+    assert!(kills > 3, "{kills} kills came");
+    let native = case.native();
+    assert_eq!(runtime.wait().code(), Some(native.code), "after {kills} kills");
+    assert_eq!(fs::read_to_string(&out).unwrap(), native.stdout);
 }
 
 #[test]

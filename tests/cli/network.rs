@@ -258,7 +258,7 @@ fn a_program_connects_where_it_was_let() {
     peer.write_all(b"ng").unwrap();
     assert_eq!(peer.read(&mut asked).unwrap(), 0);
     assert_eq!(echo(&mut connect(port), b"hello"), b"hello");
-    assert!(printed(&session).starts_with("connect 0 0\nsend 4 0\nanswer 4 0\nbind 0 0\n"), "{}", printed(&session));
+    wait_until_printed(&session, "connect 0 0\nsend 4 0\nanswer 4 0\nbind 0 0\n");
 }
 
 #[test]
@@ -606,9 +606,7 @@ fn network_keys_reach_what_was_granted_and_end_with_a_restart() {
     peer.write_all(b"yz").unwrap();
     assert_eq!(peer.read(&mut byte).unwrap(), 0, "it was told of the end");
     drop(peer);
-    let reset = connect(port);
-    rustix::net::sockopt::set_socket_linger(&reset, Some(Duration::ZERO)).unwrap();
-    drop(reset);
+    reset(connect(port));
     let mut held = connect(port);
     wait_until_printed(&session, KEYS[0]);
     checkpoint(&session);
@@ -622,4 +620,130 @@ fn network_keys_reach_what_was_granted_and_end_with_a_restart() {
     wait_until_printed(&session, &KEYS.concat());
     assert_eq!(resumed.wait().code(), Some(0));
     session.assert_sound();
+}
+
+/// Resident bytes of a process that belong to it alone: the frames of programs are shared memory and not among them.
+fn private_bytes(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// Has the end of a connection be a reset.
+fn reset(peer: TcpStream) {
+    let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    nix::sys::socket::setsockopt(&peer, nix::sys::socket::sockopt::Linger, &at_once).unwrap();
+}
+
+/// Hostile peers, so many that come and go and so many that stay, beside a client that behaves: it is served all the time, and the
+/// runtime's memory does not grow with them.
+fn besieged(passing: u32, staying: usize) {
+    let session = Session::new();
+    let port = free_port();
+    let at = listen(port, 7000);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let runtime = session.background(&mut session.run(&flags, &linux_program("kv-service"), &["7000"]));
+    let mut client = Client::new(port);
+    assert_eq!(client.ask(&format!("set big {}\n", "y".repeat(10_000))).as_deref(), Some("ok 1"));
+    let mut set = 1;
+    let mut serves = |client: &mut Client| {
+        set += 1;
+        let asked = Instant::now();
+        assert_eq!(client.ask(&format!("set k {set}\n")), Some(format!("ok {set}")));
+        asked.elapsed()
+    };
+    serves(&mut client);
+    // They say half of a request and no more, a byte at a time; ask for much and never read; say nothing.
+    let mut slow = Vec::new();
+    for n in 0..staying {
+        let mut peer = connect(port);
+        nix::sys::socket::setsockopt(&peer, nix::sys::socket::sockopt::RcvBuf, &4096).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let said = match n % 3 {
+            0 => b"set never ".to_vec(),
+            // Of the first ones, more than the host takes off the runtime.
+            1 => b"get big\n".repeat(if n < 30 { 1000 } else { 100 }),
+            _ => Vec::new(),
+        };
+        let _ = peer.write_all(&said);
+        slow.push(peer);
+    }
+    serves(&mut client);
+    let before = private_bytes(runtime.0.id());
+    let mut longest = Duration::ZERO;
+    for n in 0..passing {
+        let mut peer = connect(port);
+        match n % 5 {
+            0 => {}
+            1 => peer.write_all(b"get k").unwrap(),
+            2 => {
+                // Half-open: it sends no more, and waits for nothing.
+                let _ = peer.write_all(b"get k\nget k\n");
+                let _ = peer.shutdown(std::net::Shutdown::Write);
+            }
+            3 => reset(peer),
+            _ => {
+                let _ = peer.write_all(b"get big\n");
+                reset(peer);
+            }
+        }
+        if n % 50 == 0 {
+            let peer = &mut slow[n as usize / 50 % staying];
+            let _ = peer.write_all(b"x");
+            longest = longest.max(serves(&mut client));
+        }
+    }
+    let after = private_bytes(runtime.0.id());
+    let held = session.status()["domains"][0]["held_output"].as_u64().unwrap();
+    eprintln!(
+        "{} KiB before, {} KiB after {passing} connections; {} KiB held; the longest answer took {longest:?}",
+        before >> 10,
+        after >> 10,
+        held >> 10
+    );
+    assert!(held > 0, "nobody leaves anything unread");
+    assert!(held <= (staying as u64 + 10) * (256 << 10), "{held} bytes are held");
+    assert!(after < before + (16 << 20) + held, "the runtime grew from {before} to {after} bytes");
+    assert!(longest < Duration::from_secs(10), "an answer took {longest:?}");
+    drop(slow);
+    serves(&mut client);
+    assert_eq!(client.ask("size\n").as_deref(), Some("2"));
+    let output = session.output(&mut session.on_store("stop"));
+    assert!(output.status.success());
+    session.assert_sound();
+}
+
+#[test]
+fn a_siege_takes_bounded_memory_and_no_service() {
+    besieged(1000, 60);
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn a_long_siege() {
+    besieged(10_000, 600);
+}
+
+#[test]
+fn the_service_answers_clients_of_redis() {
+    let (session, port) = (Session::new(), free_port());
+    let at = listen(port, 7000);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let _runtime = session.background(&mut session.run(&flags, &linux_program("kv-service"), &["7000"]));
+    let mut peer = connect(port);
+    // In pieces, and two in one.
+    peer.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r").unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    peer.write_all(b"\nb\r\n*2\r\n$3\r\nget\r\n$1\r\nk\r\n*2\r\n$3\r\nGET\r\n$2\r\nno\r\n*1\r\n$6\r\nDBSIZE\r\n")
+        .unwrap();
+    let mut answers = [0; 24];
+    peer.read_exact(&mut answers).unwrap();
+    assert_eq!(std::str::from_utf8(&answers).unwrap(), "+OK\r\n$4\r\na\r\nb\r\n$-1\r\n:1\r\n");
+    // What is no request ends the connection, and nothing else.
+    for wrong in [&b"*99999999\r\n"[..], b"*1\r\n$-1\r\n", b"*0\r\n", b"*1\r\n$2\r\nabcd\r\n"] {
+        let mut peer = connect(port);
+        peer.write_all(wrong).unwrap();
+        assert!(matches!(peer.read(&mut [0]), Ok(0) | Err(_)), "{wrong:?}");
+    }
+    assert_eq!(Client::new(port).ask("get k\n").as_deref(), Some("is a"));
 }

@@ -101,6 +101,8 @@ pub trait Surroundings: Send + Sync {
     fn hasten(&self);
     /// Held output waits: commit soon, unless commits are made only when asked for.
     fn output_waits(&self);
+    /// The same of a reply, without which somebody cannot go on; `all`: no other is likely to come before it has left.
+    fn reply_waits(&self, all: bool);
     /// Commit now, and tell when a generation contains all that happened before this call.
     ///
     /// # Errors

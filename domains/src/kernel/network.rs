@@ -166,11 +166,10 @@ impl Kernel {
 }
 
 impl NetworkEvents for Kernel {
-    fn sent(&self, much: bool) {
+    fn sent(&self, much: bool, all: bool) {
         if much {
             self.surroundings.hasten();
-        } else {
-            self.surroundings.output_waits();
         }
+        self.surroundings.reply_waits(all);
     }
 }

@@ -8,6 +8,7 @@ use crate::linux::{ExitStatus, Fault, Outcome, Wait};
 use crate::platform::PlatformError;
 use crate::platform::frame::Frame;
 use crate::platform::process::{Posted, Process};
+use crate::platform::together::Together;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use semper_store::PageRange;
 use std::os::fd::AsFd;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+/// How often a domain is given another process in place of one that died while it was made or told something.
+const MAX_PROCESSES: u32 = 10;
 /// How often a roll-back is tried while captures are in its way.
 const MAX_REVERTS: u32 = 100;
 const SIGKILL: u8 = 9;
@@ -25,7 +28,7 @@ const SIGSYS: u32 = 31;
 pub fn serve(kernel: &Arc<Kernel>, domain: &Arc<Domain>) {
     semper_pager::run_soon();
     if domain.ended().is_none() {
-        let mut server = Server { kernel, domain, interrupted: false };
+        let mut server = Server { kernel, domain, interrupted: false, together: Together::default() };
         if let Err(error) = server.run() {
             tracing::error!(%error, domain = %domain.name, "the domain is ended");
             let _pass = kernel.gate.enter();
@@ -75,6 +78,7 @@ struct Server<'a> {
     domain: &'a Arc<Domain>,
     /// A timer is due and the domain was asked to stop for it.
     interrupted: bool,
+    together: Together,
 }
 
 impl Server<'_> {
@@ -144,7 +148,7 @@ impl Server<'_> {
         let Some(process) = self.domain.process() else { return Ok(true) };
         let deadline = self.domain.program().timer_deadline();
         let deadline = if self.interrupted { None } else { deadline.map(|t| self.instant(t)) };
-        match process.wait(deadline, self.kernel.spins(), self.interrupted) {
+        match process.wait(deadline, self.kernel.spins(), self.interrupted, &mut self.together) {
             Posted::Cause => {
                 self.interrupted = false;
                 Ok(true)
@@ -167,6 +171,20 @@ impl Server<'_> {
     fn bury(&self) -> Result<(), super::KernelError> {
         let (kernel, domain) = (self.kernel, self.domain);
         let state = domain.control.state().load(SeqCst);
+        if domain.process().is_some_and(|process| process.has_refused()) {
+            tracing::error!(domain = %domain.name, "it would not stop for a checkpoint; the domain is ended");
+            let _pass = kernel.gate.enter();
+            kernel.end(domain, ExitStatus::Signal(SIGKILL));
+            return Ok(());
+        }
+        if state == GO && !domain.is_held() {
+            // It has not taken up its answer, so no instruction of the domain's was executed since.
+            let _pass = kernel.gate.enter();
+            if !domain.closing.load(SeqCst) && !domain.is_killed() {
+                self.revive()?.go(&[]);
+            }
+            return Ok(());
+        }
         if state != RUNNING && state != GO {
             if let Some(process) = domain.set_process(None) {
                 process.end();
@@ -174,12 +192,6 @@ impl Server<'_> {
             return Ok(());
         }
         if domain.closing.load(SeqCst) || domain.is_killed() {
-            return Ok(());
-        }
-        if domain.process().is_some_and(|process| process.has_refused()) {
-            tracing::error!(domain = %domain.name, "it would not stop for a checkpoint; the domain is ended");
-            let _pass = kernel.gate.enter();
-            kernel.end(domain, ExitStatus::Signal(SIGKILL));
             return Ok(());
         }
         if domain.died() {
@@ -215,7 +227,7 @@ impl Server<'_> {
         let domain = self.domain;
         let process = match domain.process() {
             Some(process) if !process.is_dead() => process,
-            _ => self.kernel.revive(domain)?,
+            _ => self.revive()?,
         };
         if !process.is_stopped() {
             return Ok(Outcome::Resume);
@@ -277,12 +289,35 @@ impl Server<'_> {
             self.kernel.write_by_key();
         }
         let last = orders.split_off(orders.len().saturating_sub(MAX_ORDERS));
-        process.order(&orders)?;
-        match outcome {
-            Outcome::Resume => process.go(&last),
-            _ => process.order(&last)?,
+        let told = process.order(&orders).and_then(|()| match outcome {
+            Outcome::Resume => {
+                process.go(&last);
+                Ok(())
+            }
+            _ => process.order(&last),
+        });
+        match told {
+            // A new one is made as the program has it by now.
+            Err(PlatformError::Died { .. }) => {
+                let process = self.revive()?;
+                if let Outcome::Resume = outcome {
+                    process.go(&[]);
+                }
+            }
+            told => told?,
         }
         Ok(outcome)
+    }
+
+    /// A new process for the domain, which stands in its pages. One that is killed before it is ready is made again.
+    fn revive(&self) -> Result<Arc<Process>, PlatformError> {
+        let mut attempts = 1;
+        loop {
+            match self.kernel.revive(self.domain) {
+                Err(PlatformError::Died { .. }) if attempts < MAX_PROCESSES => attempts += 1,
+                made => return made,
+            }
+        }
     }
 
     fn ended(&self, status: ExitStatus) -> Outcome {

@@ -43,6 +43,9 @@ struct Outgoing {
     released: u64,
     /// What the newest capture contains.
     captured: u64,
+    /// Something was sent since then; and between the one before it and it.
+    answered: bool,
+    answered_before: bool,
     /// The position after the end, if the program sends no more; and whether the peer was told.
     end: Option<u64>,
     end_told: bool,
@@ -56,6 +59,17 @@ struct Outgoing {
     reset: bool,
     /// When all that it takes was released.
     lingers_since: Option<Instant>,
+}
+
+/// What became of bytes that were given to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    /// How many were taken.
+    pub count: usize,
+    /// Whether much is held now.
+    pub much: bool,
+    /// Whether they are the first since the last capture.
+    pub first: bool,
 }
 
 impl Outgoing {
@@ -161,8 +175,8 @@ impl Connection {
         }
     }
 
-    /// Takes bytes; tells how many, and whether much is held now.
-    pub(super) fn send(&self, data: &[u8], at_once: bool) -> Result<(usize, bool), Errno> {
+    /// Takes bytes.
+    pub(super) fn send(&self, data: &[u8], at_once: bool) -> Result<Sent, Errno> {
         let mut out = self.lock();
         self.settle(&mut out);
         if let Some(error) = out.error {
@@ -180,7 +194,8 @@ impl Connection {
             out.released = out.tail();
             self.flush(&mut out);
         }
-        Ok((count, out.bytes.len() > ROOM))
+        let first = !std::mem::replace(&mut out.answered, true);
+        Ok(Sent { count, much: out.bytes.len() > ROOM, first })
     }
 
     pub(super) fn take_error(&self) -> Option<Errno> {
@@ -235,9 +250,12 @@ impl Connection {
         let _ = rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
-    pub(super) fn captured(&self) {
+    /// Tells whether anything was sent since the capture before the last one.
+    pub(super) fn captured(&self) -> bool {
         let mut out = self.lock();
         out.captured = out.tail();
+        let answered = std::mem::take(&mut out.answered);
+        std::mem::replace(&mut out.answered_before, answered) || answered
     }
 
     /// What was captured is durable. Tells whether room came for who waits to send, and whether it is over.
@@ -304,12 +322,14 @@ impl Connection {
                 self.maybe.store(true, SeqCst);
             }
         }
-        let input_ended = out.failed || seen.intersects(PollFlags::RDHUP | PollFlags::HUP);
+        // For a moment the host tells of the error of a reset, and not yet of the end.
+        let over = out.failed || seen.contains(PollFlags::ERR);
+        let input_ended = over || seen.intersects(PollFlags::RDHUP | PollFlags::HUP);
         Ready {
             input: out.failed || !seen.is_empty(),
-            output: out.failed || out.end.is_some() || out.bytes.len() <= ROOM,
+            output: over || out.end.is_some() || out.bytes.len() <= ROOM,
             input_ended,
-            hung_up: out.failed || seen.contains(PollFlags::HUP) || input_ended && out.end.is_some(),
+            hung_up: over || seen.contains(PollFlags::HUP) || input_ended && out.end.is_some(),
             failed: out.error.is_some() || seen.contains(PollFlags::ERR),
         }
     }

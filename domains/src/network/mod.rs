@@ -44,8 +44,9 @@ pub const MAX_CONNECTIONS: usize = 1024;
 
 /// What the kernel does when a program sent something that is held.
 pub trait NetworkEvents: Send + Sync {
-    /// The next checkpoint is wanted soon; `much`: even if checkpoints are made only when asked for.
-    fn sent(&self, much: bool);
+    /// The next checkpoint is wanted soon; `much`: even if checkpoints are made only when asked for; `all`: at once, since whoever was
+    /// answered lately is answered again, and nobody else is likely to be.
+    fn sent(&self, much: bool, all: bool);
 }
 
 /// The network of one program.
@@ -64,6 +65,9 @@ pub struct HostNetwork {
 #[derive(Default)]
 struct Connections {
     next: u64,
+    /// On how many something was sent lately: since the capture before the last one; and since the last one.
+    lately: usize,
+    answered: usize,
     open: BTreeMap<u64, Arc<Connection>>,
 }
 
@@ -166,7 +170,9 @@ impl HostNetwork {
 
     /// While all stand still: what was sent so far is in this capture.
     pub fn captured(&self) {
-        self.lock().open.values().for_each(|one| one.captured());
+        let mut connections = self.lock();
+        connections.lately = connections.open.values().filter(|one| one.captured()).count();
+        connections.answered = 0;
     }
 
     /// That capture is durable: what it contains may leave.
@@ -204,6 +210,13 @@ impl HostNetwork {
         self.lock().open.len()
     }
 
+    /// Whether as many were answered since the last capture as were lately.
+    fn are_all_answered(&self, another: bool) -> bool {
+        let mut connections = self.lock();
+        connections.answered += usize::from(another);
+        connections.answered >= connections.lately
+    }
+
     fn add(&self, socket: TcpStream, connecting: bool) -> Result<u64, Errno> {
         let token = self.poller.token();
         let one = Arc::new(Connection::new(socket, token, connecting));
@@ -230,6 +243,7 @@ impl HostNetwork {
         }
     }
 
+    /// Something happened; who waits for it is still to be woken.
     fn event(&self, which: Which, event: Event) {
         match which {
             Which::Port(port) => {
@@ -244,7 +258,6 @@ impl HostNetwork {
                 }
             }
         }
-        self.bell.ring();
     }
 
     fn tick(&self) {
@@ -312,11 +325,11 @@ impl Network for HostNetwork {
     }
 
     fn send(&self, connection: u64, data: &[u8]) -> Result<usize, Errno> {
-        let (count, much) = self.get(connection)?.send(data, self.at_once)?;
+        let sent = self.get(connection)?.send(data, self.at_once)?;
         if !self.at_once {
-            self.events.sent(much);
+            self.events.sent(sent.much, self.are_all_answered(sent.first));
         }
-        Ok(count)
+        Ok(sent.count)
     }
 
     fn take_error(&self, connection: u64) -> Option<Errno> {
@@ -330,7 +343,7 @@ impl Network for HostNetwork {
         let Ok(one) = self.get(connection) else { return };
         one.shut_down(receiving, sending, self.at_once);
         if sending && !self.at_once {
-            self.events.sent(false);
+            self.events.sent(false, false);
         }
     }
 
@@ -339,7 +352,7 @@ impl Network for HostNetwork {
         if one.close(reset, self.at_once) {
             self.remove(connection);
         } else if !self.at_once {
-            self.events.sent(false);
+            self.events.sent(false, false);
         }
     }
 

@@ -93,15 +93,15 @@ impl Poller {
         self.lock().by_token.remove(&token);
     }
 
-    fn tell(&self, event: &EpollEvent) {
-        let found = self.lock().by_token.get(&event.data()).cloned();
-        let Some((network, which)) = found.and_then(|(network, which)| Some((network.upgrade()?, which))) else {
-            return;
-        };
+    /// Tells the network whose socket it is; which that is.
+    fn tell(&self, event: &EpollEvent) -> Option<Arc<HostNetwork>> {
+        let (network, which) = self.lock().by_token.get(&event.data()).cloned()?;
+        let network = network.upgrade()?;
         let flags = event.events();
         let failed = flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
         let input = flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP);
         network.event(which, Event { input, failed });
+        Some(network)
     }
 
     fn tick(&self) {
@@ -123,7 +123,12 @@ fn run(epoll: &Epoll, poller: &Weak<Poller>) {
             }
         };
         let Some(poller) = poller.upgrade() else { return };
-        events[..count].iter().for_each(|event| poller.tell(event));
+        // Who waits is woken once for all of them: then it finds all of them, too.
+        let mut told: Vec<Arc<HostNetwork>> = events[..count].iter().filter_map(|event| poller.tell(event)).collect();
+        told.sort_unstable_by_key(|network| Arc::as_ptr(network).addr());
+        told.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        told.iter().for_each(|network| network.bell.ring());
+        drop(told);
         if ticked.elapsed() >= TICK {
             ticked = Instant::now();
             poller.tick();

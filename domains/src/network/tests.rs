@@ -5,15 +5,17 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::sync::atomic::AtomicU64;
 
-/// Counts how often a checkpoint was wanted, and wanted in any case.
+/// Counts how often a checkpoint was wanted, wanted in any case, and wanted at once.
 #[derive(Default)]
 pub struct Wanted {
     soon: AtomicU64,
     much: AtomicU64,
+    all: AtomicU64,
 }
 
 impl NetworkEvents for Wanted {
-    fn sent(&self, much: bool) {
+    fn sent(&self, much: bool, all: bool) {
+        self.all.fetch_add(u64::from(all), SeqCst);
         if much { &self.much } else { &self.soon }.fetch_add(1, SeqCst);
     }
 }
@@ -218,4 +220,30 @@ fn connections_go_only_where_they_were_granted() {
     assert_eq!(soon(|| network.receive(one, &mut got, false)), Ok(0));
     let two = network.connect(nobody).unwrap();
     assert_eq!(soon(|| network.connected(two)), Err(Errno::ECONNREFUSED));
+}
+
+#[test]
+fn a_checkpoint_is_wanted_at_once_when_all_are_answered_who_were_lately() {
+    let (network, address, wanted) = network(&[], false);
+    network.listen(7, 16).unwrap();
+    let peers: Vec<_> = (0..3).map(|_| pair(&network, address)).collect();
+    let at_once = |answered: &[usize]| {
+        for of in answered {
+            network.send(peers[*of].0, b"answer").unwrap();
+        }
+        wanted.all.swap(0, SeqCst)
+    };
+    // Nobody was answered before: whoever is first is all there is.
+    assert_eq!(at_once(&[0, 1, 2]), 3);
+    network.captured();
+    assert_eq!(at_once(&[0, 1]), 0, "one of the three is still expected");
+    assert_eq!(at_once(&[1]), 0, "a second piece of one answer counts for nothing");
+    assert_eq!(at_once(&[2]), 1);
+    network.captured();
+    // The others are forgotten after a second capture without them.
+    assert_eq!(at_once(&[0]), 0);
+    network.captured();
+    assert_eq!(at_once(&[0]), 0);
+    network.captured();
+    assert_eq!(at_once(&[0]), 1);
 }

@@ -14,6 +14,7 @@ pub mod control;
 pub mod crowd;
 pub mod frame;
 pub mod process;
+pub mod together;
 pub mod zygote;
 
 use thiserror::Error;

@@ -3,6 +3,7 @@
 use super::PlatformError;
 use super::control::Control;
 use super::crowd::Crowd;
+use super::together::{STAY, Together};
 use super::zygote::MapRequest;
 use crate::abi::{CAUSE_ORDER_FAILED, FREEZE_SIGNAL, GO, MAX_ORDERS, ORDER, ORDER_ZAP, Order, POSTED};
 use nix::libc;
@@ -186,13 +187,25 @@ impl Process {
 
     /// Waits for a post until `deadline`; spins `spins` times first. `freezes`: also wake for an acknowledged freeze.
     #[must_use]
-    pub fn wait(&self, deadline: Option<Instant>, spins: u32, freezes: bool) -> Posted {
-        self.wait_or_nudge(deadline, spins, freezes, true)
+    pub fn wait(&self, deadline: Option<Instant>, spins: u32, freezes: bool, together: &mut Together) -> Posted {
+        self.wait_or_nudge(deadline, spins, freezes, Some(together))
     }
 
-    fn wait_or_nudge(&self, deadline: Option<Instant>, spins: u32, freezes: bool, nudges: bool) -> Posted {
+    /// As [`Self::wait`]; with nobody to be gathered, a nudge is left for who is.
+    fn wait_or_nudge(
+        &self,
+        deadline: Option<Instant>,
+        spins: u32,
+        freezes: bool,
+        mut together: Option<&mut Together>,
+    ) -> Posted {
         let state = self.control.state();
-        if spins > 0 && !self.is_crowded(spins) {
+        let nudges = together.is_some();
+        let crowded = spins > 0 && self.is_crowded(spins);
+        if let Some(together) = together.as_deref_mut() {
+            if crowded { together.gather(self.pid) } else { together.part() }
+        }
+        if spins > 0 && !crowded {
             for spin in 0..spins {
                 if state.load(SeqCst) == POSTED {
                     return Posted::Cause;
@@ -214,11 +227,19 @@ impl Process {
                 Some(Posted::TimedOut)
             } else {
                 let left = deadline.map_or(ANSWER_TIMEOUT, |d| d.saturating_duration_since(Instant::now()));
-                if left.is_zero() {
-                    Some(Posted::TimedOut)
-                } else {
-                    futex_wait(state, now, left);
-                    None
+                match together.as_deref_mut().filter(|together| together.is_so()) {
+                    _ if left.is_zero() => Some(Posted::TimedOut),
+                    None => {
+                        futex_wait(state, now, left);
+                        None
+                    }
+                    Some(together) => {
+                        futex_wait(state, now, left.min(STAY));
+                        if state.load(SeqCst) != POSTED {
+                            together.part();
+                        }
+                        None
+                    }
                 }
             };
             if let Some(verdict) = verdict {
@@ -277,7 +298,7 @@ impl Process {
             let cause = self.control.cause();
             self.control.set_orders(batch);
             self.answer(ORDER);
-            match self.wait_or_nudge(Some(Instant::now() + ANSWER_TIMEOUT), 2000, false, false) {
+            match self.wait_or_nudge(Some(Instant::now() + ANSWER_TIMEOUT), 2000, false, None) {
                 Posted::Cause => {}
                 Posted::Dead => return Err(PlatformError::Died { pid: self.pid }),
                 Posted::TimedOut => return Err(PlatformError::Silent { pid: self.pid, what: "orders" }),

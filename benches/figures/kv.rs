@@ -1,0 +1,154 @@
+//! A service that keeps what it knows in memory and answers only what is safe, against Redis with a flush for each answer.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+use crate::clients::{self, Seen};
+use crate::live::Live;
+use crate::loads::{self, Checkpoint};
+use crate::native::{Program, resume, status};
+use crate::place::Place;
+use crate::programs;
+use crate::report::{Line, Unit, median, percentile};
+
+const CLIENTS: u32 = 64;
+const INTERVAL_MILLIS: f64 = 10.0;
+const FLAGS: [&str; 4] = ["--checkpoint-interval", "10ms", "--output", "held"];
+const REDIS: &str = "redis-server";
+
+/// The lines of `kv`.
+pub fn kv(place: &mut Place) -> Outcome<Vec<Line>> {
+    let service = programs::linux("kv-service")?;
+    let redis = redis_version();
+    if redis.is_none() {
+        eprintln!("  skipped: the comparison, since {REDIS} is not installed");
+    }
+    let time = Duration::from_secs(place.pick(10, 1));
+    let (mut ours, mut theirs, mut restarts, mut beside) = (Vec::new(), Vec::new(), Vec::new(), String::new());
+    for _ in 0..place.pick(3, 1) {
+        let store = place.store();
+        let at = free_address()?;
+        let listen = format!("{at}=7000");
+        let flags = [&FLAGS[..], &["--listen", &listen]].concat();
+        let live = Program::new(&service, ["7000"]).under(&store, &flags)?;
+        ours.push(clients::set(at, CLIENTS, time)?);
+        beside = checkpoints(&store)?;
+        restarts.extend(accepted(live, &store, at, place.pick(5, 2))?);
+        fs::remove_dir_all(&store)?;
+        if redis.is_some() {
+            theirs.push(beside_redis(place.path(), time)?);
+        }
+    }
+    Ok(lines(&ours, &theirs, &restarts, &beside, redis.as_deref()))
+}
+
+fn lines(ours: &[Seen], theirs: &[Seen], restarts: &[f64], beside: &str, redis: Option<&str>) -> Vec<Line> {
+    let rates = |seen: &[Seen]| seen.iter().map(Seen::rate).collect::<Vec<_>>();
+    let rate = median(&rates(ours)).unwrap_or(f64::NAN);
+    let mut lines = Vec::new();
+    let what = format!("key-value service, held, 10 ms checkpoints, {CLIENTS} clients");
+    lines.push(Line::new(format!("{what}, SET a second"), Unit::PerSecond, rate).note(beside));
+    if let Some(version) = redis {
+        let floor = median(&rates(theirs)).unwrap_or(f64::NAN);
+        let line = Line::new(format!("the same / {REDIS}, appendfsync always"), Unit::Ratio, rate / floor);
+        let each = |seen: &[Seen]| rates(seen).iter().map(|rate| format!("{rate:.0}")).collect::<Vec<_>>().join(" ");
+        lines.push(line.at_least(0.5, 1.5).note(format!(
+            "{version}: {floor:.0} a second, p50 {:.2} ms, p99 {:.2} ms; rounds: {} / {}",
+            latency(theirs, 50),
+            latency(theirs, 99),
+            each(ours),
+            each(theirs)
+        )));
+    }
+    let p99 = Line::new("its latency, p99, in intervals", Unit::Ratio, latency(ours, 99) / INTERVAL_MILLIS);
+    lines.push(p99.against(3.0, 1.5).note(format!(
+        "p50 {:.2} ms, p99 {:.2} ms, longest {:.2} ms",
+        latency(ours, 50),
+        latency(ours, 99),
+        latency(ours, 100)
+    )));
+    let restart = Line::new(
+        "SIGKILL, from resume to the first accepted connection",
+        Unit::Millis,
+        median(restarts).unwrap_or(f64::NAN),
+    );
+    lines.push(restart.against(150.0, 50.0).note(format!(
+        "of {}, longest {:.2} ms",
+        restarts.len(),
+        percentile(restarts, 100).unwrap_or(f64::NAN)
+    )));
+    lines
+}
+
+fn latency(seen: &[Seen], percent: usize) -> f64 {
+    let all: Vec<f64> = seen.iter().flat_map(|seen| &seen.latencies).copied().collect();
+    percentile(&all, percent).unwrap_or(f64::NAN)
+}
+
+/// Milliseconds from the start of `resume` to a connection that is accepted, after each of some kills.
+fn accepted(mut live: Live, store: &Path, to: SocketAddr, times: usize) -> Outcome<Vec<f64>> {
+    let mut restarts = Vec::new();
+    for _ in 0..times {
+        live.kill()?;
+        let begun = Instant::now();
+        live = resume(store, &FLAGS)?;
+        let mut stream = clients::connect(to, Duration::from_secs(30))?;
+        restarts.push(begun.elapsed().as_secs_f64() * 1e3);
+        // It is the service that answers, and knows what it knew.
+        let answer = clients::size(&mut stream)?;
+        if answer == 0 {
+            return Err("the service has forgotten everything".into());
+        }
+    }
+    live.kill()?;
+    Ok(restarts)
+}
+
+/// What its last checkpoints cost.
+fn checkpoints(store: &Path) -> Outcome<String> {
+    let status = status(store)?;
+    let last: Vec<Checkpoint> = loads::checkpoints(&status).collect();
+    let of = |field: &str| median(&last.iter().filter_map(|one| one.get(field).copied()).collect::<Vec<_>>());
+    let of = |field: &str| of(field).unwrap_or_default();
+    Ok(format!(
+        "of the last {} checkpoints, medians: {} us in all, {} writing, {} flushing, pause {} us, {} pages, {} KiB",
+        last.len(),
+        of("total_us"),
+        of("write_us"),
+        of("flush_us"),
+        of("pause_us"),
+        of("pages"),
+        of("bytes") >> 10,
+    ))
+}
+
+/// What Redis does on the same disk.
+fn beside_redis(place: &Path, time: Duration) -> Outcome<Seen> {
+    let dir = place.join("redis");
+    fs::create_dir(&dir)?;
+    let at = free_address()?;
+    let mut command = Command::new(REDIS);
+    command.args(["--bind", "127.0.0.1", "--save", "", "--port", &at.port().to_string()]);
+    command.args(["--appendonly", "yes", "--appendfsync", "always"]).arg("--dir").arg(&dir);
+    let live = Live::start(&mut command)?;
+    let seen = clients::set(at, CLIENTS, time)?;
+    live.kill()?;
+    fs::remove_dir_all(&dir)?;
+    Ok(seen)
+}
+
+fn redis_version() -> Option<String> {
+    let output = Command::new(REDIS).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split(' ').find_map(|word| word.strip_prefix("v="))?;
+    Some(format!("Redis {version}"))
+}
+
+/// An address of this host at which nobody listens.
+fn free_address() -> Outcome<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}

@@ -2,32 +2,50 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use semper::control::Connection;
-use semper::runtime::{Options, Runtime, Start};
+use semper::control::{Connection, ControlError, Request};
+use semper::runtime::{Options, Runtime, RuntimeError, Start};
 
 use super::failure::code;
 use super::{Failure, foreground, terminal};
 use crate::cli::Resume;
 
+/// How long a runtime that was killed may take to be gone: what it had just forked has its lock and its socket until that has become another
+/// program.
+const DYING: Duration = Duration::from_secs(2);
+
 pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
     let shown = resume.store.display();
-    if Connection::open(&resume.store).is_ok() {
-        let message = format!("a runtime is running on {shown} already; see: semper status {shown}");
-        return Err(Failure::new(code::IN_USE, message));
-    }
     let _restore = terminal::Restore::at_the_end();
     let options = Options { network: resume.network.grants(), ..foreground::options(&resume.runtime) };
     let mut unused: Vec<&str> = resume.stdout.iter().map(|(name, _)| &**name).collect();
     let how = Start::Resume { size_bytes: resume.runtime.size, generation: resume.generation };
-    let runtime = Runtime::start(&resume.store, how, &options, |name| {
-        // Asked again for each generation that is tried.
-        unused.retain(|of| *of != name);
-        match resume.stdout.iter().find(|(of, _)| of == name) {
-            Some((_, file)) => foreground::console_into(file),
-            None => foreground::own_console(),
+    let deadline = Instant::now() + DYING;
+    let runtime = loop {
+        if matches!(
+            Connection::open(&resume.store).and_then(|connection| connection.ask(&Request::Status)),
+            Ok(_) | Err(ControlError::Refused(_))
+        ) {
+            let message = format!("a runtime is running on {shown} already; see: semper status {shown}");
+            return Err(Failure::new(code::IN_USE, message));
         }
-    })?;
+        let started = Runtime::start(&resume.store, how, &options, |name| {
+            // Asked again for each generation that is tried.
+            unused.retain(|of| *of != name);
+            match resume.stdout.iter().find(|(of, _)| of == name) {
+                Some((_, file)) => foreground::console_into(file),
+                None => foreground::own_console(),
+            }
+        });
+        match started {
+            Err(RuntimeError::Store(semper_store::Error::InUse { .. })) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            started => break started?,
+        }
+    };
     foreground::tell(&runtime);
     let socket = foreground::bind(&runtime, &resume.store)?;
     if runtime.status().domains.is_empty() {

@@ -130,14 +130,14 @@ fn a_dispatcher_pays_once_over_any_number_of_kills() {
 
 #[test]
 fn a_native_domain_decides_once_over_any_number_of_kills() {
-    const PAYMENTS: u64 = 400;
+    const PAYMENTS: u64 = 1000;
     let session = Session::new();
     let case =
         Case { run_flags: vec!["--native".into()], ..Case::new(native_program("payer"), &[&PAYMENTS.to_string()]) };
     let (mut random, mut left) = (Rng::with_seed(seed()), 8_u32);
     let moment = || {
         left = left.checked_sub(1)?;
-        Some(Duration::from_millis(60 + random.u64(0..240)))
+        Some(Duration::from_millis(40 + random.u64(0..120)))
     };
     let Disturbed { outcome, deaths, .. } = case.disturbed(&session, |_, _| {}, moment);
     assert_eq!(outcome.code, 0);

@@ -349,7 +349,6 @@ fn grants_that_cannot_be_are_told() {
         (&["--listen", here, "--listen", here], "granted twice"),
         (&["--listen", here, "--listen", "127.0.0.1:7002=7001"], "granted twice"),
         (&["--connect", here, "--connect", here], "granted twice"),
-        (&["--native", "--listen", here], "cannot be used with"),
     ] {
         let text = refused(&session, &mut session.run(flags, &program, &["7"]));
         assert!(text.contains(what), "{flags:?}: {text}");

@@ -2,7 +2,7 @@
 
 use super::{
     calls_fd, calls_io, calls_ioctl, calls_meta, calls_open, calls_poll, calls_socket, calls_space, calls_tree, epoll,
-    options,
+    eventfd, options,
 };
 use crate::linux::Call;
 
@@ -99,8 +99,10 @@ calls! {
     271 "ppoll" calls_poll::ppoll "";
     280 "utimensat" calls_meta::utimensat "";
     281 "epoll_pwait" epoll::epoll_pwait "";
+    284 "eventfd" eventfd::eventfd "";
     285 "fallocate" calls_space::fallocate "room is asked for, not set aside; no collapse, insert, unshare";
     288 "accept4" calls_socket::accept4 "";
+    290 "eventfd2" eventfd::eventfd2 "";
     291 "epoll_create1" epoll::epoll_create1 "";
     292 "dup3" calls_fd::dup3 "";
     293 "pipe2" calls_fd::pipe2 "within the program";

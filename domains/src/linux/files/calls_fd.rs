@@ -162,6 +162,7 @@ pub(super) fn lseek(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
         NodeKind::Pipe(_) | NodeKind::Symlink(_) | NodeKind::Socket(_) | NodeKind::Epoll(_) => {
             return Err(Errno::ESPIPE);
         }
+        NodeKind::Event(_) => return Ok(DONE),
         NodeKind::Console(n) => return p.seek_console(n, offset, whence).map(Answer::Value),
         NodeKind::Device(JOURNAL) => return p.seek_journal(&open, offset, whence),
         NodeKind::Device(device) if has_offset(device) => seek_target(offset, whence, open.offset, 0)?,

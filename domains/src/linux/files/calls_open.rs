@@ -116,7 +116,7 @@ fn open_path(p: &mut Program, dirfd: u64, address: u64, flags: u64, mode: u64) -
         _ if kind.is_directory() && (writes || creates) => return Err(Errno::EISDIR),
         _ if flags & O_PATH != 0 => node,
         NodeKind::Device(device) => devices::opened(&p.host, node, device)?,
-        NodeKind::Socket(_) | NodeKind::Epoll(_) => return Err(Errno::ENXIO),
+        NodeKind::Socket(_) | NodeKind::Epoll(_) | NodeKind::Event(_) => return Err(Errno::ENXIO),
         _ => node,
     };
     if flags & O_PATH == 0 {

@@ -78,6 +78,12 @@ impl Program {
                 .into_iter()
                 .fold(0, |bits, (is, bit)| if is { bits | bit } else { bits })
             }
+            NodeKind::Event(number) => {
+                let (input, output) = self.files.inode(number)?.counter_ready();
+                [(input, READABLE), (output, WRITABLE)]
+                    .into_iter()
+                    .fold(0, |bits, (is, bit)| if is { bits | bit } else { bits })
+            }
             NodeKind::Epoll(number) => {
                 if self.epoll_ready(number, wait)? {
                     READABLE

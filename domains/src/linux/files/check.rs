@@ -72,7 +72,14 @@ impl Files {
         let number = i.number;
         if !matches!(
             i.kind,
-            kind::FIFO | kind::DEVICE | kind::DIRECTORY | kind::REGULAR | kind::SYMLINK | kind::SOCKET | kind::EPOLL
+            kind::FIFO
+                | kind::DEVICE
+                | kind::DIRECTORY
+                | kind::REGULAR
+                | kind::SYMLINK
+                | kind::SOCKET
+                | kind::EPOLL
+                | kind::EVENT
         ) {
             return Some(format!("inode {number} is of kind {}", i.kind));
         }
@@ -98,7 +105,7 @@ impl Files {
             return Some(format!("pipe {number} is at {} of {}", i.cursor, i.size));
         }
         let size_limit = if i.kind == kind::SYMLINK { super::PATH_MAX as u64 } else { super::FILE_BYTES };
-        if i.kind != kind::FIFO && i.size > size_limit {
+        if !matches!(i.kind, kind::FIFO | kind::EVENT) && i.size > size_limit {
             return Some(format!("inode {number} has {} bytes", i.size));
         }
         (named == 0 && number != ROOT && !self.is_held(number)).then(|| format!("nothing holds inode {number}"))

@@ -86,6 +86,10 @@ impl Program {
                 let pipe = self.files.inode(number)?;
                 Some([pipe.size << 1 | u64::from(ends.1), pipe.cursor << 1 | u64::from(ends.0)])
             }
+            NodeKind::Event(number) => {
+                let counter = self.files.inode(number)?;
+                Some([counter.size, counter.size])
+            }
             _ => None,
         })
     }
@@ -161,7 +165,12 @@ pub(super) fn epoll_ctl(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     let what = p.files.kind_of(open.node()?)?;
     if !matches!(
         what,
-        NodeKind::Socket(_) | NodeKind::Pipe(_) | NodeKind::Console(_) | NodeKind::Epoll(_) | NodeKind::Device(_)
+        NodeKind::Socket(_)
+            | NodeKind::Pipe(_)
+            | NodeKind::Console(_)
+            | NodeKind::Epoll(_)
+            | NodeKind::Event(_)
+            | NodeKind::Device(_)
     ) {
         return Err(Errno::EPERM);
     }

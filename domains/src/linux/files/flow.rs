@@ -201,6 +201,7 @@ impl Program {
             NodeKind::Pipe(number) => self.read_pipe(number, open.nonblocking(), out),
             NodeKind::Console(_) => self.read_console(open.nonblocking(), at, out),
             NodeKind::Socket(_) | NodeKind::Epoll(_) => Err(Errno::EINVAL),
+            NodeKind::Event(number) => self.read_counter(number, open.nonblocking(), out),
             NodeKind::Proc(proc) => {
                 if NodeKind::Proc(proc).is_directory() {
                     return Err(Errno::EISDIR);
@@ -219,6 +220,7 @@ impl Program {
             NodeKind::Console(n) => self.write_console(n, open.nonblocking(), data, done),
             NodeKind::Socket(number) => self.push_socket(number, open.nonblocking(), data),
             NodeKind::Epoll(_) => Err(Errno::EINVAL),
+            NodeKind::Event(number) => self.write_counter(number, open.nonblocking(), data),
             NodeKind::Directory(_) | NodeKind::Symlink(_) => Err(Errno::EBADF),
             NodeKind::Proc(_) => Err(Errno::EINVAL),
         }

@@ -30,6 +30,7 @@ mod data;
 mod descriptors;
 mod devices;
 mod epoll;
+mod eventfd;
 mod flags;
 mod flow;
 mod import;

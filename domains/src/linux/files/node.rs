@@ -168,6 +168,8 @@ pub enum NodeKind {
     Socket(u64),
     /// An instance of `epoll`.
     Epoll(u64),
+    /// A counter of `eventfd`.
+    Event(u64),
 }
 
 impl NodeKind {
@@ -208,6 +210,7 @@ impl Files {
                     kind::FIFO => NodeKind::Pipe(number),
                     kind::SOCKET => NodeKind::Socket(number),
                     kind::EPOLL => NodeKind::Epoll(number),
+                    kind::EVENT => NodeKind::Event(number),
                     _ => NodeKind::Regular(number),
                 })
             }

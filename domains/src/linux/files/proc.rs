@@ -124,6 +124,7 @@ impl Files {
             kind::FIFO => return format!("pipe:[{number}]").into_bytes(),
             kind::SOCKET => return format!("socket:[{number}]").into_bytes(),
             kind::EPOLL => return b"anon_inode:[eventpoll]".to_vec(),
+            kind::EVENT => return b"anon_inode:[eventfd]".to_vec(),
             _ => {}
         }
         let path = match kind {

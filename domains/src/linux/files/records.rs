@@ -36,6 +36,13 @@ pub mod kind {
     pub const SOCKET: u32 = 12;
     /// Instance of `epoll`, which Linux gives no type.
     pub const EPOLL: u32 = 16;
+    /// Counter of `eventfd`, which has none either.
+    pub const EVENT: u32 = 17;
+}
+
+/// Whether an inode is one to which Linux gives no type.
+pub const fn is_anonymous(of: u32) -> bool {
+    matches!(of, kind::EPOLL | kind::EVENT)
 }
 
 /// A file of any kind.
@@ -52,15 +59,15 @@ pub struct Inode {
     pub links: u32,
     /// Zero.
     pub reserved: u32,
-    /// Bytes of content; for a pipe, bytes ever written.
+    /// Bytes of content; for a pipe, bytes ever written; for a counter, how often it was added to.
     pub size: u64,
     /// Segment with the content; 0: none yet (all zeros).
     pub segment: u64,
     /// The directory that a directory lies in.
     pub parent: u64,
-    /// Device number of a device.
+    /// Device number of a device. Counter: 1 if a read takes one of it, 0 if all.
     pub device: u64,
-    /// Directory: cookie of the next name. Pipe: bytes ever read.
+    /// Directory: cookie of the next name. Pipe: bytes ever read. Counter: its value.
     pub cursor: u64,
     /// Last access, nanoseconds since 1970 (set by calls only, not by reading).
     pub accessed: i64,

@@ -3,7 +3,7 @@
 use super::console::shown_stream;
 use super::flags::S_IFMT;
 use super::node::Node;
-use super::records::kind;
+use super::records::{is_anonymous, kind};
 use super::{Errno, Files, Host};
 use crate::linux::process::UID;
 use crate::linux::{ConsoleKind, Stream};
@@ -131,8 +131,12 @@ impl Files {
                 Ok(Metadata {
                     device: STORE,
                     number,
-                    mode: if i.kind == kind::EPOLL { i.mode } else { i.kind << 12 | i.mode },
-                    links: if matches!(i.kind, kind::FIFO | kind::SOCKET | kind::EPOLL) { 1 } else { i.links },
+                    mode: if is_anonymous(i.kind) { i.mode } else { i.kind << 12 | i.mode },
+                    links: if is_anonymous(i.kind) || matches!(i.kind, kind::FIFO | kind::SOCKET) {
+                        1
+                    } else {
+                        i.links
+                    },
                     special: i.device,
                     size,
                     accessed: i.accessed,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,28 @@ const INTERVAL_MILLIS: f64 = 10.0;
 const FLAGS: [&str; 4] = ["--checkpoint-interval", "10ms", "--output", "held"];
 const REDIS: &str = "redis-server";
 
-/// The lines of `kv`.
+/// What is measured, and its bars against Redis.
+struct Service {
+    what: &'static str,
+    program: PathBuf,
+    flags: &'static [&'static str],
+    bars: (f64, f64),
+}
+
+/// The lines of `kv`: an ordinary Linux program.
 pub fn kv(place: &mut Place) -> Outcome<Vec<Line>> {
-    let service = programs::linux("kv-service")?;
+    let program = programs::linux("kv-service")?;
+    measure(place, &Service { what: "key-value service", program, flags: &[], bars: (0.5, 1.5) })
+}
+
+/// The lines of `kv-native`: native domains with network keys.
+pub fn native(place: &mut Place) -> Outcome<Vec<Line>> {
+    let program = programs::domain("service")?;
+    let what = "key-value service of native domains";
+    measure(place, &Service { what, program, flags: &["--native"], bars: (0.8, 2.0) })
+}
+
+fn measure(place: &mut Place, service: &Service) -> Outcome<Vec<Line>> {
     let redis = redis_version();
     if redis.is_none() {
         eprintln!("  skipped: the comparison, since {REDIS} is not installed");
@@ -33,8 +52,8 @@ pub fn kv(place: &mut Place) -> Outcome<Vec<Line>> {
         let store = place.store();
         let at = free_address()?;
         let listen = format!("{at}=7000");
-        let flags = [&FLAGS[..], &["--listen", &listen]].concat();
-        let live = Program::new(&service, ["7000"]).under(&store, &flags)?;
+        let flags = [&FLAGS[..], &["--listen", &listen], service.flags].concat();
+        let live = Program::new(&service.program, ["7000"]).under(&store, &flags)?;
         ours.push(clients::set(at, CLIENTS, time)?);
         beside = checkpoints(&store)?;
         restarts.extend(accepted(live, &store, at, place.pick(5, 2))?);
@@ -43,20 +62,26 @@ pub fn kv(place: &mut Place) -> Outcome<Vec<Line>> {
             theirs.push(beside_redis(place.path(), time)?);
         }
     }
-    Ok(lines(&ours, &theirs, &restarts, &beside, redis.as_deref()))
+    Ok(lines(service, (&ours, &theirs), &restarts, &beside, redis.as_deref()))
 }
 
-fn lines(ours: &[Seen], theirs: &[Seen], restarts: &[f64], beside: &str, redis: Option<&str>) -> Vec<Line> {
+fn lines(
+    service: &Service,
+    (ours, theirs): (&[Seen], &[Seen]),
+    restarts: &[f64],
+    beside: &str,
+    redis: Option<&str>,
+) -> Vec<Line> {
     let rates = |seen: &[Seen]| seen.iter().map(Seen::rate).collect::<Vec<_>>();
     let rate = median(&rates(ours)).unwrap_or(f64::NAN);
     let mut lines = Vec::new();
-    let what = format!("key-value service, held, 10 ms checkpoints, {CLIENTS} clients");
+    let what = format!("{}, held, 10 ms checkpoints, {CLIENTS} clients", service.what);
     lines.push(Line::new(format!("{what}, SET a second"), Unit::PerSecond, rate).note(beside));
     if let Some(version) = redis {
         let floor = median(&rates(theirs)).unwrap_or(f64::NAN);
         let line = Line::new(format!("the same / {REDIS}, appendfsync always"), Unit::Ratio, rate / floor);
         let each = |seen: &[Seen]| rates(seen).iter().map(|rate| format!("{rate:.0}")).collect::<Vec<_>>().join(" ");
-        lines.push(line.at_least(0.5, 1.5).note(format!(
+        lines.push(line.at_least(service.bars.0, service.bars.1).note(format!(
             "{version}: {floor:.0} a second, p50 {:.2} ms, p99 {:.2} ms; rounds: {} / {}",
             latency(theirs, 50),
             latency(theirs, 99),

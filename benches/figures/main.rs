@@ -50,6 +50,7 @@ const FIGURES: &[Figure] = &[
     Figure { name: "faults", measure: revival::faults },
     Figure { name: "large", measure: memory::large },
     Figure { name: "kv", measure: kv::kv },
+    Figure { name: "kv-native", measure: kv::native },
     Figure { name: "backup", measure: backup::backup },
     Figure { name: "overhead", measure: memory::overhead },
 ];

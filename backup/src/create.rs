@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::format::{Base, Header, Manifest, PIECE_LEN};
+use crate::journal::{Given, JournalPin};
 use crate::seal::{Recipient, seal, sealed};
 use crate::side::SideFiles;
 use crate::write::{Compression, StreamWriter};
@@ -27,6 +28,8 @@ pub struct Pinned<'a> {
     pub since: Option<Generation>,
     /// The files beside the pages.
     pub files: &'a SideFiles,
+    /// The journal; none: it is not in the backup.
+    pub journal: Option<&'a JournalPin>,
 }
 
 /// How to write it.
@@ -113,7 +116,7 @@ pub fn write_backup<W: Write>(
         let (out, manifest) = write_stream(pinned, &header, options, out, progress)?;
         return Ok((out, header, manifest));
     }
-    let sealing = seal(out, &header.label(), &options.recipients)?;
+    let sealing = seal(out, &header.label(), pinned.journal.is_some(), &options.recipients)?;
     let (sealing, manifest) = write_stream(pinned, &header, options, sealing, progress)?;
     Ok((sealed(sealing)?, header, manifest))
 }
@@ -126,9 +129,18 @@ fn write_stream<W: Write>(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, Manifest), Error> {
     let mut pace = Pace::new(options);
-    let mut stream = StreamWriter::begin(out, header, options.compression)?;
+    let mut stream = StreamWriter::begin(out, header, pinned.journal.is_some(), options.compression)?;
     for (path, content) in pinned.files.iter() {
         stream.file(path, content)?;
+    }
+    if let Some(journal) = pinned.journal {
+        journal.read(&mut |given| {
+            match given {
+                Given::Part(part) => stream.journal(part)?,
+                Given::Records(records) => stream.records(records)?,
+            }
+            pace.keep(stream.bytes())
+        })?;
     }
     let (pieces, arriving) = sync_channel(AHEAD);
     let (spent, spare) = channel();

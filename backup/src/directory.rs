@@ -36,6 +36,8 @@ pub struct Backup {
     pub label: Label,
     /// Whether it is encrypted.
     pub encrypted: bool,
+    /// Whether the journal is in it.
+    pub journal: bool,
     /// What it says last; or why that cannot be read: it is cut off or spoilt. That of an encrypted one counts no pages: it is about the
     /// ciphertext.
     pub manifest: Result<Manifest, String>,
@@ -51,10 +53,10 @@ impl Backup {
     pub fn look(path: &Path) -> Result<Self, Error> {
         let mut reader = open(path, GLANCE)?;
         let label = reader.next_label()?.ok_or_else(|| not_a_backup(path))?;
-        let encrypted = reader.is_encrypted();
+        let (encrypted, journal) = (reader.is_encrypted(), reader.has_journal());
         let file = File::open(path).map_err(Error::at("open", path))?;
         let bytes = file.metadata().map_err(Error::at("look at", path))?.len();
-        Ok(Self { path: path.to_owned(), label, encrypted, manifest: manifest(&file, bytes), bytes })
+        Ok(Self { path: path.to_owned(), label, encrypted, journal, manifest: manifest(&file, bytes), bytes })
     }
 
     /// Its name, for messages.

@@ -10,6 +10,24 @@ pub enum Error {
     /// The store refused, or is damaged.
     #[error(transparent)]
     Store(#[from] semper_store::Error),
+    /// The journal of the store is damaged, gone, or another store's.
+    #[error("{0} (a backup without the journal: --without-journal)")]
+    Journal(semper_journal::Error),
+    /// The journal could not be written.
+    #[error("the journal of the new store: {0}")]
+    JournalCopy(semper_journal::Error),
+    /// A part of a journal without what comes before it.
+    #[error(
+        "{name} has the journal from record {from} on, {why}; --without-journal makes the store without it, and its programs may do again what they had noted there"
+    )]
+    MissingRecords {
+        /// The file, or `standard input`.
+        name: String,
+        /// Its first record.
+        from: u64,
+        /// What there is instead.
+        why: String,
+    },
     /// The host refused an operation.
     #[error("cannot {what}: {source}")]
     Io {
@@ -28,9 +46,9 @@ pub enum Error {
     },
     /// The stream was written by another version of the format.
     #[error(
-        "{name} has version {found} of the backup format, and this program reads versions {} and {}; use the program that wrote it",
+        "{name} has version {found} of the backup format, and this program reads versions {} to {}; use the program that wrote it",
         crate::FORMAT_VERSION,
-        crate::SEALED_VERSION
+        crate::SEALED_JOURNAL_VERSION
     )]
     Version {
         /// The file, or `standard input`.
@@ -125,6 +143,12 @@ pub enum Error {
     /// A store is to be made where something is.
     #[error("{} is there already; name a new directory to restore to", .0.display())]
     Exists(PathBuf),
+}
+
+impl From<semper_journal::Error> for Error {
+    fn from(error: semper_journal::Error) -> Self {
+        Self::Journal(error)
+    }
 }
 
 impl Error {

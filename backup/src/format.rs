@@ -10,11 +10,48 @@ use semper_store::{ATTRIBUTES_LEN, Generation, StoreId};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// The version of the format that this crate writes and reads.
+/// The version of a stream without a journal.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// The version of a stream that holds another one, encrypted.
 pub const SEALED_VERSION: u32 = 2;
+
+/// The version of a stream with a journal.
+pub const JOURNAL_VERSION: u32 = 3;
+
+/// The version of a stream that holds one with a journal, encrypted.
+pub const SEALED_JOURNAL_VERSION: u32 = 4;
+
+/// What a stream is, as its version says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Form {
+    /// It holds another one, encrypted.
+    pub sealed: bool,
+    /// It has the journal, or what it holds has.
+    pub journal: bool,
+}
+
+impl Form {
+    pub fn of(version: u32) -> Option<Self> {
+        let (sealed, journal) = match version {
+            FORMAT_VERSION => (false, false),
+            SEALED_VERSION => (true, false),
+            JOURNAL_VERSION => (false, true),
+            SEALED_JOURNAL_VERSION => (true, true),
+            _ => return None,
+        };
+        Some(Self { sealed, journal })
+    }
+
+    pub const fn version(self) -> u32 {
+        match (self.sealed, self.journal) {
+            (false, false) => FORMAT_VERSION,
+            (true, false) => SEALED_VERSION,
+            (false, true) => JOURNAL_VERSION,
+            (true, true) => SEALED_JOURNAL_VERSION,
+        }
+    }
+}
 
 /// The most bytes of pages or of a file that one frame carries.
 pub const PIECE_LEN: usize = 1 << 20;
@@ -104,6 +141,8 @@ pub(crate) mod kind {
     pub const MANIFEST: u8 = 5;
     pub const LABEL: u8 = 6;
     pub const SEALED: u8 = 7;
+    pub const JOURNAL: u8 = 8;
+    pub const RECORDS: u8 = 9;
 }
 
 /// How a payload is written.
@@ -113,7 +152,7 @@ pub(crate) mod coding {
 }
 
 /// The generation that an increment was made since.
-#[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Base {
     /// Its number.
     pub generation: u64,

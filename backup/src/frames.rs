@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 use crate::format::{
-    END_MAGIC, FORMAT_VERSION, FRAME_MAGIC, FrameHead, HEAD_LEN, Hash, MAGIC, MAX_FRAMES, MAX_RECORD, Manifest,
-    PIECE_LEN, Preamble, SEALED_VERSION, Trailer, decode,
+    END_MAGIC, FRAME_MAGIC, Form, FrameHead, HEAD_LEN, Hash, MAGIC, MAX_FRAMES, MAX_RECORD, Manifest, PIECE_LEN,
+    Preamble, Trailer, decode,
 };
 use std::io::{ErrorKind, Read};
 use zerocopy::FromBytes;
@@ -37,8 +37,8 @@ impl<R: Read> FrameReader<R> {
         self.at
     }
 
-    /// Begins the next stream and says its version; none at the end of the input.
-    pub fn begin(&mut self) -> Result<Option<u32>, Error> {
+    /// Begins the next stream and says what it is; none at the end of the input.
+    pub fn begin(&mut self) -> Result<Option<Form>, Error> {
         (self.start, self.frame_at, self.frame_number, self.frames) = (self.at, self.at, 0, 0);
         let mut bytes = [0; size_of::<Preamble>()];
         let got = self.fill(&mut bytes)?;
@@ -53,14 +53,12 @@ impl<R: Read> FrameReader<R> {
             return Err(self.cut());
         }
         let found = preamble.version.get();
-        if found != FORMAT_VERSION && found != SEALED_VERSION {
-            return Err(Error::Version { name: self.name.clone(), found });
-        }
+        let form = Form::of(found).ok_or_else(|| Error::Version { name: self.name.clone(), found })?;
         if preamble.zero.get() != 0 {
             return Err(self.damaged("it begins with a word that this version does not know"));
         }
         self.hash = preamble.hash();
-        Ok(Some(found))
+        Ok(Some(form))
     }
 
     /// Reads a frame, its payload into `payload`, and checks its hash.

@@ -12,14 +12,15 @@
 //! * Bytes of a stream become a [`Frame`] only in [`StreamReader`], which checks every number and takes no more memory than
 //!   the largest frame has ([`PIECE_LEN`]), whatever the bytes say.
 //! * What was encrypted is read by the same code, so nothing of it is believed either; and it has to be what its label says in clear.
+//! * The records of the journal that a stream has are all that were durable when its generation was pinned, from a place on that is the same in every
+//!   life of the store (`journal`).
 //! * An increment is applied only to the very generation that it was made since: same store, same number, same time of commit.
 //! * A restored store gets its name when it is complete and flushed, and no generation in it holds a part of a world.
 //! * A file of a backup gets its name when it is complete and flushed.
 //!
 //! # What it does not do
 //!
-//! A hash is no signature: who can write a backup can make another one, also an encrypted one. The journal and the log of a store
-//! are not part of it.
+//! A hash is no signature: who can write a backup can make another one, also an encrypted one. The log of a store is not part of it.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ mod directory;
 mod error;
 mod format;
 mod frames;
+mod journal;
 mod read;
 mod restore;
 mod retention;
@@ -40,7 +42,11 @@ pub use building::Building;
 pub use create::{Options, Pinned, write_backup};
 pub use directory::{Backup, Directory, NewFile, PARTIAL, SUFFIX, file_name};
 pub use error::Error;
-pub use format::{Base, FORMAT_VERSION, Header, Label, MAX_FRAMES, Manifest, PIECE_LEN, SEALED_VERSION};
+pub use format::{
+    Base, FORMAT_VERSION, Header, JOURNAL_VERSION, Label, MAX_FRAMES, Manifest, PIECE_LEN, SEALED_JOURNAL_VERSION,
+    SEALED_VERSION,
+};
+pub use journal::{JournalPart, JournalPin};
 pub use read::{Frame, StreamReader};
 pub use restore::{Restore, Restored};
 pub use retention::Retention;

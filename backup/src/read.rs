@@ -1,13 +1,12 @@
 //! Reading a stream, which may be anything.
 
 use crate::error::Error;
-use crate::format::{
-    FORMAT_VERSION, FrameHead, Header, Label, MAX_PATH, MAX_RECORD, Manifest, PIECE_LEN, SEALED_VERSION, coding,
-    decode, kind,
-};
+use crate::format::{Form, FrameHead, Header, Label, MAX_PATH, MAX_RECORD, Manifest, PIECE_LEN, coding, decode, kind};
 use crate::frames::FrameReader;
+use crate::journal::{Incoming, JournalPart};
 use crate::seal::{self, Identities, Opened, Outside, Shared, lock};
 use crate::side;
+use semper_journal::Record;
 use semper_store::{MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, PageIndex, PageRange, SegmentId};
 use std::io::{ErrorKind, Read};
 use std::sync::{Arc, Mutex};
@@ -40,6 +39,10 @@ pub enum Frame<'a> {
         /// Its content.
         data: &'a [u8],
     },
+    /// What is told of the journal before its records. A second one replaces the first: what came before it is trimmed.
+    Journal(JournalPart),
+    /// Records of the journal, in their order and without gaps but for those that were given up.
+    Records(Vec<Record>),
     /// The end of the stream: all that was written has been read.
     End(Manifest),
 }
@@ -52,6 +55,9 @@ pub struct StreamReader<R> {
     identities: Identities,
     seen: Manifest,
     full: bool,
+    /// Whether the stream has the journal, and what has come of it.
+    journal: bool,
+    records: Option<Incoming>,
     /// Where the next page may be.
     next: (u64, u64),
     /// The side file that is being read, and how much of it has been.
@@ -85,6 +91,8 @@ impl<R: Read> StreamReader<R> {
             identities: Identities::default(),
             seen: Manifest::default(),
             full: false,
+            journal: false,
+            records: None,
             next: (0, 0),
             file: (String::new(), 0),
             payload: Vec::new(),
@@ -118,6 +126,18 @@ impl<R: Read> StreamReader<R> {
         matches!(self.inside, Inside::Sealed(_) | Inside::Opened(_))
     }
 
+    /// Whether the stream that is under way has the journal of its store.
+    #[must_use]
+    pub fn has_journal(&self) -> bool {
+        self.journal
+    }
+
+    /// What the stream that came last told of the journal.
+    #[must_use]
+    pub fn journal(&self) -> Option<&JournalPart> {
+        self.records.as_ref().map(|incoming| &incoming.part)
+    }
+
     /// The header of the next stream; none at the end of the input.
     ///
     /// # Errors
@@ -138,11 +158,12 @@ impl<R: Read> StreamReader<R> {
     pub fn next_label(&mut self) -> Result<Option<Label>, Error> {
         self.inside = Inside::Nothing;
         self.seen = Manifest::default();
+        self.records = None;
         (self.next, self.file) = ((0, 0), (String::new(), 0));
         let mut outside = lock(&self.outside);
         outside.ended = false;
-        let Some(version) = outside.frames.begin()? else { return Ok(None) };
-        let (label, inside) = if version == SEALED_VERSION {
+        let Some(form) = outside.frames.begin()? else { return Ok(None) };
+        let (label, inside) = if form.sealed {
             let label: Label = record(&mut outside.frames, kind::LABEL, &mut self.payload, decode)?;
             (label.clone(), Inside::Sealed(label))
         } else {
@@ -154,6 +175,7 @@ impl<R: Read> StreamReader<R> {
         }
         drop(outside);
         self.full = label.since.is_none();
+        self.journal = form.journal;
         self.inside = inside;
         Ok(Some(label))
     }
@@ -173,8 +195,8 @@ impl<R: Read> StreamReader<R> {
         };
         let opened = seal::open(&self.outside, &self.name, &self.identities)?;
         let mut frames = FrameReader::new(opened, format!("{} (decrypted)", self.name));
-        if frames.begin()? != Some(FORMAT_VERSION) {
-            return Err(frames.damaged("what was encrypted is encrypted"));
+        if frames.begin()? != Some(Form { sealed: false, journal: self.journal }) {
+            return Err(frames.damaged("what was encrypted is not what it says in clear that it is"));
         }
         let header: Header = record(&mut frames, kind::HEADER, &mut self.payload, decode)?;
         if header.label() != label {
@@ -224,6 +246,18 @@ impl<R: Read> StreamReader<R> {
                 Ok(Frame::Removed { segment: SegmentId(segment), range })
             }
             kind::FILE if segment == 0 && head.coding == coding::PLAIN => self.file(first, count),
+            kind::JOURNAL if (segment, first, count, head.coding) == (0, 0, 0, coding::PLAIN) => {
+                self.journal_comes()?;
+                let incoming =
+                    Incoming::begin(&self.payload, self.records.as_ref()).map_err(|why| self.damaged(why))?;
+                Ok(Frame::Journal(self.records.insert(incoming).part.clone()))
+            }
+            kind::RECORDS if segment == 0 && head.coding == coding::PLAIN => {
+                self.journal_comes()?;
+                let incoming = self.records.as_mut().ok_or("nothing was told of the journal before its records");
+                let records = incoming.and_then(|incoming| incoming.records(&self.payload, first, count));
+                Ok(Frame::Records(records.map_err(|why| self.damaged(why))?))
+            }
             kind::MANIFEST if (segment, first, count, head.coding) == (0, 0, 0, coding::PLAIN) => self.end(),
             other => Err(self.damaged(format!("a frame of kind {other} does not belong here"))),
         }
@@ -249,8 +283,22 @@ impl<R: Read> StreamReader<R> {
         }
     }
 
+    /// The journal comes before the pages, and only where the version says that there is one.
+    fn journal_comes(&self) -> Result<(), Error> {
+        if self.journal && self.next == (0, 0) { Ok(()) } else { Err(self.damaged("the journal does not belong here")) }
+    }
+
+    /// All of the journal has come.
+    fn journal_came(&self) -> Result<(), Error> {
+        if self.records.as_ref().map_or(!self.journal, Incoming::is_complete) {
+            return Ok(());
+        }
+        Err(self.damaged("records of the journal should come before it"))
+    }
+
     /// Frames come in order of segment and page, and within the limits.
     fn advance(&mut self, segment: u64, first: u64, count: u64) -> Result<(), Error> {
+        self.journal_came()?;
         let end = first.checked_add(count).filter(|end| *end <= MAX_SEGMENT_PAGES && segment < MAX_SEGMENTS);
         match end {
             Some(end) if count > 0 && (segment, first) >= self.next => {
@@ -292,7 +340,7 @@ impl<R: Read> StreamReader<R> {
         };
         let data = &self.payload[split..];
         let goes_on = path == self.file.0 && offset == self.file.1;
-        if !(goes_on || offset == 0) || self.next != (0, 0) {
+        if !(goes_on || offset == 0) || self.next != (0, 0) || self.records.is_some() {
             return Err(self.damaged("it holds a piece of a file that does not belong here"));
         }
         self.file = (path.to_owned(), offset + data.len() as u64);
@@ -301,6 +349,7 @@ impl<R: Read> StreamReader<R> {
     }
 
     fn end(&mut self) -> Result<Frame<'_>, Error> {
+        self.journal_came()?;
         let manifest = match &mut self.inside {
             Inside::Opened(frames) => {
                 let manifest = frames.end(&self.payload, &self.seen)?;

@@ -3,12 +3,17 @@
 use crate::building::Building;
 use crate::error::Error;
 use crate::format::{Header, MAX_FRAMES};
+use crate::journal::JournalPart;
 use crate::read::{Frame, StreamReader};
 use crate::side::SideFiles;
-use semper_store::{CreateOptions, Fill, Generation, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store};
+use semper_journal::{Copying, JOURNAL_DIR, Record};
+use semper_store::{
+    CreateOptions, DirFolder, Fill, Generation, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store, StoreId,
+};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// Pieces between the thread that reads and the one that writes.
@@ -21,6 +26,8 @@ pub struct Restored {
     pub header: Header,
     /// How many streams it took.
     pub streams: u64,
+    /// The sequence after the last record of its journal; none: it has no journal.
+    pub journal_end: Option<u64>,
 }
 
 /// A store that is being made. Dropped before [`Restore::finish`] it leaves nothing.
@@ -30,6 +37,9 @@ pub struct Restore {
     last: Option<Header>,
     files: SideFiles,
     streams: u64,
+    /// The journal, and what the last stream told of it.
+    journal: Option<(Copying, JournalPart)>,
+    without_journal: bool,
 }
 
 /// What is to be put next.
@@ -37,6 +47,8 @@ enum Piece {
     Pages(SegmentId, PageIndex, Vec<u8>),
     Removed(SegmentId, PageRange),
     File(String, u64, Vec<u8>),
+    Journal(JournalPart),
+    Records(Vec<Record>),
     End,
 }
 
@@ -53,7 +65,14 @@ impl Restore {
         }
         let building = Building::new(target)?;
         let (store, last, files) = (None, None, SideFiles::default());
-        Ok(Self { building, store, last, files, streams: 0 })
+        Ok(Self { building, store, last, files, streams: 0, journal: None, without_journal: false })
+    }
+
+    /// Makes the store without the journal, though the streams have it.
+    #[must_use]
+    pub fn without_journal(mut self, without: bool) -> Self {
+        self.without_journal = without;
+        self
     }
 
     /// Applies the next stream of `reader`: a full backup first, then increments in order. False if there is none. `progress` is called
@@ -76,13 +95,23 @@ impl Restore {
                 Fill::new(Store::create(self.building.path(), &options)?)
             }
         };
+        if !reader.has_journal() {
+            self.drop_journal()?;
+        }
         let (pieces, arriving) = sync_channel(AHEAD);
         let (spent, spare) = channel();
-        let files = &mut self.files;
+        let (files, name) = (&mut self.files, reader.name().to_owned());
+        let mut journal = JournalInto {
+            dir: self.building.path(),
+            store: fill.store().id(),
+            name,
+            skip: self.without_journal,
+            copy: &mut self.journal,
+        };
         let done = std::thread::scope(|scope| {
             let source = &mut *reader;
             let reading = scope.spawn(move || read(source, &pieces, &spare));
-            let put = put(&mut fill, &header, progress, arriving, &spent, files);
+            let put = put(&mut fill, &header, progress, arriving, &spent, files, &mut journal);
             let read = reading.join().map_err(|_| panicked())?;
             // What the stream says counts more than what became of half of it.
             read.and(put)
@@ -96,6 +125,15 @@ impl Restore {
         self.last = Some(header);
         self.streams += 1;
         Ok(true)
+    }
+
+    /// The records of an earlier generation would not be those of this one.
+    fn drop_journal(&mut self) -> Result<(), Error> {
+        if self.journal.take().is_some() {
+            let dir = self.building.path().join(JOURNAL_DIR);
+            fs::remove_dir_all(&dir).map_err(Error::at("remove", &dir))?;
+        }
+        Ok(())
     }
 
     /// The generation that was applied last.
@@ -136,8 +174,12 @@ impl Restore {
         drop(fill.finish()?);
         let path = self.building.path();
         self.files.write(path).map_err(Error::at("write the files beside the pages of", path))?;
+        let journal_end = self.journal.as_ref().map(|(copy, _)| copy.end());
+        if let Some((copy, part)) = self.journal.take() {
+            copy.finish(&part.given_up).map_err(Error::JournalCopy)?;
+        }
         self.building.finish()?;
-        Ok(Restored { header, streams: self.streams })
+        Ok(Restored { header, streams: self.streams, journal_end })
     }
 }
 
@@ -161,6 +203,8 @@ fn read<R: Read>(
             Frame::Pages { segment, first, data } => Piece::Pages(segment, first, own(data)),
             Frame::Removed { segment, range } => Piece::Removed(segment, range),
             Frame::File { path, offset, data } => Piece::File(path.to_owned(), offset, own(data)),
+            Frame::Journal(part) => Piece::Journal(part),
+            Frame::Records(records) => Piece::Records(records),
             Frame::End(_) => Piece::End,
         };
         let last = matches!(piece, Piece::End);
@@ -172,6 +216,65 @@ fn read<R: Read>(
     Ok(())
 }
 
+/// Where the journal of a stream goes.
+struct JournalInto<'a> {
+    dir: &'a Path,
+    store: StoreId,
+    name: String,
+    skip: bool,
+    copy: &'a mut Option<(Copying, JournalPart)>,
+}
+
+impl JournalInto<'_> {
+    fn begin(&mut self, part: JournalPart) -> Result<(), Error> {
+        if self.skip {
+            return Ok(());
+        }
+        let anew = part.from == part.first;
+        if self.copy.is_none() {
+            if !anew {
+                let why = "and what comes before it has no journal".to_owned();
+                return Err(Error::MissingRecords { name: self.name.clone(), from: part.from, why });
+            }
+            let folder = Arc::new(DirFolder::new(&self.dir.join(JOURNAL_DIR)));
+            let copy = Copying::create(folder, self.store, part.segment_bytes).map_err(Error::JournalCopy)?;
+            *self.copy = Some((copy, part.clone()));
+        }
+        let Some((copy, now)) = self.copy.as_mut() else { return Ok(()) };
+        if anew {
+            copy.anew(part.first).map_err(Error::JournalCopy)?;
+        } else if !copy.back_to(part.from).map_err(Error::JournalCopy)? {
+            let why = format!("and what comes before it knows records up to {} for sure", now.known.saturating_sub(1));
+            return Err(Error::MissingRecords { name: self.name.clone(), from: part.from, why });
+        }
+        copy.trim(part.first).map_err(Error::JournalCopy)?;
+        if part.known <= part.from {
+            copy.mark(part.known).map_err(Error::JournalCopy)?;
+        }
+        *now = part;
+        Ok(())
+    }
+
+    fn put(&mut self, records: Vec<Record>) -> Result<(), Error> {
+        let Some((copy, part)) = self.copy.as_mut().filter(|_| !self.skip) else { return Ok(()) };
+        for record in records {
+            if copy.end() <= part.known && record.sequence >= part.known {
+                copy.mark(part.known).map_err(Error::JournalCopy)?;
+            }
+            copy.push(record).map_err(Error::JournalCopy)?;
+        }
+        Ok(())
+    }
+
+    /// All records have come.
+    fn end(&mut self) -> Result<(), Error> {
+        match self.copy.as_mut().filter(|_| !self.skip) {
+            Some((copy, part)) if copy.end() <= part.known => copy.mark(part.known).map_err(Error::JournalCopy),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Puts what arrives into the store that is being made.
 fn put(
     fill: &mut Fill,
@@ -180,6 +283,7 @@ fn put(
     arriving: Receiver<Piece>,
     spent: &Sender<Vec<u8>>,
     files: &mut SideFiles,
+    journal: &mut JournalInto<'_>,
 ) -> Result<(), Error> {
     let mut done = 0;
     for piece in arriving {
@@ -197,7 +301,12 @@ fn put(
                     return Err(Error::io("restore", why));
                 }
             }
-            Piece::End => return Ok(fill.end_world(header.attributes)?),
+            Piece::Journal(part) => journal.begin(part)?,
+            Piece::Records(records) => journal.put(records)?,
+            Piece::End => {
+                journal.end()?;
+                return Ok(fill.end_world(header.attributes)?);
+            }
         }
     }
     // The stream ended early; its reader says why.

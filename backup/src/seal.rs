@@ -2,7 +2,7 @@
 //! which generation.
 
 use crate::error::Error;
-use crate::format::{Label, MAX_KEYS, Manifest, SEALED_VERSION, coding, encode, kind};
+use crate::format::{Form, Label, MAX_KEYS, Manifest, coding, encode, kind};
 use crate::frames::FrameReader;
 use crate::write::FrameWriter;
 use age::{DecryptError, Decryptor, Encryptor, x25519};
@@ -109,11 +109,16 @@ pub(crate) struct Sealer<W> {
 pub(crate) type Sealing<W> = age::stream::StreamWriter<Sealer<W>>;
 
 /// Begins to write a stream encrypted.
-pub(crate) fn seal<W: Write>(out: W, label: &Label, recipients: &[Recipient]) -> Result<Sealing<W>, Error> {
+pub(crate) fn seal<W: Write>(
+    out: W,
+    label: &Label,
+    journal: bool,
+    recipients: &[Recipient],
+) -> Result<Sealing<W>, Error> {
     let failed = |e: io::Error| Error::io("write the backup", e);
     let to = recipients.iter().take(MAX_RECIPIENTS + 1).map(|recipient| &recipient.0 as &dyn age::Recipient);
     let encryptor = Encryptor::with_recipients(to).map_err(|e| Error::io("encrypt", io::Error::other(e)))?;
-    let mut frames = FrameWriter::begin(out, SEALED_VERSION).map_err(failed)?;
+    let mut frames = FrameWriter::begin(out, Form { sealed: true, journal }.version()).map_err(failed)?;
     let record = encode(label).map_err(|e| failed(io::Error::other(e)))?;
     frames.frame(kind::LABEL, [0; 3], coding::PLAIN, &record).map_err(failed)?;
     let mut sealing = encryptor.wrap_output(Sealer { frames, piece: Vec::new() }).map_err(failed)?;

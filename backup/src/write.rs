@@ -2,9 +2,11 @@
 
 use crate::error::Error;
 use crate::format::{
-    END_MAGIC, FORMAT_VERSION, FRAME_MAGIC, FrameHead, Hash, Header, MAX_PATH, Manifest, PIECE_LEN, Preamble, Trailer,
-    coding, encode, kind,
+    END_MAGIC, FRAME_MAGIC, Form, FrameHead, Hash, Header, MAX_PATH, Manifest, PIECE_LEN, Preamble, Trailer, coding,
+    encode, kind,
 };
+use crate::journal::{JournalPart, pack};
+use semper_journal::Record;
 use semper_store::{PAGE_SIZE, PageIndex, PageRange, SegmentId};
 use std::io::{self, Write};
 use zerocopy::IntoBytes;
@@ -84,18 +86,18 @@ pub struct StreamWriter<W> {
 }
 
 impl<W: Write> StreamWriter<W> {
-    /// Begins a stream with its header.
+    /// Begins a stream with its header; `journal`: the journal is in it.
     ///
     /// # Errors
     /// What `out` says.
-    pub fn begin(out: W, header: &Header, compression: Compression) -> Result<Self, Error> {
+    pub fn begin(out: W, header: &Header, journal: bool, compression: Compression) -> Result<Self, Error> {
         let zstd = match compression {
             Compression::None => None,
             Compression::Zstd(level) => {
                 Some(zstd::bulk::Compressor::new(level).map_err(|e| Error::io("begin to compress", e))?)
             }
         };
-        let frames = FrameWriter::begin(out, FORMAT_VERSION).map_err(failed)?;
+        let frames = FrameWriter::begin(out, Form { sealed: false, journal }.version()).map_err(failed)?;
         let mut stream = Self { frames, zstd, packed: Vec::new() };
         let record = encode(header).map_err(|e| failed(io::Error::other(e)))?;
         stream.frame(kind::HEADER, [0; 3], coding::PLAIN, &record)?;
@@ -173,6 +175,18 @@ impl<W: Write> StreamWriter<W> {
                 return Ok(());
             }
         }
+    }
+
+    /// Adds what is told of the journal before its records.
+    pub(crate) fn journal(&mut self, part: &JournalPart) -> Result<(), Error> {
+        let record = encode(part).map_err(|e| failed(io::Error::other(e)))?;
+        self.frame(kind::JOURNAL, [0; 3], coding::PLAIN, &record)
+    }
+
+    /// Adds records of the journal, as many as fit into a frame.
+    pub(crate) fn records(&mut self, records: &[Record]) -> Result<(), Error> {
+        let first = records.first().map_or(0, |record| record.sequence);
+        self.frame(kind::RECORDS, [0, first, records.len() as u64], coding::PLAIN, &pack(records)?)
     }
 
     /// Bytes written so far.

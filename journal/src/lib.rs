@@ -35,6 +35,7 @@
 //! | `index`, `sealed` | from a writer's number to its record |
 //! | `retain` | what goes, and when |
 //! | `verify` | reading everything |
+//! | `copy` | a copy for another store |
 //! | `canary` | planted bugs, for tests |
 
 #![forbid(unsafe_code)]
@@ -42,6 +43,7 @@
 mod batch;
 mod bytes;
 mod canary;
+mod copy;
 mod error;
 mod group;
 mod index;
@@ -60,6 +62,7 @@ mod walk;
 
 #[doc(hidden)]
 pub use canary::Canary;
+pub use copy::Copying;
 pub use error::{Error, Lost};
 pub use group::{Submitted, Ticket};
 pub use journal::{Appended, Found, Journal};

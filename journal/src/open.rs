@@ -187,7 +187,7 @@ impl Journal {
     }
 }
 
-fn new_state(folder: &dyn Folder, store: StoreId, options: &Options) -> Result<StateFile, Error> {
+pub(crate) fn new_state(folder: &dyn Folder, store: StoreId, options: &Options) -> Result<StateFile, Error> {
     if options.segment_bytes < MIN_SEGMENT || !options.segment_bytes.is_multiple_of(PAGE_SIZE as u64) {
         return Err(Error::BadArgument(format!("a segment has pages, and at least {MIN_SEGMENT} bytes")));
     }

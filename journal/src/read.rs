@@ -80,6 +80,12 @@ impl Reader {
         self.segments.len()
     }
 
+    /// The stretches of records that were given up: first and last of each.
+    #[must_use]
+    pub fn given_up(&self) -> &[(u64, u64)] {
+        &self.state.given_up
+    }
+
     /// Bytes of a segment.
     #[must_use]
     pub const fn segment_bytes(&self) -> u64 {

@@ -76,6 +76,12 @@ pub struct How {
     /// The most bytes to write in a second [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub rate_limit: Option<u64>,
+    /// Leave the journal out: a world restored from the backup may do again what its programs had noted there
+    #[arg(long, overrides_with = "with_journal")]
+    pub without_journal: bool,
+    /// Take the journal along, as it is done if nothing is said
+    #[arg(long, overrides_with = "without_journal")]
+    pub with_journal: bool,
     /// Encrypt to this recipient of age, who can open the backup; can be given several times
     #[arg(long, value_name = "RECIPIENT")]
     pub encrypt: Vec<Recipient>,
@@ -161,6 +167,9 @@ pub struct Restore {
     /// The generation to restore, or of a directory the newest that was committed before a time [default: the newest]
     #[arg(long, value_name = "GEN|TIME", value_parser = parse_at)]
     pub at: Option<At>,
+    /// Leave the journal out: the world begins an empty one, and may do again what its programs had noted
+    #[arg(long)]
+    pub without_journal: bool,
     #[command(flatten)]
     pub opened_by: OpenedBy,
 }

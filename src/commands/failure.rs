@@ -183,6 +183,7 @@ impl From<semper_backup::Error> for Failure {
         use semper_backup::Error;
         let code = match &error {
             Error::Store(error) => return store_failure(error),
+            Error::Journal(error) | Error::JournalCopy(error) => journal_code(error),
             Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,
             Error::Io { source, .. } if may_not(source) || source.kind() == io::ErrorKind::NotFound => code::NO_STORE,
             Error::Io { .. } | Error::Stopped => code::FAILED,
@@ -191,7 +192,7 @@ impl From<semper_backup::Error> for Failure {
             | Error::Cut { .. }
             | Error::Damaged { .. }
             | Error::OtherStore { .. } => code::NO_STORE,
-            Error::MissingBase { .. } | Error::NoSuchBackup { .. } => code::NOT_FOUND,
+            Error::MissingBase { .. } | Error::MissingRecords { .. } | Error::NoSuchBackup { .. } => code::NOT_FOUND,
             Error::Busy(_) => code::IN_USE,
             Error::Exists(_) | Error::NoIdentity { .. } | Error::WrongIdentity { .. } | Error::BadKey { .. } => {
                 code::USAGE

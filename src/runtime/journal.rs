@@ -3,7 +3,8 @@
 use super::status::offline_pager;
 use super::{Runtime, RuntimeError};
 use semper_journal::{Error, JOURNAL_DIR, Reader, Trimmed, Wish};
-use semper_store::{DirFolder, StoreId};
+use semper_pager::{Backing, BackingError, Pager, PagerConfig, TrackingChoice};
+use semper_store::{DirFolder, Generation, PageIndex, SegmentId, Store, StoreId};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -54,4 +55,33 @@ pub fn journal_seen(dir: &Path) -> Result<u64, RuntimeError> {
         Some((store, pager)) => Ok(semper_domains::kernel::read_journal_end(&pager, store.id())?),
         None => Ok(0),
     }
+}
+
+/// A generation that is kept, as a pager sees it.
+struct Past {
+    store: Store,
+    generation: Generation,
+}
+
+impl Backing for Past {
+    fn read(&self, segment: SegmentId, first: PageIndex, out: &mut [u8]) -> Result<(), BackingError> {
+        Ok(self.store.read_at(self.generation, segment, first, out)?)
+    }
+
+    /// The object table is read by its pages only.
+    fn next_present(&self, _segment: SegmentId, from: PageIndex) -> Result<Option<PageIndex>, BackingError> {
+        Ok(Some(from))
+    }
+}
+
+/// The sequence after the last record of its journal that a generation of the store in `dir` knows to be durable, and whose journal that is;
+/// none if it knows of no journal.
+///
+/// # Errors
+/// When there is no such store or generation, or it is damaged.
+pub fn journal_known(dir: &Path, generation: Generation) -> Result<Option<(u64, StoreId)>, RuntimeError> {
+    let store = Store::open_read_only(dir)?;
+    let config = PagerConfig { memory_limit: None, tracking: TrackingChoice::Auto };
+    let pager = Pager::new(config, Arc::new(Past { store, generation }))?;
+    Ok(semper_domains::kernel::read_journal_record(&pager)?)
 }

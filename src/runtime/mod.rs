@@ -17,7 +17,7 @@ mod travel;
 mod world;
 
 pub use error::RuntimeError;
-pub use journal::{JournalStatus, journal_seen};
+pub use journal::{JournalStatus, journal_known, journal_seen};
 pub use objects::{Inspected, Listing, offline_inspect, offline_listing};
 pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
 pub use rot::End;

@@ -13,15 +13,15 @@ use crate::harness::{
 
 /// An outside ledger: pays once for each token.
 #[derive(Default)]
-struct Ledger {
-    paid: BTreeMap<u64, Vec<String>>,
+pub struct Ledger {
+    pub paid: BTreeMap<u64, Vec<String>>,
     /// Orders that came again under the token that was paid.
-    again: u64,
-    end: Option<String>,
+    pub again: u64,
+    pub end: Option<String>,
 }
 
 impl Ledger {
-    fn take(&mut self, line: &str) {
+    pub fn take(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["pay", number, token] if token.len() == 16 => {
@@ -38,7 +38,7 @@ impl Ledger {
         }
     }
 
-    fn paid_twice(&self) -> usize {
+    pub fn paid_twice(&self) -> usize {
         self.paid.values().filter(|tokens| tokens.len() > 1).count()
     }
 }
@@ -86,7 +86,7 @@ fn dispatch(session: &Session, how: &str, payments: u64, kills: u32) -> Ledger {
 }
 
 /// What `semper journal COMMAND STORE FLAGS` says.
-fn text(session: &Session, args: &[&str], code: i32) -> String {
+pub fn text(session: &Session, args: &[&str], code: i32) -> String {
     let mut command = crate::harness::semper();
     command.arg("journal").arg(args[0]).arg(session.store()).args(&args[1..]).current_dir(session.place());
     let output = session.output(&mut command);
@@ -96,8 +96,12 @@ fn text(session: &Session, args: &[&str], code: i32) -> String {
 }
 
 /// The records of programs that `semper journal export` writes: place, number, bytes.
-fn exported(session: &Session) -> Vec<(u64, u64, Vec<u8>)> {
-    let lines = text(session, &["export"], 0);
+pub fn exported(session: &Session) -> Vec<(u64, u64, Vec<u8>)> {
+    records(&text(session, &["export"], 0))
+}
+
+/// The records of programs in what `semper journal export` wrote.
+pub fn records(lines: &str) -> Vec<(u64, u64, Vec<u8>)> {
     let parsed = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let record = |line: serde_json::Value| {
         let hex = line["hex"].as_str()?.to_owned();

@@ -19,6 +19,7 @@ mod following;
 mod full_disk;
 mod hostile;
 mod journal;
+mod journal_backup;
 mod keys;
 mod killing;
 mod lifecycle;

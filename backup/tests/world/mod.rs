@@ -97,7 +97,7 @@ impl World {
     }
 
     fn written(&self, since: Option<Generation>, options: &Options, files: &SideFiles) -> (Vec<u8>, Header) {
-        let pinned = Pinned { store: &self.store, generation: self.store.generation(), since, files };
+        let pinned = Pinned { store: &self.store, generation: self.store.generation(), since, files, journal: None };
         let (bytes, header, _) = write_backup(&pinned, options, Vec::new(), &mut |_| {}).unwrap();
         (bytes, header)
     }

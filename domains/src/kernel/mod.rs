@@ -381,6 +381,16 @@ pub fn read_journal_end(pager: &Arc<Pager>, store: StoreId) -> Result<u64, Kerne
     Ok(journal::seen(&Objects::open(pager, &WorldClock::default())?.table, store))
 }
 
+/// The same, and whose journal it is: not that of the store in which the generation lies, if that was restored without one. None: the world
+/// knows of no journal.
+///
+/// # Errors
+/// When segment 0 is damaged.
+pub fn read_journal_record(pager: &Arc<Pager>) -> Result<Option<(u64, StoreId)>, KernelError> {
+    let record = Objects::open(pager, &WorldClock::default())?.table.first::<journal::JournalRecord>();
+    Ok(record.map(|(_, record)| (record.end, StoreId(record.store))))
+}
+
 impl OutputEvents for Kernel {
     fn wrote(&self, domain: u64) {
         match self.policy {

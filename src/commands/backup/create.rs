@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use semper_backup::{Directory, Header, Manifest, Options, Pinned, file_name};
 use semper_store::{Generation, Store};
 
-use super::ship::{self, GONE, Newest, check_recipients, explain, stream, tell, whole};
+use super::ship::{self, GONE, Journal, Newest, check_recipients, explain, stream, tell, whole};
 use super::{Place, open_directory, set_aside};
 use crate::cli::Create;
 use crate::commands::failure::code;
@@ -48,7 +48,12 @@ const TRIES: u32 = 5;
 
 fn attempt(command: &Create, target: &Target, since: Option<&str>) -> Result<ExitCode, Failure> {
     let store = &command.store;
-    let newest = Newest::hold(store, since)?;
+    let journal = match target {
+        _ if command.how.without_journal => Journal::Without,
+        Target::Directory { found, .. } => Journal::After(&found.backups),
+        Target::File(_) | Target::Pipe => Journal::New,
+    };
+    let newest = Newest::hold(store, since, &journal).map_err(|failure| explain(store, failure))?;
     let (generation, since) = (newest.generation, newest.since);
     if generation == Generation(0) {
         let told = format!("nothing has been committed in {} yet", store.display());

@@ -11,7 +11,7 @@ use semper_backup::{Backup, Base, Directory, file_name};
 use semper_store::{Generation, GenerationInfo, Store};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::ship::{self, GONE, Newest, check_recipients, explain, tell, whole};
+use super::ship::{self, GONE, Journal, Newest, check_recipients, explain, tell, whole};
 use super::{Place, open_directory, set_aside};
 use crate::cli::Follow;
 use crate::commands::failure::code;
@@ -128,7 +128,8 @@ impl Follower<'_> {
         }
         let Plan { since, why } = self.plan(directory, generations);
         let named = since.map(|since| since.generation.to_string());
-        let held = Newest::hold(dir, named.as_deref()).map_err(|failure| passing(dir, failure))?;
+        let journal = if how.without_journal { Journal::Without } else { Journal::After(&directory.backups) };
+        let held = Newest::hold(dir, named.as_deref(), &journal).map_err(|failure| passing(dir, failure))?;
         let pinned = held.pinned();
         let label = pinned.header().map_err(|error| explain(dir, error.into()))?.label();
         if label.since != since {
@@ -172,8 +173,8 @@ impl Follower<'_> {
             return Ok(());
         }
         let named = newest.generation.to_string();
-        let held =
-            Newest::hold(&self.command.store, Some(&named)).map_err(|failure| passing(&self.command.store, failure))?;
+        let dir = &self.command.store;
+        let held = Newest::hold(dir, Some(&named), &Journal::Unasked).map_err(|failure| passing(dir, failure))?;
         if held.held.by_runtime() && held.pinned().header().is_ok_and(|header| header.since == Some(newest)) {
             self.keep(&held, newest);
         }

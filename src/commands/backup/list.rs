@@ -29,6 +29,8 @@ struct Line {
     made_at: u64,
     bytes: u64,
     encrypted: bool,
+    /// Whether the journal is in it.
+    journal: bool,
     /// None if it is not known: it is cut off or spoilt, or encrypted.
     pages: Option<u64>,
     complete: bool,
@@ -50,6 +52,7 @@ fn line(backup: &Backup) -> Line {
         made_at: seconds(label.made_at),
         bytes: backup.bytes,
         encrypted: backup.encrypted,
+        journal: backup.journal,
         pages: backup.manifest.as_ref().ok().filter(|_| !backup.encrypted).map(|manifest| manifest.pages),
         complete: backup.manifest.is_ok(),
     }

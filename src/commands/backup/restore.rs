@@ -1,11 +1,13 @@
 //! `semper backup restore`.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 
 use indicatif::HumanCount;
+use semper::runtime::journal_known;
 use semper_backup::{Directory, Error, Identities, Restore, Restored, StreamReader};
-use semper_store::Generation;
+use semper_store::{Generation, Store};
 
 use super::{Place, bar, open_file, open_pipe};
 use crate::cli::{At, Restore as Command};
@@ -14,7 +16,7 @@ use crate::commands::{Failure, say};
 
 pub fn run(command: &Command) -> Result<ExitCode, Failure> {
     let identities = Identities::read(&command.opened_by.identities)?;
-    let mut restore = Restore::begin(&command.store)?;
+    let mut restore = Restore::begin(&command.store)?.without_journal(command.without_journal);
     match Place::of(&command.dest) {
         Place::Pipe | Place::File(_) if matches!(command.at, Some(At::Time(_))) => {
             let told = "only of a directory the newest before a time can be found; name a generation: --at GEN";
@@ -43,7 +45,7 @@ pub fn run(command: &Command) -> Result<ExitCode, Failure> {
             bar.finish_and_clear();
         }
     }
-    let Restored { header, streams } = restore.finish()?;
+    let Restored { header, streams, journal_end } = restore.finish()?;
     let (shown, store) = (command.store.display(), header.store());
     let many = if streams == 1 { "1 backup".to_owned() } else { format!("{streams} backups") };
     say(format_args!(
@@ -51,8 +53,21 @@ pub fn run(command: &Command) -> Result<ExitCode, Failure> {
         header.generation(),
         HumanCount(header.pages)
     ));
+    match (journal_end, journal_known(&command.store, newest_in(&command.store)?)) {
+        (Some(end), _) => say(format_args!("with its journal, up to record {}", end - 1)),
+        // A world that cannot be looked at says so when it is resumed.
+        (None, Err(_) | Ok(None)) => {}
+        (None, Ok(Some((known, _)))) => eprintln!(
+            "semper: the world had a journal of {} records, and {shown} has none: its programs may do again what they had noted there",
+            known.saturating_sub(1)
+        ),
+    }
     say(format_args!("go on with: semper resume {shown}"));
     Ok(ExitCode::SUCCESS)
+}
+
+fn newest_in(dir: &Path) -> Result<Generation, Failure> {
+    Ok(Store::open_read_only(dir)?.generation())
 }
 
 fn number(at: Option<At>) -> Option<Generation> {

@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{BinaryBytes, HumanCount};
 use semper::control::{Connection, ControlError, Reply, Request};
-use semper_backup::{Header, MAX_RECIPIENTS, Manifest, NewFile, Options, Pinned, Recipient, SideFiles, write_backup};
-use semper_store::{Generation, OpenOptions, Store};
+use semper::runtime::journal_known;
+use semper_backup::{
+    Backup, Base, Header, JournalPin, MAX_RECIPIENTS, Manifest, NewFile, Options, Pinned, Recipient, SideFiles,
+    write_backup,
+};
+use semper_journal::JOURNAL_DIR;
+use semper_store::{DirFolder, Generation, OpenOptions, Store};
 
 use super::{BUFFER, bar, kind};
 use crate::commands::failure::code;
@@ -32,24 +37,84 @@ pub struct Newest {
     pub generation: Generation,
     /// What the backup is to hold the changes since.
     pub since: Option<Generation>,
+    /// The journal as it was then.
+    pub journal: Option<JournalPin>,
+}
+
+/// What of the journal is to be in a backup.
+pub enum Journal<'a> {
+    /// Nothing, which is said if there is one.
+    Without,
+    /// Nothing: there will be no backup.
+    Unasked,
+    /// What the generation that it is made since does not know of.
+    New,
+    /// That, if the backup of that generation has the journal; else all of it.
+    After(&'a [Backup]),
 }
 
 impl Newest {
     /// Holds it, and the generation that is named by `since`.
-    pub fn hold(store: &Path, since: Option<&str>) -> Result<Newest, Failure> {
+    pub fn hold(store: &Path, since: Option<&str>, journal: &Journal<'_>) -> Result<Newest, Failure> {
         let mut files = SideFiles::read(store).map_err(|error| beside(store, &error))?;
         let mut which = vec![None];
         which.extend(since.map(Some));
         let held = held::open_beside(store, &which)?;
         files.read_pinned(store).map_err(|error| beside(store, &error))?;
         let (generation, since) = (held.generations[0], held.generations.get(1).copied());
-        Ok(Newest { held, files, generation, since })
+        let journal = pin(store, &held, generation, since, journal)?;
+        Ok(Newest { held, files, generation, since, journal })
     }
 
     /// What a backup is made of.
     pub fn pinned(&self) -> Pinned<'_> {
-        let Newest { held, files, generation, since } = self;
-        Pinned { store: &held.store, generation: *generation, since: *since, files }
+        let Newest { held, files, generation, since, journal } = self;
+        Pinned { store: &held.store, generation: *generation, since: *since, files, journal: journal.as_ref() }
+    }
+}
+
+/// The journal of a store, from where a backup has to have it on.
+fn pin(
+    dir: &Path,
+    held: &Held,
+    generation: Generation,
+    since: Option<Generation>,
+    wanted: &Journal<'_>,
+) -> Result<Option<JournalPin>, Failure> {
+    let id = held.store.id();
+    if generation == Generation(0) {
+        return Ok(None);
+    }
+    let gone = |error: semper::runtime::RuntimeError| Failure::from(error);
+    let known = |generation| {
+        journal_known(dir, generation).map(|known| known.filter(|(_, of)| *of == id).map_or(0, |known| known.0))
+    };
+    let base_has_it = |since: Generation| match wanted {
+        Journal::Without | Journal::Unasked => false,
+        Journal::New => true,
+        Journal::After(backups) => {
+            let generations = held.store.generations();
+            let base = generations.iter().find(|info| info.generation == since).map(Base::of);
+            let mut of_base = backups.iter().filter(|backup| Some(backup.label.generation) == base).peekable();
+            of_base.peek().is_some() && of_base.all(|backup| backup.journal)
+        }
+    };
+    let since = since.filter(|since| base_has_it(*since)).map(known).transpose().map_err(gone)?;
+    let folder = std::sync::Arc::new(DirFolder::read_only(&dir.join(JOURNAL_DIR)));
+    match wanted {
+        Journal::Without => {
+            if semper_journal::exists(&*folder).unwrap_or(true) {
+                eprintln!(
+                    "semper: the journal of {} is not in the backup: a world restored from it may do again what its programs had noted",
+                    dir.display()
+                );
+            }
+            Ok(None)
+        }
+        Journal::Unasked => Ok(None),
+        Journal::New | Journal::After(_) => {
+            Ok(JournalPin::new(folder, id, known(generation).map_err(gone)?, since.unwrap_or(0))?)
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! `semper backup verify`.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::process::ExitCode;
 
 use indicatif::BinaryBytes;
-use semper_backup::{Directory, Error, Identities, Label, StreamReader};
+use semper_backup::{Base, Directory, Error, Identities, JournalPart, Label, StreamReader};
 use serde::Serialize;
 
 use super::{Input, Place, bar, kind, open_file, open_pipe, print_json};
@@ -79,10 +80,23 @@ fn read<R: Read>(reader: &mut StreamReader<R>, opened: bool) -> Result<(), Error
     reader.skip_to_end().map(|_| ())
 }
 
+/// What is wrong with the journal of an increment. `base`: how far the journal is known in the backup before, if that was read; none in it: that
+/// one has no journal.
+fn misses_records(name: &str, part: Option<&JournalPart>, base: Option<Option<u64>>) -> Option<String> {
+    let part = part.filter(|part| part.from > part.first)?;
+    let base = base.filter(|known| *known != Some(part.from))?;
+    let before = match base {
+        None => "has no journal".to_owned(),
+        Some(known) => format!("knows records up to {} for sure", known.saturating_sub(1)),
+    };
+    Some(format!("{name} has the journal from record {} on, and the backup before {before}", part.from))
+}
+
 /// Streams that follow each other.
 fn chain((mut reader, identities): (Input, bool)) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut last: Option<Label> = None;
+    let mut known = None;
     loop {
         let start = reader.bytes();
         let name = reader.name().to_owned();
@@ -101,7 +115,9 @@ fn chain((mut reader, identities): (Input, bool)) -> Vec<Line> {
         let follows =
             last.as_ref().is_none_or(|last| last.store == label.store && Some(last.generation) == label.since);
         let broken = || format!("{name}: the backup of {} ({}) does not follow", label.generation(), kind(&label));
-        let fault = read.err().map(|error| error.to_string()).or_else(|| (!follows).then(broken));
+        let missing = || misses_records(&name, reader.journal(), known);
+        let fault = read.err().map(|error| error.to_string()).or_else(|| (!follows).then(broken)).or_else(missing);
+        known = (identities || !encrypted).then(|| reader.journal().map(|part| part.known));
         let whole = line(&name, Some(&label), reader.bytes() - start, fault);
         lines.push(Line { encrypted, read: identities || !encrypted, ..whole });
         if ended {
@@ -114,6 +130,8 @@ fn chain((mut reader, identities): (Input, bool)) -> Vec<Line> {
 fn directory(found: &Directory, identities: &Identities) -> Vec<Line> {
     let bar = bar(found.backups.iter().map(|backup| backup.bytes).sum());
     let mut lines: Vec<Line> = Vec::new();
+    // How far the journal is known by each generation: none without one.
+    let mut known: HashMap<Base, Option<u64>> = HashMap::new();
     for backup in &found.backups {
         bar.set_message(backup.label.generation().to_string());
         let opened = !backup.encrypted || !identities.is_empty();
@@ -121,13 +139,23 @@ fn directory(found: &Directory, identities: &Identities) -> Vec<Line> {
             let mut reader = reader.with_identities(identities);
             reader.next_label()?;
             read(&mut reader, opened)?;
+            let part = reader.journal().cloned();
             // Nothing may follow.
             match reader.next_label()? {
-                None => Ok(()),
+                None => Ok(part),
                 Some(_) => Err(Error::NotABackup { name: backup.name(), at: backup.bytes }),
             }
         });
-        let fault = read.and_then(|()| found.chain_of(backup).map(|_| ())).err().map(|error| error.to_string());
+        let fault = match read.and_then(|part| found.chain_of(backup).map(|_| part)) {
+            Err(error) => Some(error.to_string()),
+            Ok(part) => {
+                if opened || !backup.journal {
+                    known.insert(backup.label.generation, part.as_ref().map(|part| part.known));
+                }
+                let base = backup.label.since.and_then(|since| known.get(&since).copied());
+                misses_records(&backup.name(), part.as_ref(), base)
+            }
+        };
         let whole = line(&backup.name(), Some(&backup.label), backup.bytes, fault);
         lines.push(Line { encrypted: backup.encrypted, read: opened, ..whole });
         bar.inc(backup.bytes);

@@ -188,7 +188,8 @@ fn loaded_limit(processes: usize) -> usize {
 impl Turn<'_> {
     /// Lets those go on who wait for a process, as far as there may be processes.
     pub fn dispatch(&mut self) -> Result<(), ExecutiveError> {
-        while let Some(id) = self.state.ready.first() {
+        self.state.lacking = false;
+        while let Some(id) = self.state.ready.first().filter(|_| !self.state.lacking) {
             if !self.is_runnable(id) {
                 self.state.ready.pop();
                 continue;

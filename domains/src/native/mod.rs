@@ -172,6 +172,10 @@ pub(crate) struct State {
     active: BTreeSet<u32>,
     /// Those that may run and have no process.
     ready: cache::Ready,
+    /// The machine lacked something for a process just now.
+    lacking: bool,
+    /// When that was told last.
+    lack_told: Option<Instant>,
     /// The most processes that there were at once.
     most_processes: usize,
     /// The segments that are open.
@@ -212,6 +216,8 @@ impl Executive {
             run_list: Vec::new(),
             active: BTreeSet::new(),
             ready: cache::Ready::default(),
+            lacking: false,
+            lack_told: None,
             most_processes: 0,
             open: cache::OpenSegments::new(),
             held: false,

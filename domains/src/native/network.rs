@@ -75,6 +75,7 @@ impl Kernel {
             }
         });
         let network = self.open_network(program, grants, &bell)?;
+        network.reap();
         network.set_listening(&grants.listens.iter().map(|one| (one.port, BACKLOG)).collect::<Vec<_>>());
         Ok(network)
     }
@@ -100,28 +101,45 @@ impl Turn<'_> {
         if !std::mem::take(&mut self.state.network.added) && !rang {
             return Ok(());
         }
-        for mut asked in std::mem::take(&mut self.state.network.asked) {
-            let Asked { domain, serial, .. } = asked;
-            // Whoever is gone takes nothing from those who are there.
-            if !objects::still_waits(&self.kernel.objects().table, domain, serial) {
-                self.abandon(&asked);
-                continue;
-            }
-            match self.attempt(&mut asked)? {
-                Tried::NotYet => self.state.network.asked.push(asked),
-                Tried::Done(words, bytes, connection) => {
-                    let len = u32::try_from(bytes.len()).unwrap_or(0);
-                    let text = if len > 0 { Text::Given { len } } else { Text::Empty };
-                    let life = self.kernel.native.short_life();
-                    let key = connection.map_or(Key::NULL, |number| {
-                        Key::connection(ConnectionId { program: program_of(asked.ask), life, number })
-                    });
-                    self.answered(&asked, Answer { words, text, ..Answer::default() }, key, &bytes)?;
-                }
-                Tried::Refused(error) => self.answered(&asked, error.into(), Key::NULL, &[])?,
-            }
+        let mut result = Ok(());
+        for asked in std::mem::take(&mut self.state.network.asked) {
+            // What goes wrong with one is no affair of the others'.
+            result = result.and(self.try_one(asked));
         }
-        Ok(())
+        result
+    }
+
+    fn try_one(&mut self, mut asked: Asked) -> Result<(), ExecutiveError> {
+        let Asked { domain, serial, .. } = asked;
+        // Whoever is gone takes nothing from those who are there.
+        if !objects::still_waits(&self.kernel.objects().table, domain, serial) {
+            self.abandon(&asked);
+            return Ok(());
+        }
+        let tried = match self.attempt(&mut asked) {
+            Err(ExecutiveError::Table(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(%error, domain = %domain, "what a domain asks of the network cannot be done");
+                Tried::Refused(InvokeError::Unusable)
+            }
+            Ok(tried) => tried,
+        };
+        match tried {
+            Tried::NotYet => {
+                self.state.network.asked.push(asked);
+                Ok(())
+            }
+            Tried::Done(words, bytes, connection) => {
+                let len = u32::try_from(bytes.len()).unwrap_or(0);
+                let text = if len > 0 { Text::Given { len } } else { Text::Empty };
+                let life = self.kernel.native.short_life();
+                let key = connection.map_or(Key::NULL, |number| {
+                    Key::connection(ConnectionId { program: program_of(asked.ask), life, number })
+                });
+                self.answered(&asked, Answer { words, text, ..Answer::default() }, key, &bytes)
+            }
+            Tried::Refused(error) => self.answered(&asked, error.into(), Key::NULL, &[]),
+        }
     }
 
     fn answered(&mut self, asked: &Asked, answer: Answer, key: Key, bytes: &[u8]) -> Result<(), ExecutiveError> {
@@ -137,7 +155,8 @@ impl Turn<'_> {
 
     /// The network of a program that has not ended.
     fn network_of(&self, program: u64) -> Option<Arc<HostNetwork>> {
-        self.state.programs.get(&program).map(|program| Arc::clone(&program.network))
+        let program = self.state.programs.get(&program).filter(|program| !program.ended());
+        program.map(|program| Arc::clone(&program.network))
     }
 
     /// A connection that nobody waits for any more.
@@ -153,15 +172,18 @@ impl Turn<'_> {
         };
         let on = match asked.ask {
             NetworkAsk::Accept { port, .. } => {
-                return Ok(match network.accept(port) {
-                    Ok(came) => {
-                        let peer = [came.peer.ip().to_bits().into(), came.peer.port().into(), 0, 0];
-                        Tried::Done(peer, Vec::new(), Some(came.connection))
-                    }
-                    // It was not granted.
-                    Err(Errno::EINVAL) => Errno::EACCES.into(),
-                    Err(errno) => errno.into(),
+                // Most of the time nobody came, and many wait for who does.
+                let may = network.granted(port).and_then(|_| match network.port_ready(port).input {
+                    true => network.accept(port),
+                    false => Err(Errno::EAGAIN),
                 });
+                // What the host lacks for a moment is no answer.
+                let lacks = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS];
+                let may = may.map_err(|errno| if lacks.contains(&errno) { Errno::EAGAIN } else { errno });
+                return Ok(may.map_or_else(Tried::from, |came| {
+                    let peer = [came.peer.ip().to_bits().into(), came.peer.port().into(), 0, 0];
+                    Tried::Done(peer, Vec::new(), Some(came.connection))
+                }));
             }
             NetworkAsk::Connect { address, port, .. } => {
                 let to = SocketAddrV4::new(Ipv4Addr::from_bits(address), port);

@@ -119,7 +119,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    fn ended(&self) -> bool {
+    pub(super) fn ended(&self) -> bool {
         self.record.exit().is_some()
     }
 

@@ -143,13 +143,15 @@ impl Turn<'_> {
         let spawned = kernel.zygote.spawn(&plan)?;
         let uffds = spawned.uffds.map_err(PlatformError::errno("userfaultfd"))?;
         let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));
-        for ((area, map), uffd) in areas.iter().zip(&maps).zip(uffds) {
-            process.serve(&area.segment, uffd, None, map)?;
+        let mut served = areas.iter().zip(&maps).zip(uffds);
+        let served = served.try_for_each(|((area, map), uffd)| process.serve(&area.segment, uffd, None, map));
+        if let Err(error) = served.and_then(|()| kernel.native.watch(kernel, &process)) {
+            process.end();
+            return Err(error.into());
         }
         native.mapped = numbers;
         native.charged = 0;
         native.process = Some(Arc::clone(&process));
-        kernel.native.watch(kernel, &process)?;
         Ok(process)
     }
 

@@ -21,6 +21,8 @@ const WATCH: Duration = Duration::from_millis(100);
 const SLOW_WATCH: Duration = Duration::from_secs(1);
 /// CPU time that a stub may take from one look to the next while it waits, nanoseconds: it looks for its answer before it sleeps.
 const WAITING_NS: u64 = 5_000_000;
+/// How often it is told that the machine lacks something for processes.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// How often the CPU time of domains that ran is charged: a budget is overdrawn by so much at most.
 const TICK: Duration = Duration::from_millis(10);
 /// How long the thread looks for posts before it sleeps, where a core is free for that.
@@ -93,7 +95,7 @@ impl Executive {
                 sleep::wait(&[Watched { word: &self.bell, seen: rung, shared: false }], Some(HOLD));
                 return;
             }
-            let tick = if !running.is_empty() || !state.short.0.is_empty() {
+            let tick = if !running.is_empty() || !state.short.0.is_empty() || !state.ready.is_empty() {
                 Some(TICK)
             } else {
                 state.natives.values().any(|native| native.process.is_some()).then_some(SLOW_WATCH)
@@ -382,7 +384,8 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// A domain that may execute does, in a process that is made if there is none.
+    /// A domain that may execute does, in a process that is made if there is none; if the machine lacks something for that now, it waits for
+    /// its turn again.
     pub fn go(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
         let tick = self.state.tick;
         let native = self.native(id)?;
@@ -392,6 +395,16 @@ impl Turn<'_> {
             None => match self.spawn(id) {
                 Ok(process) => process,
                 Err(ExecutiveError::Table(error)) => return Err(error.into()),
+                Err(ExecutiveError::Platform(error)) if error.may_pass() => {
+                    if self.state.lack_told.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
+                        self.state.lack_told = Some(Instant::now());
+                        tracing::warn!(%error, domain = %id, "no process can be made for a native domain; it is tried again");
+                    }
+                    self.native(id)?.executing = false;
+                    self.state.lacking = true;
+                    self.state.ready.push(id);
+                    return Ok(());
+                }
                 Err(error) => {
                     tracing::error!(%error, domain = %id, "no process can be made for a native domain");
                     self.native(id)?.executing = false;

@@ -57,6 +57,8 @@ struct Outgoing {
     /// The program has closed it, and wants a reset.
     closed: bool,
     reset: bool,
+    /// When the program asked something of it last; when it came, if it never did.
+    asked: Option<Instant>,
     /// When all that it takes was released.
     lingers_since: Option<Instant>,
 }
@@ -108,7 +110,7 @@ impl Connection {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
-        let outgoing = Mutex::new(Outgoing { connecting, ..Outgoing::default() });
+        let outgoing = Mutex::new(Outgoing { connecting, asked: Some(Instant::now()), ..Outgoing::default() });
         let edges = [AtomicU64::new(1), AtomicU64::new(1)];
         Self { socket, token, maybe: AtomicBool::new(true), edges, outgoing }
     }
@@ -243,6 +245,24 @@ impl Connection {
         }
         self.flush(&mut out);
         out.is_over()
+    }
+
+    /// The program asks something of it; whether it has not closed it.
+    pub(super) fn is_asked(&self) -> bool {
+        let mut out = self.lock();
+        out.asked = Some(Instant::now());
+        !out.closed
+    }
+
+    /// Whether its peer has ended and nobody has asked for anything for long.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let long = self.lock().asked.is_none_or(|asked| asked.elapsed() > LINGER);
+        let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let abandoned = long && look(&self.socket, PollFlags::RDHUP).intersects(ended);
+        if abandoned {
+            self.abort();
+        }
+        abandoned
     }
 
     /// Its end is to be a reset, for whoever still has it.

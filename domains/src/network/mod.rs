@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ pub struct HostNetwork {
     ports: BTreeMap<u16, Port>,
     connects: Vec<SocketAddrV4>,
     connections: Mutex<Connections>,
+    /// See [`HostNetwork::reap`].
+    reaps: AtomicBool,
     myself: Weak<Self>,
 }
 
@@ -106,6 +108,7 @@ impl HostNetwork {
             ports,
             connects: grants.connects.clone(),
             connections: Mutex::default(),
+            reaps: AtomicBool::new(false),
             myself: Weak::clone(myself),
         });
         if !grants.is_empty() {
@@ -137,6 +140,16 @@ impl HostNetwork {
         self.lock().open.get(&number).cloned().ok_or(Errno::ECONNRESET)
     }
 
+    /// One that its program has not closed.
+    fn usable(&self, number: u64) -> Result<Arc<Connection>, Errno> {
+        self.get(number).and_then(|one| if one.is_asked() { Ok(one) } else { Err(Errno::ECONNRESET) })
+    }
+
+    /// Connections whose peer has ended and that nobody asks for anything go from now on: nobody may be left who has a key to them.
+    pub fn reap(&self) {
+        self.reaps.store(true, SeqCst);
+    }
+
     /// Listens where the program's records say that it does, and nowhere else.
     pub fn set_listening(&self, listening: &[(u16, u32)]) {
         for (number, port) in &self.ports {
@@ -166,6 +179,7 @@ impl HostNetwork {
         for (number, _) in self.all() {
             self.close(number, false);
         }
+        self.bell.ring();
     }
 
     /// While all stand still: what was sent so far is in this capture.
@@ -262,7 +276,7 @@ impl HostNetwork {
 
     fn tick(&self) {
         for (number, one) in self.all() {
-            if one.has_lingered() {
+            if one.has_lingered() || self.reaps.load(SeqCst) && one.is_abandoned() {
                 self.remove(number);
             }
         }
@@ -317,15 +331,15 @@ impl Network for HostNetwork {
     }
 
     fn connected(&self, connection: u64) -> Result<SocketAddrV4, Errno> {
-        self.get(connection)?.connected()
+        self.usable(connection)?.connected()
     }
 
     fn receive(&self, connection: u64, out: &mut [u8], stays: bool) -> Result<usize, Errno> {
-        self.get(connection)?.receive(out, stays)
+        self.usable(connection)?.receive(out, stays)
     }
 
     fn send(&self, connection: u64, data: &[u8]) -> Result<usize, Errno> {
-        let sent = self.get(connection)?.send(data, self.at_once)?;
+        let sent = self.usable(connection)?.send(data, self.at_once)?;
         if !self.at_once {
             self.events.sent(sent.much, self.are_all_answered(sent.first));
         }
@@ -354,6 +368,8 @@ impl Network for HostNetwork {
         } else if !self.at_once {
             self.events.sent(false, false);
         }
+        // Whoever else waits for something of it learns that it is no more.
+        self.bell.ring();
     }
 
     fn port_ready(&self, port: u16) -> Ready {
@@ -362,7 +378,7 @@ impl Network for HostNetwork {
     }
 
     fn ready(&self, connection: u64) -> Result<Ready, Errno> {
-        Ok(self.get(connection)?.ready())
+        Ok(self.usable(connection)?.ready())
     }
 
     fn edges(&self, connection: u64) -> [u64; 2] {

@@ -17,6 +17,7 @@ pub mod process;
 pub mod together;
 pub mod zygote;
 
+use nix::libc;
 use thiserror::Error;
 
 /// What can go wrong between the kernel and a domain's process.
@@ -69,6 +70,12 @@ pub enum PlatformError {
 }
 
 impl PlatformError {
+    /// Whether the machine may have more of what it lacks a moment later: descriptors, memory, processes.
+    pub(crate) fn may_pass(&self) -> bool {
+        let (Self::System { source, .. } | Self::SetUp { source, .. }) = self else { return false };
+        matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN))
+    }
+
     pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::System { what, source }
     }

@@ -86,6 +86,9 @@ pub struct Process {
     dead: AtomicBool,
     /// It was asked to stop, and would not.
     refused: AtomicBool,
+    /// It was sent the freeze signal and has not posted for it yet: where it posted for another reason just before, that comes when it goes
+    /// on, without anybody who waits for it.
+    owes_freeze: AtomicBool,
     /// Whoever waits for it is to look at something else first.
     nudged: AtomicBool,
     crowd: Crowd,
@@ -103,6 +106,7 @@ impl Process {
             control,
             dead: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            owes_freeze: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
             crowd: Crowd::default(),
             attachments: Mutex::default(),
@@ -208,6 +212,7 @@ impl Process {
         if spins > 0 && !crowded {
             for spin in 0..spins {
                 if state.load(SeqCst) == POSTED {
+                    self.note_freeze();
                     return Posted::Cause;
                 }
                 if spin % SPINS_A_YIELD == SPINS_A_YIELD - 1 && self.offer_core() {
@@ -217,9 +222,14 @@ impl Process {
             }
         }
         loop {
-            self.control.kernel_sleeps().store(if freezes { 2 } else { 1 }, SeqCst);
+            // What is posted after orders wakes in any case; only the server says whether it sleeps.
+            if nudges {
+                let freezes = freezes || self.owes_freeze.load(SeqCst);
+                self.control.kernel_sleeps().store(if freezes { 2 } else { 1 }, SeqCst);
+            }
             let now = state.load(SeqCst);
             let verdict = if now == POSTED {
+                self.note_freeze();
                 Some(Posted::Cause)
             } else if self.is_dead() {
                 Some(Posted::Dead)
@@ -243,9 +253,18 @@ impl Process {
                 }
             };
             if let Some(verdict) = verdict {
-                self.control.kernel_sleeps().store(0, SeqCst);
+                if nudges {
+                    self.control.kernel_sleeps().store(0, SeqCst);
+                }
                 return verdict;
             }
+        }
+    }
+
+    /// It has posted: for the freeze signal, if it was sent that.
+    fn note_freeze(&self) {
+        if self.control.cause() == FREEZE_SIGNAL {
+            self.owes_freeze.store(false, SeqCst);
         }
     }
 
@@ -322,6 +341,7 @@ impl Process {
         if self.is_stopped() {
             return None;
         }
+        self.owes_freeze.store(true, SeqCst);
         pidfd_signal(&self.pidfd, FREEZE_SIGNAL.cast_signed());
         Some(seen)
     }
@@ -344,6 +364,7 @@ impl Process {
         let mut look_at = LOOK_AFTER;
         loop {
             if self.is_stopped() {
+                self.note_freeze();
                 return Ok(());
             }
             if spins > 0 {

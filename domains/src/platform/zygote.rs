@@ -4,11 +4,13 @@ use super::PlatformError;
 use crate::abi::{MAX_FDS, MAX_MAPPINGS, MappingRequest, SpawnReply, SpawnRequest};
 use nix::cmsg_space;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, setsockopt,
     socketpair, sockopt,
 };
 use nix::sys::time::TimeVal;
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -90,6 +92,8 @@ impl Zygote {
     pub fn spawn(&self, plan: &SpawnPlan<'_>) -> Result<Spawned, PlatformError> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         match line.ask(plan) {
+            // What the machine lacks for a moment is no reason to end all processes there are, which go with the zygote.
+            Err(error) if error.may_pass() => Err(error),
             Err(PlatformError::System { .. }) => {
                 line.socket = None;
                 line.ask(plan)
@@ -104,6 +108,9 @@ impl Line {
         if self.socket.is_none() {
             self.socket = Some(start()?);
         }
+        // One for each userfaultfd, the process, and what is opened of it for each mapping.
+        let count = plan.mappings.len() * (1 + plan.uffds_each() as usize) + 1;
+        self.socket.as_ref().map_or(Ok(()), |socket| check_room(socket, count))?;
         let socket = self.socket.as_ref().map(AsRawFd::as_raw_fd).unwrap_or_default();
         self.token += 1;
         let (request, fds) = request(self.token, plan)?;
@@ -122,7 +129,11 @@ impl Line {
                 return Err(PlatformError::SetUp { step: reply.step, source });
             }
             let pid = reply.pid.cast_signed();
-            let pidfd = super::process::pidfd_open(pid).map_err(PlatformError::system("pidfd_open"))?;
+            let pidfd = super::process::pidfd_open(pid).map_err(|source| {
+                // It waits for somebody who does not know it.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                PlatformError::System { what: "pidfd_open", source }
+            })?;
             let uffds = if uffds.len() == plan.mappings.len() * plan.uffds_each() as usize {
                 Ok(uffds)
             } else {
@@ -154,6 +165,12 @@ fn request(token: u64, plan: &SpawnPlan<'_>) -> Result<(SpawnRequest, Vec<RawFd>
     }
     let count = plan.mappings.len() as u64;
     Ok((SpawnRequest { token, uffds_each: plan.uffds_each(), native: u32::from(plan.native), count, mappings }, fds))
+}
+
+/// That so many descriptors can be had now: what is left out of a reply for want of them is lost, and the zygote with it.
+fn check_room(socket: &OwnedFd, count: usize) -> Result<(), PlatformError> {
+    let tried: std::io::Result<Vec<OwnedFd>> = (0..count).map(|_| socket.try_clone()).collect();
+    tried.map(drop).map_err(PlatformError::system("descriptors for a new process"))
 }
 
 fn receive(socket: RawFd) -> Result<(SpawnReply, Vec<OwnedFd>), PlatformError> {

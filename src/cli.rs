@@ -546,10 +546,13 @@ mod tests {
 pub struct Move {
     /// Directory of the store
     pub store: PathBuf,
-    /// `exec:COMMAND`: a command of the shell that runs `semper receive DIR --stdio` there, such as
-    /// `exec:ssh host semper receive world --stdio`. It is remembered: a move that is to be ended needs none
-    #[arg(long, value_name = "exec:COMMAND")]
+    /// Where `semper receive DIR --listen` waits; or `exec:COMMAND`, a command of the shell that runs `semper receive DIR --stdio` there,
+    /// such as `exec:ssh host semper receive world --stdio`. It is remembered: a move that is to be ended needs none
+    #[arg(long, value_name = "HOST:PORT|exec:COMMAND")]
     pub to: Option<String>,
+    /// The token that the other end has, too
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// The most bytes to write in a second while the world runs [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub rate_limit: Option<u64>,
@@ -560,7 +563,13 @@ pub struct Move {
 pub struct Receive {
     /// Directory of the store to make, which must be new or empty
     pub store: PathBuf,
+    /// Wait here for who has the same token, until a world has arrived
+    #[arg(long, value_name = "ADDR:PORT", requires = "token_file", required_unless_present = "stdio")]
+    pub listen: Option<String>,
+    /// The token, which is made if the file is not there: who has it can move a world here, or take one in the place of this end
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Speak with `semper move` over standard input and output
-    #[arg(long, required = true)]
+    #[arg(long, conflicts_with = "listen")]
     pub stdio: bool,
 }

@@ -13,6 +13,7 @@
 
 pub mod receive;
 pub mod send;
+mod tls;
 mod wire;
 
 /// The file in a store that says by which move it came.

@@ -1,7 +1,7 @@
 //! `semper receive`.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +11,8 @@ use semper_backup::{Restore, StreamReader};
 use semper_store::crash_point;
 
 use super::ARRIVED;
-use super::wire::{Message, VERSION, hear, say};
+use super::tls::{Listener, Token};
+use super::wire::{Message, VERSION, Wire, hear, say};
 use crate::cli::Receive;
 use crate::commands::Failure;
 use crate::commands::failure::code;
@@ -20,38 +21,65 @@ use crate::commands::failure::code;
 const BUFFER: usize = 1 << 20;
 
 pub fn run(command: &Receive) -> Result<ExitCode, Failure> {
-    let input = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-    let output = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
-    let mut wire = Wire { input: BufReader::with_capacity(BUFFER, File::from(input)), output: File::from(output) };
-    match receive(&command.store, &mut wire) {
-        Ok(()) => {
-            eprintln!("semper: the world is in {0}; go on with: semper resume {0}", command.store.display());
-            Ok(ExitCode::SUCCESS)
+    match (&command.listen, &command.token_file) {
+        (Some(address), Some(token)) => {
+            let listener = Listener::bind(address, &Token::read_or_make(token)?)?;
+            // Who fails may come again, and has to if the world has left the other end.
+            while let Err(failure) = converse(&command.store, listener.accept()?) {
+                eprintln!("semper: {failure}; waiting");
+            }
         }
-        Err(failure) => {
-            // The other end says it to its user; if it is gone, this end's does.
-            let _ = say(&mut wire.output, &Message::Refused(failure.to_string()));
-            Err(failure)
+        _ => {
+            let input = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+            let output = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+            let input = BufReader::with_capacity(BUFFER, File::from(input));
+            converse(&command.store, Box::new(Stdio { input, output: File::from(output) }))?;
         }
     }
+    eprintln!("semper: the world is in {0}; go on with: semper resume {0}", command.store.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn converse(target: &Path, wire: Box<dyn Wire>) -> Result<(), Failure> {
+    let mut end = End(wire);
+    let received = receive(target, &mut end);
+    if let Err(failure) = &received {
+        // The other end says it to its user; if it is gone, this end's does.
+        let _ = say(end.0.output(), &Message::Refused(failure.to_string()));
+    }
+    received
 }
 
 fn failed(error: io::Error) -> Failure {
     Failure::io("speak with the other end", &error)
 }
 
-struct Wire {
+/// Standard input and output.
+struct Stdio {
     input: BufReader<File>,
     output: File,
 }
 
-impl Wire {
+impl Wire for Stdio {
+    fn input(&mut self) -> &mut (dyn Read + Send) {
+        &mut self.input
+    }
+
+    fn output(&mut self) -> &mut dyn Write {
+        &mut self.output
+    }
+}
+
+/// The way to the end that the world leaves.
+struct End(Box<dyn Wire>);
+
+impl End {
     fn say(&mut self, message: &Message) -> Result<(), Failure> {
-        say(&mut self.output, message).map_err(failed)
+        say(self.0.output(), message).map_err(failed)
     }
 
     fn hear(&mut self) -> Result<Message, Failure> {
-        hear(&mut self.input).map_err(failed)
+        hear(self.0.input()).map_err(failed)
     }
 }
 
@@ -64,7 +92,7 @@ struct Place {
     _lock: File,
 }
 
-fn receive(target: &Path, wire: &mut Wire) -> Result<(), Failure> {
+fn receive(target: &Path, wire: &mut End) -> Result<(), Failure> {
     let Message::Hello { version, store, id } = wire.hear()? else { return Err(unexpected()) };
     if version != VERSION {
         let told = format!(
@@ -109,14 +137,14 @@ fn receive(target: &Path, wire: &mut Wire) -> Result<(), Failure> {
 }
 
 /// Makes the store of the streams that come, to wait.
-fn build(place: &Place, note: &str, wire: &mut Wire) -> Result<(), Failure> {
+fn build(place: &Place, note: &str, wire: &mut End) -> Result<(), Failure> {
     let mut restore = Restore::begin(&place.waiting)?.with_note(ARRIVED, note.as_bytes());
     wire.say(&Message::Ready)?;
     loop {
         match wire.hear()? {
             Message::Stream => {
                 crash_point("receive-stream");
-                let mut reader = StreamReader::new(&mut wire.input, "what comes");
+                let mut reader = StreamReader::new(wire.0.input(), "what comes");
                 restore.apply(&mut reader, &mut |_| {})?;
                 wire.say(&Message::Applied)?;
             }
@@ -157,7 +185,7 @@ impl Place {
 fn noted(dir: &Path) -> Result<Option<String>, Failure> {
     match fs::read_to_string(dir.join(ARRIVED)) {
         Ok(note) => Ok(Some(note)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(e) => Err(at("read how it came to", dir, &e)),
     }
 }

@@ -12,7 +12,8 @@ use semper::runtime::Moved;
 use semper_backup::Options;
 use semper_store::{Generation, OpenOptions, Store, crash_point};
 
-use super::wire::{Message, VERSION, hear, say};
+use super::tls::{Token, connect};
+use super::wire::{Message, VERSION, Wire, hear, say};
 use crate::cli::Move;
 use crate::commands::backup::ship::{Journal, Newest, stream};
 use crate::commands::failure::code;
@@ -40,7 +41,7 @@ pub fn run(command: &Move) -> Result<ExitCode, Failure> {
         None => random()?,
     };
     let store = Store::open_read_only(dir)?.id();
-    let mut peer = Peer::start(&to)?;
+    let mut peer = Peer::start(&to, command.token_file.as_deref())?;
     peer.say(&Message::Hello { version: VERSION, store: store.0, id })?;
     let answer = peer.hear()?;
     let stood = match (moved, answer) {
@@ -68,7 +69,7 @@ pub fn run(command: &Move) -> Result<ExitCode, Failure> {
             eprintln!("semper: the world stood still for {:.0} ms", stood.as_secs_f64() * 1e3);
         }
     }
-    drop(peer.input);
+    drop(peer);
     print(format_args!("{}: the world has moved to {to}", dir.display()));
     Ok(ExitCode::SUCCESS)
 }
@@ -166,11 +167,24 @@ fn unexpected() -> Failure {
     Failure::new(code::FAILED, "the other end says what does not belong here")
 }
 
-/// The other end: a command that speaks for it.
-struct Peer {
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
+/// The other end.
+struct Peer(Box<dyn Wire>);
+
+/// A command that speaks for it.
+struct Spoken {
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
     _child: Ended,
+}
+
+impl Wire for Spoken {
+    fn input(&mut self) -> &mut (dyn Read + Send) {
+        &mut self.from
+    }
+
+    fn output(&mut self) -> &mut dyn Write {
+        &mut self.to
+    }
 }
 
 /// A command that is not left behind.
@@ -183,28 +197,30 @@ impl Drop for Ended {
 }
 
 impl Peer {
-    fn start(to: &str) -> Result<Peer, Failure> {
+    fn start(to: &str, token: Option<&Path>) -> Result<Peer, Failure> {
         let Some(command) = to.strip_prefix(EXEC) else {
-            let told =
-                format!("{to} is no place: write exec:COMMAND, such as exec:ssh host semper receive world --stdio");
-            return Err(Failure::new(code::USAGE, told));
+            let Some(token) = token else {
+                let told = format!("{to} needs --token-file FILE, the one of the other end; or write exec:COMMAND");
+                return Err(Failure::new(code::USAGE, told));
+            };
+            return connect(to, &Token::read(token)?).map(Peer);
         };
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = shell.spawn().map_err(|error| Failure::io("start the other end", &error))?;
-        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else { return Err(unexpected()) };
-        Ok(Peer { input, output: BufReader::new(output), _child: Ended(child) })
+        let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else { return Err(unexpected()) };
+        Ok(Peer(Box::new(Spoken { to, from: BufReader::new(from), _child: Ended(child) })))
     }
 
     fn say(&mut self, message: &Message) -> Result<(), Failure> {
-        match say(&mut self.input, message) {
+        match say(self.0.output(), message) {
             Ok(()) => Ok(()),
             Err(error) => Err(self.lost(&error)),
         }
     }
 
     fn hear(&mut self) -> Result<Message, Failure> {
-        match hear(&mut self.output) {
+        match hear(self.0.input()) {
             Ok(Message::Refused(why)) => Err(Failure::new(code::FAILED, format!("there: {why}"))),
             Ok(message) => Ok(message),
             Err(error) => Err(Failure::io("speak with the other end", &error)),
@@ -213,7 +229,7 @@ impl Peer {
 
     /// What it said before it went, if it said something.
     fn lost(&mut self, error: &io::Error) -> Failure {
-        match hear(&mut self.output) {
+        match hear(self.0.input()) {
             Ok(Message::Refused(why)) => Failure::new(code::FAILED, format!("there: {why}")),
             Err(said) if said.kind() == io::ErrorKind::Other => Failure::io("speak with the other end", &said),
             _ => Failure::io("speak with the other end", error),
@@ -223,12 +239,12 @@ impl Peer {
     /// Sends a generation, and waits until it is there; the bytes of it.
     fn send(&mut self, newest: &Newest, options: &Options) -> Result<u64, Failure> {
         self.say(&Message::Stream)?;
-        let sent = stream(&newest.pinned(), options, &mut self.input);
+        let sent = stream(&newest.pinned(), options, self.0.output());
         let (_, header, manifest) = match sent {
             Ok(sent) => sent,
             Err(failure) => return Err(self.refusal().unwrap_or(failure)),
         };
-        self.input.flush().map_err(|error| self.lost(&error))?;
+        self.0.output().flush().map_err(|error| self.lost(&error))?;
         tracing::info!("{} is there, {}", header.generation(), BinaryBytes(manifest.bytes));
         match self.hear()? {
             Message::Applied => Ok(manifest.bytes),
@@ -237,7 +253,7 @@ impl Peer {
     }
 
     fn refusal(&mut self) -> Option<Failure> {
-        match hear(&mut self.output) {
+        match hear(self.0.input()) {
             Ok(Message::Refused(why)) => Some(Failure::new(code::FAILED, format!("there: {why}"))),
             _ => None,
         }

@@ -4,6 +4,14 @@ use std::io::{self, Read, Write};
 
 use rkyv::{Archive, Deserialize, Serialize, rancor};
 
+/// The way to the other end.
+pub trait Wire {
+    /// What comes from there.
+    fn input(&mut self) -> &mut (dyn Read + Send);
+    /// What goes there.
+    fn output(&mut self) -> &mut dyn Write;
+}
+
 /// What a message begins with.
 const MAGIC: [u8; 4] = *b"SMmv";
 
@@ -44,7 +52,7 @@ pub enum Message {
 }
 
 /// Says something.
-pub fn say(out: &mut impl Write, message: &Message) -> io::Result<()> {
+pub fn say(out: &mut (impl Write + ?Sized), message: &Message) -> io::Result<()> {
     let bytes = rkyv::to_bytes::<rancor::Error>(message).map_err(io::Error::other)?;
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
     out.write_all(&MAGIC)?;
@@ -54,7 +62,7 @@ pub fn say(out: &mut impl Write, message: &Message) -> io::Result<()> {
 }
 
 /// Hears what is said next.
-pub fn hear(input: &mut impl Read) -> io::Result<Message> {
+pub fn hear(input: &mut (impl Read + ?Sized)) -> io::Result<Message> {
     let mut head = [0; 8];
     input.read_exact(&mut head).map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof => io::Error::new(e.kind(), "the other end is gone"),

@@ -71,6 +71,8 @@ fn a_running_world_moves_and_goes_on_there_as_it_did_here() {
     assert_eq!(runtime.wait().code(), Some(124), "the runtime here has ended");
     refused(&session, &mut session.on_store("resume"), "has moved to exec:");
     refused(&session, &mut session.run(&[], &program, &["1", "1"]), "has moved to exec:");
+    let status = session.output(&mut session.on_store("status"));
+    assert!(String::from_utf8_lossy(&status.stdout).contains("state        moved to exec:"), "{status:?}");
     // To say it again does nothing.
     moves(&session, None);
     let out = session.place().join("out");

@@ -341,6 +341,7 @@ impl Kernel {
             if let Some(releaser) = domain.releaser() {
                 releaser.drain_for(LAST_OUTPUT_PATIENCE);
             }
+            domain.network.drain_for(LAST_OUTPUT_PATIENCE);
         }
         self.journal.close();
     }

@@ -46,7 +46,7 @@ pub fn run(command: &Move) -> Result<ExitCode, Failure> {
     let answer = peer.hear()?;
     let stood = match (moved, answer) {
         (Some(_), Message::Done) => None,
-        (Some(_), Message::Prepared) => None.or_else(|| Some(Duration::ZERO)),
+        (Some(_), Message::Prepared) => Some(Duration::ZERO),
         (Some(_), _) => {
             let told = format!(
                 "the world of {} has left it, and {to} does not know of that; name the place that it went to (it is noted in {})",

@@ -28,8 +28,8 @@ use super::wire::Wire;
 use crate::commands::Failure;
 use crate::commands::failure::code;
 
-/// How long the other end may be silent.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the other end may be silent: it may have gigabytes to flush.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long somebody who connects may take to show the token.
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -144,6 +144,14 @@ impl Restore {
         Ok(())
     }
 
+    /// Does now what [`Restore::finish`] would have to do for what was applied so far.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        Ok(self.store.as_mut().map_or(Ok(()), Fill::settle)?)
+    }
+
     /// The generation that was applied last.
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {

@@ -78,7 +78,11 @@ impl Handed for Leaving {
         self.stopped_with.store(code::STOPPED, Ordering::Release);
         *outcome = Some(Ok(()));
         drop(outcome);
-        self.runtime.close_moved();
+        // The other end waits for the answer, and not for what becomes of the memory here.
+        let runtime = Arc::clone(&self.runtime);
+        if std::thread::Builder::new().name("leaving".to_owned()).spawn(move || runtime.close_moved()).is_err() {
+            self.runtime.close_moved();
+        }
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use super::moved::Moved;
 use super::{Runtime, RuntimeError};
 use semper_store::Generation;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the checkpoint may take after which the world stands.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -28,6 +28,8 @@ enum Stand {
 #[derive(Default)]
 pub struct Standing {
     stand: Mutex<Stand>,
+    /// When the world stopped.
+    since: Mutex<Option<Instant>>,
     changed: Condvar,
 }
 
@@ -52,6 +54,7 @@ impl Standing {
     pub fn captured(&self) {
         let mut stand = self.lock();
         if *stand == Stand::Asked {
+            *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             *stand = Stand::Captured;
         }
     }
@@ -63,6 +66,11 @@ impl Standing {
             *stand = Stand::Stands;
         }
         *stand == Stand::Stands
+    }
+
+    /// For how long it has stood.
+    pub fn time(&self) -> Duration {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// The stand is over; whether the world stood.
@@ -145,6 +153,10 @@ impl HandOver {
             return Err(RuntimeError::File { path: dir.join("moved"), source });
         }
         self.over = true;
+        tracing::info!(
+            "the world stood still for {:.0} ms before it moved",
+            self.runtime.standing.time().as_secs_f64() * 1e3
+        );
         Ok(())
     }
 }

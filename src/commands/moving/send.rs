@@ -66,7 +66,7 @@ pub fn run(command: &Move) -> Result<ExitCode, Failure> {
             _ => return Err(unexpected()),
         }
         if !stood.is_zero() {
-            eprintln!("semper: the world stood still for {:.0} ms", stood.as_secs_f64() * 1e3);
+            eprintln!("semper: the world stood still for at most {:.0} ms", stood.as_secs_f64() * 1e3);
         }
     }
     drop(peer);
@@ -137,6 +137,7 @@ fn running(dir: &Path, to: &str, id: [u8; 16], peer: &mut Peer, options: &Option
     let Reply::Generation { generation } = answered else {
         return Err(Failure::control(dir, ControlError::Unexpected(Box::new(answered))));
     };
+    let stands = began.elapsed();
     crash_point("move-stands");
     let last = Newest::hold(dir, Some(&sent.generation.0.to_string()), &Journal::New)?;
     if last.generation != Generation(generation) {
@@ -145,7 +146,10 @@ fn running(dir: &Path, to: &str, id: [u8; 16], peer: &mut Peer, options: &Option
     if last.generation != sent.generation {
         peer.send(&last, &Options::default())?;
     }
+    let sent = began.elapsed();
     peer.prepare()?;
+    let prepared = began.elapsed();
+    tracing::info!(?stands, ?sent, ?prepared, "since the world was asked to stand");
     crash_point("move-prepared");
     match world.ask(&Request::Moved { to: to.to_owned(), id }) {
         Ok(Reply::Done) => {}

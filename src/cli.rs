@@ -63,6 +63,14 @@ pub enum Command {
     Run(Run),
     /// Go on with everything that is in a store
     Resume(Resume),
+    /// Move a world to another machine, while it runs
+    ///
+    /// Generations are sent while the world goes on here; then it stands still for the last increment, and from the moment at which its
+    /// store notes that it has moved it lives there. If anything fails before, it goes on here. A move that was interrupted after that moment is ended by the
+    /// same command.
+    Move(Move),
+    /// Take in a world that moves here: the other end of move, started by it
+    Receive(Receive),
     /// Show the programs, generations and last checkpoints of a store, running or not
     Status(Status),
     /// Take a checkpoint now and print its generation when it is committed
@@ -532,4 +540,37 @@ mod tests {
         use clap::CommandFactory;
         Cli::command().debug_assert();
     }
+}
+
+/// `semper move`.
+#[derive(Args, Clone, Debug)]
+pub struct Move {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// Where `semper receive DIR --listen` waits; or `exec:COMMAND`, a command of the shell that runs `semper receive DIR --stdio` there,
+    /// such as `exec:ssh host semper receive world --stdio`. It is remembered: a move that is to be ended needs none
+    #[arg(long, value_name = "HOST:PORT|exec:COMMAND")]
+    pub to: Option<String>,
+    /// The token that the other end has, too
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The most bytes to write in a second while the world runs [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub rate_limit: Option<u64>,
+}
+
+/// `semper receive`.
+#[derive(Args, Clone, Debug)]
+pub struct Receive {
+    /// Directory of the store to make, which must be new or empty
+    pub store: PathBuf,
+    /// Wait here for who has the same token, until a world has arrived
+    #[arg(long, value_name = "ADDR:PORT", requires = "token_file", required_unless_present = "stdio")]
+    pub listen: Option<String>,
+    /// The token, which is made if the file is not there: who has it can move a world here, or take one in the place of this end
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Speak with `semper move` over standard input and output
+    #[arg(long, conflicts_with = "listen")]
+    pub stdio: bool,
 }

@@ -11,7 +11,7 @@ use semper_store::{
     CreateOptions, DirFolder, Fill, Generation, PAGE_SIZE, PageIndex, PageRange, SegmentId, Store, StoreId,
 };
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -40,6 +40,7 @@ pub struct Restore {
     /// The journal, and what the last stream told of it.
     journal: Option<(Copying, JournalPart)>,
     without_journal: bool,
+    note: Option<(String, Vec<u8>)>,
 }
 
 /// What is to be put next.
@@ -65,13 +66,20 @@ impl Restore {
         }
         let building = Building::new(target)?;
         let (store, last, files) = (None, None, SideFiles::default());
-        Ok(Self { building, store, last, files, streams: 0, journal: None, without_journal: false })
+        Ok(Self { building, store, last, files, streams: 0, journal: None, without_journal: false, note: None })
     }
 
     /// Makes the store without the journal, though the streams have it.
     #[must_use]
     pub fn without_journal(mut self, without: bool) -> Self {
         self.without_journal = without;
+        self
+    }
+
+    /// Puts a file of this name into the directory of the store, before that has its name.
+    #[must_use]
+    pub fn with_note(mut self, name: &str, content: &[u8]) -> Self {
+        self.note = Some((name.to_owned(), content.to_vec()));
         self
     }
 
@@ -136,6 +144,14 @@ impl Restore {
         Ok(())
     }
 
+    /// Does now what [`Restore::finish`] would have to do for what was applied so far.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        Ok(self.store.as_mut().map_or(Ok(()), Fill::settle)?)
+    }
+
     /// The generation that was applied last.
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {
@@ -174,6 +190,14 @@ impl Restore {
         drop(fill.finish()?);
         let path = self.building.path();
         self.files.write(path).map_err(Error::at("write the files beside the pages of", path))?;
+        if let Some((name, content)) = &self.note {
+            let file = path.join(name);
+            let written = fs::File::create(&file).and_then(|mut note| {
+                note.write_all(content)?;
+                note.sync_all()
+            });
+            written.map_err(Error::at("write", &file))?;
+        }
         let journal_end = self.journal.as_ref().map(|(copy, _)| copy.end());
         if let Some((copy, part)) = self.journal.take() {
             copy.finish(&part.given_up).map_err(Error::JournalCopy)?;

@@ -225,8 +225,8 @@ fn numbers_that_cannot_be_are_refused_even_under_a_hash_that_matches() {
     assert!(verify(&forge(&header(Some(2)), &[Made(3, 0, [1, 0, 1 << 40], vec![])], removal)).is_ok());
     let long = [b"SEMPERBK\x01\0\0\0\0\0\0\0SBfr\x01\0\0\0".as_slice(), &[0; 32], &[0xff; 4], &[0; 400]].concat();
     assert!(matches!(verify(&long), Err(Error::Damaged { frame: 0, at: 16, .. })));
-    let later = [b"SEMPERBK\x03\0\0\0\0\0\0\0".as_slice(), &[0; 400]].concat();
-    assert!(matches!(verify(&later), Err(Error::Version { found: 3, .. })));
+    let later = [b"SEMPERBK\x05\0\0\0\0\0\0\0".as_slice(), &[0; 400]].concat();
+    assert!(matches!(verify(&later), Err(Error::Version { found: 5, .. })));
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl From<RuntimeError> for Failure {
             RuntimeError::Kernel(KernelError::File { source, .. }) if may_not(source) => {
                 return Failure::new(code::NO_STORE, format!("{error}; {OWN_PLACE}"));
             }
-            RuntimeError::NoStore(_) | RuntimeError::NotAStore { .. } => code::NO_STORE,
+            RuntimeError::NoStore(_) | RuntimeError::NotAStore { .. } | RuntimeError::Moved { .. } => code::NO_STORE,
             RuntimeError::NoProgram(_) | RuntimeError::NoObject { .. } => code::NOT_FOUND,
             RuntimeError::NotRunnable { .. } | RuntimeError::Kernel(KernelError::Program(_)) => code::NOT_RUNNABLE,
             RuntimeError::MemoryTooSmall { .. } | RuntimeError::TooFullToHold { .. } => code::TOO_SMALL,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use semper::control::{Bound, Refusal, Server};
 use semper::runtime::{
-    ConsoleFds, DomainId, End, ExitStatus, Options, OutputPolicy, Runtime, RuntimeError, TerminalOf,
+    ConsoleFds, DomainId, End, ExitStatus, Moved, Options, OutputPolicy, Runtime, RuntimeError, TerminalOf,
 };
 use semper_domains::kernel::KernelError;
 use semper_journal::Retention;
@@ -99,7 +99,10 @@ pub fn serve(runtime: Arc<Runtime>, socket: Bound, store: &Path, own: Option<Dom
     let result = match stoppable.stopped() {
         Some((code, Ok(()))) => {
             if own.is_none() {
-                eprintln!("semper: stopped; go on with: semper resume {}", store.display());
+                match Moved::of(store) {
+                    Ok(Some(Moved { to, .. })) => eprintln!("semper: the world has moved to {to}"),
+                    _ => eprintln!("semper: stopped; go on with: semper resume {}", store.display()),
+                }
             }
             Ok(own.map_or(code, exit_code))
         }

@@ -22,6 +22,7 @@ mod inspect;
 mod journal;
 mod logs;
 mod ls;
+mod moving;
 mod resume;
 mod rewind;
 mod run;
@@ -62,6 +63,8 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Tag(tag) => tag::run(&tag),
         Command::Rewind(rewind) => rewind::run(&rewind),
         Command::Fork(fork) => fork::run(&fork),
+        Command::Move(command) => moving::send::run(&command),
+        Command::Receive(command) => moving::receive::run(&command),
         Command::Diff(diff) => diff::run(&diff),
         Command::Grow(grow) => grow::run(&grow),
         Command::Journal(command) => journal::run(&command),

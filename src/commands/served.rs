@@ -7,9 +7,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use semper::control::{self, Debugged, Ending, Gone, Program, Refusal, Served};
+use semper::control::{self, Debugged, Ending, Gone, Handed, Program, Refusal, Served};
 use semper::runtime::{
-    Act, ConsoleFds, ExitStatus, Grants, Import, Listen, NewProgram, Runtime, RuntimeError, StartKey, TerminalOf,
+    Act, ConsoleFds, ExitStatus, Grants, HandOver, Import, Listen, Moved, NewProgram, Runtime, RuntimeError, StartKey,
+    TerminalOf,
 };
 use semper_domains::console::share_controlling_terminal;
 use semper_journal::{Trimmed, Wish};
@@ -22,15 +23,15 @@ use super::failure::code;
 pub struct Stoppable {
     runtime: Arc<Runtime>,
     /// The exit code that says who stopped it; 0 while nobody has.
-    stopped_with: AtomicU8,
+    stopped_with: Arc<AtomicU8>,
     /// Held by who stops it, with what came of it once that is known.
-    outcome: Mutex<Option<Result<(), Refusal>>>,
+    outcome: Arc<Mutex<Option<Result<(), Refusal>>>>,
 }
 
 impl Stoppable {
     /// Wraps a running runtime.
     pub fn new(runtime: Arc<Runtime>) -> Stoppable {
-        Stoppable { runtime, stopped_with: AtomicU8::new(0), outcome: Mutex::new(None) }
+        Stoppable { runtime, stopped_with: Arc::default(), outcome: Arc::default() }
     }
 
     /// The runtime.
@@ -55,6 +56,34 @@ impl Stoppable {
             0 => None,
             code => Some((code, self.stop_with(code))),
         }
+    }
+}
+
+/// A world that stands, and what is to be told when it has moved.
+struct Leaving {
+    world: HandOver,
+    runtime: Arc<Runtime>,
+    stopped_with: Arc<AtomicU8>,
+    outcome: Arc<Mutex<Option<Result<(), Refusal>>>>,
+}
+
+impl Handed for Leaving {
+    fn moved(self: Box<Self>, to: String, id: [u8; 16]) -> Result<(), Refusal> {
+        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        if outcome.is_some() {
+            let message = "the runtime was stopped meanwhile".to_owned();
+            return Err(Refusal { code: code::NOT_RUNNING, message });
+        }
+        self.world.complete(&Moved { to, id }).map_err(refusal)?;
+        self.stopped_with.store(code::STOPPED, Ordering::Release);
+        *outcome = Some(Ok(()));
+        drop(outcome);
+        // The other end waits for the answer, and not for what becomes of the memory here.
+        let runtime = Arc::clone(&self.runtime);
+        if std::thread::Builder::new().name("leaving".to_owned()).spawn(move || runtime.close_moved()).is_err() {
+            self.runtime.close_moved();
+        }
+        Ok(())
     }
 }
 
@@ -199,6 +228,14 @@ impl Served for Stoppable {
 
     fn signal(&self, domain: u64, signal: u8) -> bool {
         self.runtime.signal_from_terminal(TerminalOf::Domain(domain), signal)
+    }
+
+    fn hand_over(&self) -> Result<(u64, Box<dyn Handed>), Refusal> {
+        let world = self.runtime.hand_over().map_err(refusal)?;
+        let generation = world.generation().0;
+        let (runtime, stopped_with, outcome) =
+            (Arc::clone(&self.runtime), Arc::clone(&self.stopped_with), Arc::clone(&self.outcome));
+        Ok((generation, Box::new(Leaving { world, runtime, stopped_with, outcome })))
     }
 
     fn detach(&self, domain: u64) {

@@ -1,10 +1,11 @@
 //! `semper status`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
-use semper::runtime::{Caches, DomainStatus, JournalStatus, ScrubPass, ScrubStatus};
+use semper::runtime::{Caches, DomainStatus, JournalStatus, Moved, ScrubPass, ScrubStatus};
 
 use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
 use super::{Failure, say};
@@ -26,7 +27,11 @@ pub fn run(command: &Status) -> Result<ExitCode, Failure> {
 fn show(status: &Shown) {
     let Shown { live, stalled, store, domains, memory, journal, native, scrub, checkpoints } = status;
     say(format_args!("store        {} ({})", store.dir, store.id));
-    say(format_args!("state        {}", if *live { "running" } else { "at rest; semper resume goes on" }));
+    match Moved::of(Path::new(&store.dir)) {
+        Ok(Some(Moved { to, .. })) => say(format_args!("state        moved to {to}")),
+        _ if *live => say("state        running"),
+        _ => say("state        at rest; semper resume goes on"),
+    }
     if let Some(stalled) = stalled {
         say(format_args!("stalled      {stalled}"));
     }

@@ -53,6 +53,16 @@ pub enum Request {
         /// Which; none: the newest.
         generation: Option<u64>,
     },
+    /// The world comes to a stand. Answered by [`Reply::Generation`], the one at which it stands; then [`Request::Moved`] is to come on
+    /// the same connection, and if it does not, the world goes on.
+    HandOver,
+    /// The world lives elsewhere from now on. Answered by [`Reply::Done`] once that is durable.
+    Moved {
+        /// Where it went.
+        to: String,
+        /// What no other move has.
+        id: [u8; 16],
+    },
     /// A generation gets a name, and stays. Answered by [`Reply::Generation`].
     Tag {
         /// The name.

@@ -22,6 +22,8 @@ const MAX_CONNECTIONS: usize = 16;
 const MAX_WAITERS: usize = 1024;
 /// How long a peer may take to send its request, or to take the answer.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a world stands for who moves it; then it goes on.
+const STAND: Duration = Duration::from_secs(60);
 /// The exit code for what is the peer's fault.
 const BAD_REQUEST: u8 = 125;
 
@@ -76,6 +78,11 @@ pub trait Served: Send + Sync + 'static {
     /// # Errors
     /// When that cannot be done.
     fn trim_journal(&self, wish: &Wish) -> Result<Option<Gone>, Refusal>;
+    /// Has the world stand still at a committed generation; gives its number.
+    ///
+    /// # Errors
+    /// When it cannot; it goes on then.
+    fn hand_over(&self) -> Result<(u64, Box<dyn Handed>), Refusal>;
     /// Leaves a domain's terminal alone from now on.
     fn detach(&self, domain: u64);
     /// The banks to this depth and what they sold, as JSON.
@@ -98,6 +105,15 @@ pub trait Served: Send + Sync + 'static {
     /// # Errors
     /// When there is none, or it cannot be debugged.
     fn debug(&self, domain: &str, leave_stopped: bool) -> Result<Box<dyn Debugged>, Refusal>;
+}
+
+/// A world that stands still, to be moved. Dropped, it goes on.
+pub trait Handed: Send {
+    /// It lives elsewhere from now on, and the runtime ends.
+    ///
+    /// # Errors
+    /// When that cannot be noted; it goes on then.
+    fn moved(self: Box<Self>, to: String, id: [u8; 16]) -> Result<(), Refusal>;
 }
 
 /// The running server.
@@ -230,6 +246,11 @@ impl Shared {
                 Ok((generation, hold)) => return self.hold(stream, generation, hold),
                 Err(refusal) => Err(refusal),
             },
+            Request::HandOver => match served.hand_over() {
+                Ok((generation, world)) => return self.hand_over(stream, generation, world),
+                Err(refusal) => Err(refusal),
+            },
+            Request::Moved { .. } => Ok(refused(BAD_REQUEST, "the world was not handed over here".to_owned())),
             Request::Tag { name, generation } => {
                 served.tag(&name, generation).map(|generation| Reply::Generation { generation })
             }
@@ -289,6 +310,25 @@ impl Shared {
                 let _ = io::Read::read(&mut stream, &mut [0]);
             }
             drop(hold);
+        })
+    }
+
+    /// Keeps a world standing until it has moved, or the peer is gone or silent.
+    fn hand_over(
+        self: &Arc<Shared>,
+        stream: &UnixStream,
+        generation: u64,
+        world: Box<dyn Handed>,
+    ) -> Result<(), WireError> {
+        self.later(stream, "control-move", move |_, stream| {
+            let answered = wire::send(&stream, &Reply::Generation { generation }, &[]);
+            if answered.is_err() || stream.set_read_timeout(Some(STAND)).is_err() {
+                return;
+            }
+            if let Ok((Request::Moved { to, id }, _)) = wire::receive(&stream) {
+                let reply = world.moved(to, id).map(|()| Reply::Done);
+                let _ = wire::send(&stream, &reply.unwrap_or_else(Reply::Refused), &[]);
+            }
         })
     }
 

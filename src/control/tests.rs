@@ -9,6 +9,9 @@ use super::*;
 struct Stub;
 
 impl Served for Stub {
+    fn hand_over(&self) -> Result<(u64, Box<dyn Handed>), Refusal> {
+        Err(Refusal { code: 1, message: "a stub does not move".to_owned() })
+    }
     fn hold(&self, generation: Option<u64>) -> Result<(u64, Box<dyn Send>), Refusal> {
         Ok((generation.unwrap_or(7), Box::new(())))
     }

@@ -44,6 +44,16 @@ pub enum RuntimeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The world has moved away.
+    #[error(
+        "the world of {} has moved to {to}: it goes on there, and not here; a move that did not come to its end is ended by semper move {}", dir.display(), dir.display()
+    )]
+    Moved {
+        /// The store that it left.
+        dir: PathBuf,
+        /// Where it went.
+        to: String,
+    },
     /// The journal.
     #[error(transparent)]
     Journal(#[from] semper_journal::Error),

@@ -4,8 +4,10 @@
 //! lost and the next one goes on from there.
 
 mod error;
+mod hand_over;
 mod journal;
 mod kept;
+mod moved;
 mod objects;
 mod program;
 mod room;
@@ -17,7 +19,9 @@ mod travel;
 mod world;
 
 pub use error::RuntimeError;
+pub use hand_over::HandOver;
 pub use journal::{JournalStatus, journal_known, journal_seen};
+pub use moved::{Moved, shown_id};
 pub use objects::{Inspected, Listing, offline_inspect, offline_listing};
 pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
 pub use rot::End;
@@ -115,6 +119,7 @@ pub struct Runtime {
     checkpointer: Arc<Checkpointer>,
     watch: Arc<Watch>,
     stall: Arc<Stall>,
+    standing: Arc<hand_over::Standing>,
     options: Options,
     notes: Vec<String>,
     /// Held while a program is added, so that a name that was found free stays free.
@@ -144,6 +149,10 @@ impl Runtime {
         raise_descriptor_limit();
         let mut console = console;
         let (store, ignored) = open_store(dir, how)?;
+        // Looked at while the store is locked: who notes that it moved has it locked, too.
+        if let Some(Moved { to, .. }) = Moved::of(dir)? {
+            return Err(RuntimeError::Moved { dir: dir.to_path_buf(), to });
+        }
         let mut store = Arc::new(store);
         let stands = |store: &Store| format!("{} stands", store.generation());
         let mut notes: Vec<String> =
@@ -180,12 +189,14 @@ impl Runtime {
             Arc::clone(&around) as Arc<_>,
         )?;
         let stall = Arc::new(Stall::new(dir.to_path_buf()));
+        let standing = Arc::new(hand_over::Standing::default());
         let world = Arc::new(World::new(
             Arc::clone(&kernel),
             Arc::clone(&store),
             Arc::clone(&pager),
             Arc::clone(&watch),
             Arc::clone(&stall),
+            Arc::clone(&standing),
         ));
         let default = Policy::default();
         let policy = Policy {
@@ -224,6 +235,7 @@ impl Runtime {
             checkpointer,
             watch,
             stall,
+            standing,
             options,
             notes: Vec::new(),
             adding: Mutex::new(()),
@@ -322,6 +334,13 @@ impl Runtime {
         self.checkpointer.shut_down();
         self.keep_figures();
         last.map(|_| ()).map_err(|e| self.explained(e))
+    }
+
+    /// Ends a world that stands because it has moved away: nothing is committed any more.
+    pub fn close_moved(&self) {
+        self.kernel.close();
+        self.checkpointer.shut_down();
+        self.keep_figures();
     }
 
     /// The store's directory.

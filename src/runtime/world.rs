@@ -1,5 +1,6 @@
 //! Ties the crates together: the kernel is what the checkpointer stops, the store is what the pager reads from.
 
+use super::hand_over::Standing;
 use super::room::Extent;
 use super::rot::Watch;
 use super::stall::{Short, Stall};
@@ -60,6 +61,7 @@ pub struct World {
     pager: Arc<Pager>,
     watch: Arc<Watch>,
     stall: Arc<Stall>,
+    standing: Arc<Standing>,
 }
 
 impl World {
@@ -70,8 +72,9 @@ impl World {
         pager: Arc<Pager>,
         watch: Arc<Watch>,
         stall: Arc<Stall>,
+        standing: Arc<Standing>,
     ) -> Self {
-        let world = Self { kernel, store, pager, watch, stall };
+        let world = Self { kernel, store, pager, watch, stall, standing };
         world.set_quota();
         world
     }
@@ -101,7 +104,7 @@ impl World {
 
 impl semper_checkpoint::World for World {
     fn idle(&self) -> bool {
-        self.kernel.idle()
+        self.kernel.idle() && !self.standing.is_asked()
     }
 
     fn before_capture(&self) {
@@ -110,6 +113,9 @@ impl semper_checkpoint::World for World {
 
     fn freeze(&self) -> Result<(), semper_checkpoint::FreezeError> {
         self.watch.may_commit().map_err(semper_checkpoint::FreezeError::Refused)?;
+        if !self.standing.may_freeze() {
+            return Err(semper_checkpoint::FreezeError::Passing("the world stands, to be moved".to_owned()));
+        }
         self.kernel.freeze().map_err(|e| match e {
             FreezeError::Died(_) => semper_checkpoint::FreezeError::Passing(e.to_string()),
             FreezeError::Domain { .. } => semper_checkpoint::FreezeError::Refused(e.to_string()),
@@ -123,10 +129,13 @@ impl semper_checkpoint::World for World {
 
     fn captured(&self) {
         self.kernel.captured();
+        self.standing.captured();
     }
 
     fn thaw(&self) {
-        self.kernel.thaw();
+        if !self.standing.keeps() {
+            self.kernel.thaw();
+        }
     }
 
     fn committed(&self, committed: &Committed) {
@@ -140,6 +149,9 @@ impl semper_checkpoint::World for World {
     fn failed(&self, error: &CheckpointError) {
         tracing::debug!(%error, "no checkpoint was committed; the last one stands");
         self.kernel.failed();
+        if self.standing.failed() {
+            self.kernel.thaw();
+        }
         self.watch.look();
     }
 }

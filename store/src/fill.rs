@@ -18,6 +18,8 @@ pub struct Fill {
     /// Pages in the commit, and how many there may be.
     pages: u64,
     most: u64,
+    /// Whether every generation that either root lists is a whole world.
+    settled: bool,
 }
 
 impl Fill {
@@ -26,7 +28,7 @@ impl Fill {
     pub fn new(store: Store) -> Self {
         // Pages that are replaced stay taken for some commits: with small commits they are a small part of the store.
         let most = (store.space().total / 32).clamp(16, MOST_PAGES);
-        Self { store, commit: None, pages: 0, most }
+        Self { store, commit: None, pages: 0, most, settled: false }
     }
 
     /// The store, as far as it is made.
@@ -38,6 +40,7 @@ impl Fill {
     /// The commit under way, with room for `pages` more.
     fn room_for(&mut self, pages: u64) -> Result<&mut Commit, Error> {
         if let Some(full) = self.commit.take_if(|_| self.pages + pages > self.most) {
+            self.settled = false;
             full.commit()?;
         }
         let commit = match self.commit.take() {
@@ -91,11 +94,15 @@ impl Fill {
         self.commit.take().map_or(Ok(()), |last| last.commit().map(drop))
     }
 
-    /// Makes every generation that the store lists, in either root, one that holds the last whole world: whichever is gone back to.
+    /// Makes every generation that the store lists, in either root, one that holds a whole world: whichever is gone back to. To be called after
+    /// [`Fill::end_world`]; costs nothing if all that was put since the last call went into one commit.
     ///
     /// # Errors
     /// As [`Commit::commit`].
-    pub fn finish(self) -> Result<Store, Error> {
+    pub fn settle(&mut self) -> Result<(), Error> {
+        if self.settled {
+            return Ok(());
+        }
         let whole = self.store.generation();
         while {
             self.store.begin()?.commit()?;
@@ -103,6 +110,16 @@ impl Fill {
         } {}
         // The other root lists what the one before did.
         self.store.begin()?.commit()?;
+        self.settled = true;
+        Ok(())
+    }
+
+    /// The store, of whose generations each is a whole world.
+    ///
+    /// # Errors
+    /// As [`Commit::commit`].
+    pub fn finish(mut self) -> Result<Store, Error> {
+        self.settle()?;
         Ok(self.store)
     }
 }

@@ -23,6 +23,7 @@ mod journal_backup;
 mod keys;
 mod killing;
 mod lifecycle;
+mod moving;
 mod native;
 mod network;
 mod operating;

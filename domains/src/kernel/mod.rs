@@ -337,6 +337,17 @@ impl Kernel {
         self.changed.notify_all();
     }
 
+    /// While all is frozen after a commit: waits until what may leave has left, and until nothing is on its way into the journal.
+    pub fn settle(&self) {
+        for domain in self.domains() {
+            if let Some(releaser) = domain.releaser() {
+                releaser.drain_for(LAST_OUTPUT_PATIENCE);
+            }
+            domain.network.drain_for(LAST_OUTPUT_PATIENCE);
+        }
+        self.journal.close();
+    }
+
     /// Native programs are over: who waits for them looks again.
     pub(crate) fn programs_finished(&self) {
         drop(self.domains.lock().unwrap_or_else(PoisonError::into_inner));

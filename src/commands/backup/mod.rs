@@ -6,7 +6,7 @@ mod keygen;
 mod list;
 mod prune;
 mod restore;
-mod ship;
+pub mod ship;
 mod verify;
 
 use std::fmt::Display;

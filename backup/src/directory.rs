@@ -1,7 +1,7 @@
 //! A directory of backups: which there are, what each of them needs, and what can go.
 
 use crate::error::Error;
-use crate::format::{FrameHead, HEAD_LEN, Label, MAX_RECORD, Manifest, Trailer, decode, kind};
+use crate::format::{Base, FrameHead, HEAD_LEN, Label, MAX_RECORD, Manifest, Trailer, decode, kind};
 use crate::read::StreamReader;
 use crate::retention::Retention;
 use semper_store::{Generation, StoreId};
@@ -63,6 +63,14 @@ impl Backup {
     #[must_use]
     pub fn name(&self) -> String {
         self.path.display().to_string()
+    }
+
+    /// What is known of it by its manifest.
+    fn not_spoilt(&self) -> Result<(), Error> {
+        match &self.manifest {
+            Ok(_) => Ok(()),
+            Err(why) => Err(Error::Damaged { name: self.name(), at: self.bytes, frame: 0, why: why.clone() }),
+        }
     }
 
     /// A reader of it.
@@ -231,6 +239,18 @@ impl Directory {
         Ok(chain)
     }
 
+    /// The backups that make up a generation, the full one first, if none of them is known to be cut off or spoilt: what an increment can be
+    /// made upon.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchBackup`], [`Error::MissingBase`], [`Error::Damaged`].
+    pub fn whole_chain(&self, of: Base) -> Result<Vec<&Backup>, Error> {
+        let backup = self.best(|backup| backup.label.generation == of);
+        let chain = self.chain_of(backup.ok_or_else(|| self.none_of(of.generation().to_string()))?)?;
+        chain.iter().try_for_each(|backup| backup.not_spoilt())?;
+        Ok(chain)
+    }
+
     /// Of several backups of one generation: a whole one, and better a full one.
     fn best(&self, is: impl Fn(&Backup) -> bool) -> Option<&Backup> {
         let those = self.backups.iter().filter(|backup| is(backup));
@@ -255,10 +275,7 @@ impl Directory {
         let mut needed = BTreeSet::new();
         for generation in retention.kept(self.backups.iter().map(|backup| &backup.label)) {
             for backup in self.chain(Some(generation))? {
-                if let Err(why) = &backup.manifest {
-                    let (name, why) = (backup.name(), why.clone());
-                    return Err(Error::Damaged { name, at: backup.bytes, frame: 0, why });
-                }
+                backup.not_spoilt()?;
                 needed.insert(&backup.path);
             }
         }

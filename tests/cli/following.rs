@@ -9,7 +9,9 @@ use semper_backup::{Base, Directory};
 use semper_store::Store;
 use serde_json::Value;
 
-use crate::backup::{at_rest, checkpoint, command, json, names, outcome_elsewhere, refused, resume, told};
+use crate::backup::{
+    at_rest, at_work, checkpoint, command, json, names, outcome_elsewhere, refused, resume, spoil, told,
+};
 use crate::full_disk::SmallDisk;
 use crate::harness::{Background, Case, Libc, Session, TIMEOUT, c_program, seed, semper, sigkill};
 
@@ -170,6 +172,104 @@ fn it_waits_for_a_runtime_and_goes_on_after_the_world_stopped_and_went_back() {
     told(&session, &["restore", "backups", "elsewhere", "--identity", "key"]);
     let checked = session.output(semper().arg("check").arg(session.place().join("elsewhere")));
     assert!(checked.status.success(), "{checked:?}");
+}
+
+#[test]
+fn another_store_in_the_place_of_the_followed_one_ends_it_and_touches_nothing() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let (session, other) = (at_rest(&program, "4"), at_rest(&program, "4"));
+    let mut follower = follow(&session, &[]);
+    caught_up(&session);
+    let before = names(&session, "backups");
+    fs::rename(session.store(), session.place().join("away")).unwrap();
+    fs::rename(other.store(), session.store()).unwrap();
+    assert_eq!(follower.wait().code(), Some(2), "{}", said(&session));
+    assert!(said(&session).contains("name another directory"), "{}", said(&session));
+    assert_eq!(names(&session, "backups"), before);
+}
+
+#[test]
+fn a_destination_that_goes_ends_it_and_is_not_made_anew() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let session = at_rest(&program, "4");
+    let (backups, away) = (session.place().join("backups"), session.place().join("away"));
+    let mut follower = follow(&session, &[]);
+    caught_up(&session);
+    fs::rename(&backups, &away).unwrap();
+    assert_eq!(follower.wait().code(), Some(121), "{}", said(&session));
+    assert!(said(&session).contains("backups: No such file"), "{}", said(&session));
+    assert!(!backups.exists());
+    // As when it is unmounted: another directory is there then.
+    fs::rename(&away, &backups).unwrap();
+    let mut follower = follow(&session, &[]);
+    // Once the first look is over: a partial file of somebody's goes then.
+    fs::write(backups.join("9-full.semper.partial"), "").unwrap();
+    wait_until("it has looked", || !backups.join("9-full.semper.partial").exists());
+    fs::create_dir(session.place().join("other")).unwrap();
+    nix::fcntl::renameat2(
+        nix::fcntl::AT_FDCWD,
+        &backups,
+        nix::fcntl::AT_FDCWD,
+        &session.place().join("other"),
+        nix::fcntl::RenameFlags::RENAME_EXCHANGE,
+    )
+    .unwrap();
+    assert_eq!(follower.wait().code(), Some(121), "{}", said(&session));
+    assert!(said(&session).contains("is not the directory any more"), "{}", said(&session));
+    assert!(names(&session, "backups").is_empty());
+}
+
+#[test]
+fn nothing_is_built_upon_a_chain_of_which_a_backup_is_cut() {
+    let Some(program) = c_program("memory", Libc::Musl) else { return };
+    let session = Session::new();
+    let _runtime = at_work(&session, &program, &["4", "100000000"]);
+    let create: &[&str] = &["create", "store", "made", "--since", "last"];
+    told(&session, &create[..3]);
+    checkpoint(&session);
+    told(&session, create);
+    let mut follower = follow(&session, &[]);
+    caught_up(&session);
+    checkpoint(&session);
+    caught_up(&session);
+    ends_cleanly(&mut follower, Signal::SIGTERM);
+    let cut = |dir: &str| {
+        let full = names(&session, dir).into_iter().find(|name| name.ends_with("-full.semper")).unwrap();
+        spoil(&session.place().join(dir).join(full), &|bytes| bytes.truncate(bytes.len() - 100));
+    };
+    let fulls = |dir: &str| names(&session, dir).iter().filter(|name| name.ends_with("-full.semper")).count();
+    let restores = |dir: &str| {
+        let elsewhere = format!("of-{dir}-{}", names(&session, dir).len());
+        told(&session, &["restore", dir, &elsewhere]);
+        let checked = session.output(semper().arg("check").arg(session.place().join(elsewhere)));
+        assert!(checked.status.success(), "{checked:?}");
+    };
+    cut("backups");
+    cut("made");
+    // The newest generation is there, and cannot be restored.
+    let mut follower = follow(&session, &[]);
+    wait_until("a full backup is made", || fulls("backups") == 2);
+    checkpoint(&session);
+    caught_up(&session);
+    ends_cleanly(&mut follower, Signal::SIGTERM);
+    assert!(said(&session).contains("it is cut off"), "{}", said(&session));
+    assert_eq!((fulls("backups"), names(&session, "backups").len()), (2, 4));
+    restores("backups");
+    let output = session.output(&mut command(&session, create));
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && why.contains("it is cut off") && why.contains("a full backup"), "{output:?}");
+    assert_eq!((fulls("made"), names(&session, "made").len()), (2, 3));
+    checkpoint(&session);
+    told(&session, create);
+    assert_eq!((fulls("made"), names(&session, "made").len()), (2, 4));
+    restores("made");
+    // All there is is cut.
+    told(&session, &["create", "store", "one"]);
+    cut("one");
+    checkpoint(&session);
+    told(&session, &["create", "store", "one", "--since", "last"]);
+    assert_eq!((fulls("one"), names(&session, "one").len()), (2, 2));
+    restores("one");
 }
 
 #[test]

@@ -555,6 +555,57 @@ fn peers_that_do_not_read_or_come_and_go_take_nothing_from_others() {
     assert_eq!(client.ask("size\n").as_deref(), Some("2"));
 }
 
+/// A service of two native sessions; how many KiB each has for its heap.
+fn two_sessions(session: &Session, port: u16, heap: &str) -> Background {
+    let at = listen(port, 7000);
+    let flags = [OFTEN, &["--listen", &at, "--native"]].concat();
+    session.background(&mut session.run(&flags, &native_program("service"), &["7000", "2", heap]))
+}
+
+/// Puts a value of 2000 bytes and says, as a request for it that is sent 384 times in one piece, what the answers are together.
+fn put_big(port: u16) -> (Vec<u8>, Vec<u8>) {
+    let value = "y".repeat(2000);
+    assert_eq!(Client::new(port).ask(&format!("set big {value}\n")).as_deref(), Some("ok 1"));
+    (b"get big\n".repeat(384), format!("is {value}\n").repeat(384).into_bytes())
+}
+
+#[test]
+fn answers_that_are_larger_than_a_native_sessions_heap_come_in_pieces() {
+    let (session, port) = (Session::new(), free_port());
+    let _runtime = two_sessions(&session, port, "256");
+    let (asked, answers) = put_big(port);
+    for _ in 0..3 {
+        let mut peer = connect(port);
+        peer.write_all(&asked).unwrap();
+        let mut came = vec![0; answers.len()];
+        peer.read_exact(&mut came).unwrap();
+        assert!(came == answers);
+    }
+    // What fits no message is refused, and nothing else.
+    let mut client = Client::new(port);
+    let refused = client.ask(&format!("set long {}\n", "z".repeat(4600)));
+    assert_eq!(refused.as_deref(), Some("error: the arguments are too large for a message"));
+    assert_eq!(client.ask("size\n").as_deref(), Some("1"));
+    assert!(client.stream.is_some(), "it is the same connection");
+}
+
+#[test]
+fn a_native_session_that_faults_begins_anew() {
+    let (session, port) = (Session::new(), free_port());
+    // Less than the answers that are sent together.
+    let _runtime = two_sessions(&session, port, "12");
+    let (asked, _) = put_big(port);
+    for _ in 0..5 {
+        let mut peer = connect(port);
+        peer.write_all(&asked).unwrap();
+        let mut came = [0; 4096];
+        while peer.read(&mut came).is_ok_and(|came| came > 0) {}
+    }
+    let mut client = Client::new(port);
+    assert_eq!(client.ask("size\n").as_deref(), Some("1"));
+    assert!(client.stream.is_some(), "it is the same connection");
+}
+
 /// What `native_network` says, up to the restart in its midst and after it.
 const KEYS: [&str; 2] = [
     "accept, not granted: 28013

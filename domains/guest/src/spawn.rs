@@ -142,14 +142,16 @@ impl Template {
     }
 }
 
-/// A domain that [`Spawn`] made.
+/// A domain that [`Spawn`] made. A keeper of many, which has no slots for two keys of each, puts one together when it is needed: from the key that
+/// the fault brings, and that of [`Spawn::own_memory`].
 #[derive(Debug)]
 pub struct Child {
     /// It.
     pub domain: Domain,
     /// Its memory.
     pub memory: Segment,
-    template: Template,
+    /// What it begins with.
+    pub template: Template,
 }
 
 impl Child {
@@ -178,13 +180,21 @@ pub struct Spawn<'a> {
     template: Template,
     keys: Vec<(u8, &'a Slot)>,
     own_key: bool,
+    own_memory: bool,
 }
 
 impl<'a> Spawn<'a> {
     /// One that calls `start` with `argument`, is bought from `bank` and charged to `meter`. It holds no keys.
     #[must_use]
     pub const fn new(bank: &'a Bank, meter: &'a Meter, start: fn(u64), argument: u64) -> Self {
-        Self { bank, meter, template: Template::new(start, argument), keys: Vec::new(), own_key: false }
+        Self {
+            bank,
+            meter,
+            template: Template::new(start, argument),
+            keys: Vec::new(),
+            own_key: false,
+            own_memory: false,
+        }
     }
 
     /// With room of this many bytes for the heap; 256 KiB if nothing is said.
@@ -225,6 +235,14 @@ impl<'a> Spawn<'a> {
         self
     }
 
+    /// With the key to its memory in slot [`MEMORY`](abi::slot::MEMORY), where a keeper finds it.
+    #[must_use]
+    pub const fn own_memory(mut self) -> Self {
+        self.template = self.template.holding(abi::slot::MEMORY);
+        self.own_memory = true;
+        self
+    }
+
     /// Makes it and lets it begin. Takes two slots: for its domain key and its memory.
     ///
     /// # Errors
@@ -259,6 +277,9 @@ impl<'a> Spawn<'a> {
         }
         if self.own_key {
             domain.set_slot(abi::slot::SELF, &domain)?;
+        }
+        if self.own_memory {
+            domain.set_slot(abi::slot::MEMORY, &memory)?;
         }
         Ok(Child { domain, memory, template })
     }

@@ -10,7 +10,7 @@ use semper_backup::{Directory, Header, Manifest, Options, Pinned, file_name};
 use semper_store::{Generation, Store};
 
 use super::ship::{self, GONE, Journal, Newest, check_recipients, explain, stream, tell, whole};
-use super::{Place, open_directory, set_aside};
+use super::{Place, make_directory, open_directory, set_aside};
 use crate::cli::Create;
 use crate::commands::failure::code;
 use crate::commands::held::Held;
@@ -25,7 +25,7 @@ pub fn run(command: &Create) -> Result<ExitCode, Failure> {
     let glance = Store::open_read_only(store)?;
     let target = Target::prepare(place, &glance)?;
     let since = match command.since.as_deref() {
-        Some("last") => Some(target.last(&glance, store)?),
+        Some("last") => target.last(&glance, store)?,
         other => other.map(str::to_owned),
     };
     drop(glance);
@@ -96,28 +96,35 @@ impl Target {
             Place::Pipe => Ok(Target::Pipe),
             Place::File(path) => Ok(Target::File(path)),
             Place::Directory(path) => {
+                make_directory(&path)?;
                 let (found, lock) = open_directory(&path, store.id())?;
                 Ok(Target::Directory { path, found, _lock: lock })
             }
         }
     }
 
-    /// The generation of the newest backup, which has to be kept still.
-    fn last(&self, store: &Store, dir: &Path) -> Result<String, Failure> {
+    /// The generation of the newest backup, which has to be kept still; none if nothing can be built upon that, which is said.
+    fn last(&self, store: &Store, dir: &Path) -> Result<Option<String>, Failure> {
         let Target::Directory { path, found, .. } = self else {
             let told = "only a directory of backups has a last one; name a generation: --since GEN";
             return Err(Failure::new(code::USAGE, told));
         };
         let full = "make a full backup: leave out --since";
-        let Some(last) = found.newest() else {
+        let Some(newest) = found.backups.last() else {
             let told = format!("{} has no backup yet; {full}", path.display());
             return Err(Failure::new(code::NOT_FOUND, told));
         };
-        let last = last.label.generation;
+        let last = found.newest().unwrap_or(newest).label.generation;
         // A copy of the store may have a generation of that number too.
         let base = |info: &semper_store::GenerationInfo| semper_backup::Base::of(info);
-        if store.generations().iter().any(|info| base(info) == last) {
-            return Ok(last.generation.to_string());
+        let kept = store.generations().iter().any(|info| base(info) == last);
+        // What is spoilt may be why there is nothing to build upon.
+        if let Err(why) = found.whole_chain(if kept { last } else { newest.label.generation }) {
+            eprintln!("semper: {why}: a full backup");
+            return Ok(None);
+        }
+        if kept {
+            return Ok(Some(last.generation.to_string()));
         }
         let told = format!(
             "{}, of which {} has the newest backup, is not kept in {} any more; {full}. (A backup to a directory keeps it by a \
@@ -140,7 +147,7 @@ impl Target {
             }
             Target::Directory { path, found, .. } => {
                 let header = pinned.header()?;
-                set_aside(found, &header.label())?;
+                set_aside(path, found, &header.label())?;
                 whole(pinned, options, path.join(file_name(&header.label())))
             }
             // A device or a named pipe is written as it is.

@@ -1,5 +1,6 @@
 //! `semper backup follow`.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use semper_store::{Generation, GenerationInfo, Store};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::ship::{self, GONE, Journal, Newest, check_recipients, explain, tell, whole};
-use super::{Place, open_directory, set_aside};
+use super::{Place, make_directory, open_directory, same_store, set_aside};
 use crate::cli::Follow;
 use crate::commands::failure::code;
 use crate::commands::{Failure, give_way};
@@ -35,7 +36,8 @@ pub fn run(command: &Follow) -> Result<ExitCode, Failure> {
         let set = signal_hook::flag::register(signal, Arc::clone(&stop));
         set.map_err(|error| Failure::io("wait for signals", &error))?;
     }
-    let mut follower = Follower { command, stop, known: None, seen: false, kept: None, told: String::new() };
+    let mut follower =
+        Follower { command, stop, known: None, place: None, seen: false, kept: None, told: String::new() };
     while !follower.stop.load(Ordering::Relaxed) {
         match follower.step() {
             Ok(()) => follower.told.clear(),
@@ -52,6 +54,8 @@ struct Follower<'a> {
     command: &'a Follow,
     stop: Arc<AtomicBool>,
     known: Option<Known>,
+    /// Which directory it ships to: the numbers of its device and inode.
+    place: Option<(u64, u64)>,
     /// Whether there has been a store.
     seen: bool,
     /// The generation that the tag names.
@@ -88,6 +92,10 @@ impl Follower<'_> {
             other => other?,
         };
         self.seen = true;
+        self.stays_in_place()?;
+        if let Some(known) = &self.known {
+            same_store(&self.command.dest, &known.directory, store.id())?;
+        }
         let generations = store.generations();
         let Some(newest) = generations.first().filter(|newest| newest.generation > Generation(0)) else {
             return Ok(());
@@ -99,6 +107,10 @@ impl Follower<'_> {
         let (directory, _lock) = match self.known.take().filter(|known| known.changed == changed(&self.command.dest)) {
             Some(known) => (known.directory, Directory::lock(&self.command.dest)?),
             None => {
+                if self.place.is_none() {
+                    make_directory(&self.command.dest)?;
+                    self.place = Some(self.found_place()?);
+                }
                 let (directory, lock) = open_directory(&self.command.dest, store.id())?;
                 // Nobody writes them any more: the directory is locked.
                 directory.partial.iter().try_for_each(|path| directory.remove(path))?;
@@ -115,6 +127,23 @@ impl Follower<'_> {
         Ok(())
     }
 
+    /// A directory that was moved away or unmounted is not made anew, and none that came into its place is taken for it.
+    fn stays_in_place(&self) -> Result<(), Failure> {
+        let Some(place) = self.place else { return Ok(()) };
+        if self.found_place()? == place {
+            return Ok(());
+        }
+        let told = format!("{} is not the directory any more that was there before", self.command.dest.display());
+        Err(Failure::new(code::NO_STORE, told))
+    }
+
+    fn found_place(&self) -> Result<(u64, u64), Failure> {
+        let dest = &self.command.dest;
+        let gone = |error| Failure::new(code::NO_STORE, format!("look at {}: {error}", dest.display()));
+        let found = dest.metadata().map_err(gone)?;
+        Ok((found.dev(), found.ino()))
+    }
+
     /// Makes the backup; none if it is there.
     fn ship(
         &mut self,
@@ -123,7 +152,7 @@ impl Follower<'_> {
         newest: Base,
     ) -> Result<Option<Backup>, Failure> {
         let Follow { store: dir, dest, how, .. } = self.command;
-        if directory.backups.iter().any(|backup| backup.label.generation == newest && backup.manifest.is_ok()) {
+        if directory.whole_chain(newest).is_ok() {
             return Ok(None);
         }
         let Plan { since, why } = self.plan(directory, generations);
@@ -139,7 +168,7 @@ impl Follower<'_> {
         if let Some(why) = why {
             eprintln!("semper: {why}: a full backup");
         }
-        set_aside(directory, &label)?;
+        set_aside(dest, directory, &label)?;
         let options = how.options(Some(Arc::clone(&self.stop)));
         let path = dest.join(file_name(&label));
         let made = whole(&pinned, &options, path.clone()).map_err(|failure| explain(dir, failure))?;
@@ -152,18 +181,19 @@ impl Follower<'_> {
 
     /// What the newest generation is written since: the newest backup whose generation is kept still.
     fn plan(&self, directory: &Directory, generations: &[GenerationInfo]) -> Plan {
-        let kept = |base: Base| generations.iter().any(|info| Base::of(info) == base);
-        let whole = directory.backups.iter().rev().filter(|backup| backup.manifest.is_ok());
-        let found = whole.filter(|backup| kept(backup.label.generation));
-        let chain = found.filter_map(|backup| directory.chain_of(backup).ok()).next();
-        let Some(chain) = chain else {
+        let kept = |base: &Base| generations.iter().any(|info| Base::of(info) == *base);
+        let Some(newest) = directory.backups.iter().rev().map(|backup| backup.label.generation).find(kept) else {
             let why = format!("no generation of the backups in {} is kept in the store", self.command.dest.display());
             return Plan { since: None, why: (!directory.backups.is_empty()).then_some(why) };
+        };
+        let chain = match directory.whole_chain(newest) {
+            Ok(chain) => chain,
+            Err(why) => return Plan { since: None, why: Some(why.to_string()) },
         };
         let increments: Vec<u64> = chain[1..].iter().map(|backup| backup.bytes).collect();
         match too_long(chain[0].bytes, &increments, self.command.full_after) {
             Some(why) => Plan { since: None, why: Some(why) },
-            None => Plan { since: chain.last().map(|backup| backup.label.generation), why: None },
+            None => Plan { since: Some(newest), why: None },
         }
     }
 

@@ -61,24 +61,32 @@ impl Place {
     }
 }
 
-/// The backups of a store in a directory, which is made if it is not there; nobody else adds or removes any as long as the lock lives.
+/// Makes the directory that backups are to lie in, if it is not there.
+fn make_directory(path: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(path).map_err(|error| Failure::io(format_args!("create {}", path.display()), &error))
+}
+
+/// The backups of a store in a directory; nobody else adds or removes any as long as the lock lives.
 fn open_directory(path: &Path, store: StoreId) -> Result<(Directory, File), Failure> {
-    let made = fs::create_dir_all(path);
-    made.map_err(|error| Failure::io(format_args!("create {}", path.display()), &error))?;
     let lock = Directory::lock(path)?;
     let found = Directory::open(path)?;
-    if let Some(of) = found.store().filter(|of| *of != store) {
-        let told = format!(
-            "{} has backups of the store {of}, and this one is {store}; name another directory",
-            path.display()
-        );
-        return Err(Failure::new(code::USAGE, told));
-    }
+    same_store(path, &found, store)?;
     Ok((found, lock))
 }
 
+/// Backups of another store do not come into a directory.
+fn same_store(path: &Path, found: &Directory, store: StoreId) -> Result<(), Failure> {
+    let Some(of) = found.store().filter(|of| *of != store) else { return Ok(()) };
+    let told =
+        format!("{} has backups of the store {of}, and this one is {store}; name another directory", path.display());
+    Err(Failure::new(code::USAGE, told))
+}
+
 /// Puts the backups aside that are of a future which the world has left, before one comes that is of its past or takes the place of one of them.
-fn set_aside(found: &Directory, label: &Label) -> Result<(), Failure> {
+///
+/// The store is looked at again: another one may have come into its place.
+fn set_aside(dir: &Path, found: &Directory, label: &Label) -> Result<(), Failure> {
+    same_store(dir, found, label.store())?;
     for path in found.left_behind(label) {
         let aside = found.set_aside(path)?;
         eprintln!("semper: {} is of a future that the world has left: now {}", path.display(), aside.display());

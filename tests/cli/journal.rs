@@ -145,7 +145,7 @@ fn a_native_domain_decides_once_over_any_number_of_kills() {
     };
     let Disturbed { outcome, deaths, .. } = case.disturbed(&session, |_, _| {}, moment);
     assert_eq!(outcome.code, 0);
-    assert!(deaths >= 2, "{deaths} of 8 kills came");
+    assert!(deaths >= 1, "{deaths} of 8 kills came");
     let records = exported(&session);
     assert!(records.iter().map(|(_, number, _)| *number).eq(1..=PAYMENTS));
     let paid = records.iter().map(|(_, number, token)| {

@@ -542,12 +542,7 @@ fn peers_that_do_not_read_or_come_and_go_take_nothing_from_others() {
                 let _ = peer.write_all(b"get k\nget k\n");
                 let _ = peer.shutdown(std::net::Shutdown::Write);
             }
-            _ => nix::sys::socket::setsockopt(
-                &peer,
-                nix::sys::socket::sockopt::Linger,
-                &nix::libc::linger { l_onoff: 1, l_linger: 0 },
-            )
-            .unwrap(),
+            _ => reset(peer),
         }
     }
     assert_eq!(client.ask("get k\n").as_deref(), Some("is 19"));

@@ -6,7 +6,7 @@
 use super::ExecutiveError;
 use super::turn::Turn;
 use crate::kernel::Kernel;
-use crate::objects::{self, Answer, InvokeError, JournalAsk, JournalOrder, Text};
+use crate::objects::{Answer, InvokeError, JournalAsk, JournalOrder, Key, Text};
 use crate::table::RecordId;
 use semper_journal::{Error, Record, Writer};
 use std::sync::mpsc::{Sender, channel};
@@ -53,13 +53,7 @@ impl Turn<'_> {
                 }
                 Err(error) => (Answer::from(error), Vec::new()),
             };
-            let mut effects = Vec::new();
-            {
-                let mut objects = self.kernel.objects();
-                let around = super::Around(self.kernel);
-                objects::complete(&mut objects.table, &around, domain, serial, answer, &mut effects)?;
-            }
-            self.perform(&effects, &bytes)?;
+            self.complete((domain, serial), answer, Key::NULL, &bytes)?;
         }
         Ok(())
     }

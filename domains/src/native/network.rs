@@ -136,21 +136,10 @@ impl Turn<'_> {
                 let key = connection.map_or(Key::NULL, |number| {
                     Key::connection(ConnectionId { program: program_of(asked.ask), life, number })
                 });
-                self.answered(&asked, Answer { words, text, ..Answer::default() }, key, &bytes)
+                self.complete((domain, serial), Answer { words, text, ..Answer::default() }, key, &bytes).map(drop)
             }
-            Tried::Refused(error) => self.answered(&asked, error.into(), Key::NULL, &[]),
+            Tried::Refused(error) => self.complete((domain, serial), error.into(), Key::NULL, &[]).map(drop),
         }
-    }
-
-    fn answered(&mut self, asked: &Asked, answer: Answer, key: Key, bytes: &[u8]) -> Result<(), ExecutiveError> {
-        let mut effects = Vec::new();
-        {
-            let mut objects = self.kernel.objects();
-            let around = super::Around(self.kernel);
-            let wait = (asked.domain, asked.serial);
-            objects::complete_with(&mut objects.table, &around, wait, answer, key, &mut effects)?;
-        }
-        self.perform(&effects, bytes)
     }
 
     /// The network of a program that has not ended.

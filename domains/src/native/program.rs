@@ -270,16 +270,10 @@ impl Turn<'_> {
             program.reads.pop_front();
             let text = Text::Given { len: u32::try_from(count).unwrap_or(0) };
             let answer = Answer { text, ..Answer::default() };
-            let mut effects = Vec::new();
-            let still_waits = {
-                let mut objects = self.kernel.objects();
-                let around = Around(self.kernel);
-                objects::complete(&mut objects.table, &around, domain, serial, answer, &mut effects)?
-            };
-            if still_waits && let Some(program) = self.state.programs.get_mut(&number) {
+            let waited = self.complete((domain, serial), answer, Key::NULL, &bytes[..count])?;
+            if waited && let Some(program) = self.state.programs.get_mut(&number) {
                 program.record.input += count as u64;
             }
-            self.perform(&effects, &bytes[..count])?;
         }
     }
 

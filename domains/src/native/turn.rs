@@ -202,6 +202,23 @@ impl Turn<'_> {
         Ok(result)
     }
 
+    /// What a domain waited for outside the table has come: its answer, with a key and the bytes of its string. Returns whether it still waited.
+    pub fn complete(
+        &mut self,
+        wait: (RecordId, u64),
+        answer: Answer,
+        key: objects::Key,
+        given: &[u8],
+    ) -> Result<bool, ExecutiveError> {
+        let mut effects = Vec::new();
+        let waited = {
+            let mut objects = self.kernel.objects();
+            objects::complete_with(&mut objects.table, &Around(self.kernel), wait, answer, key, &mut effects)?
+        };
+        self.perform(&effects, given)?;
+        Ok(waited)
+    }
+
     /// What a domain posted.
     fn serve(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
         // What was served just before may have ended it, or have served it.

@@ -168,7 +168,7 @@ pub struct RuntimeFlags {
     /// Largest size of the store, when it is created; a larger one grows an existing store, a smaller one is ignored [default: 64G]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub size: Option<u64>,
-    /// When output is shown: once the checkpoint that contains it is safe, or at once [default: held]
+    /// When output is shown: once the checkpoint that contains it is safe, at once, or once the inputs that led to it are [default: held]
     #[arg(long, value_name = "WHEN", value_enum)]
     pub output: Option<Output>,
     /// Held output hastens the next checkpoint, but not more often than this [default: 20ms; for what the network waits for twice what
@@ -229,6 +229,8 @@ pub enum Output {
     Held,
     /// At once; a crash may show it twice.
     Immediate,
+    /// Of programs that are recorded, once the journal has all that they were told up to there; of others as held.
+    Journaled,
 }
 
 /// `semper run`.
@@ -251,6 +253,10 @@ pub struct Run {
     /// Memory of a native program: image, heap and stack [default: 16M]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "native")]
     pub native_memory: Option<u64>,
+    /// Record all that the program is told by the world outside, so that it can be told again: after a failure, up to the last thing
+    /// that was recorded, and by semper journal replay: docs/replay.md
+    #[arg(long, conflicts_with = "native")]
+    pub record: bool,
     /// A start key to a domain of the store, put into a free slot of the program: SLOT is 10 to 15 of a Linux program, 12 to 14 of a
     /// native one (13 with --listen or --connect); DOMAIN is INDEX.VERSION as `semper ls` shows it, or the name of a program; the domain is told BADGE with each
     /// message [default badge: 0]
@@ -465,6 +471,24 @@ pub enum JournalCommand {
     Trim(JournalTrim),
     /// Read and verify every record
     Verify(Status),
+    /// Roll a store at rest forward: tell its recorded programs again what they were told after its newest generation
+    ///
+    /// Up to the last record, or to the one that is named; there the programs stand, a generation is committed, and the next `semper resume`
+    /// goes on from it. A program that does something else than it did is named, and nothing is committed. docs/replay.md
+    Replay(JournalReplay),
+}
+
+/// `semper journal replay`.
+#[derive(Args, Clone, Debug)]
+pub struct JournalReplay {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// The last record that is told again: its place in the journal, or a time such as 2026-01-31T12:00:00Z [default: the last]
+    #[arg(long, value_name = "PLACE|TIME", value_parser = parse_moment)]
+    pub to: Option<Moment>,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which records to show.

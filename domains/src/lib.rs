@@ -11,6 +11,7 @@
 
 pub mod console;
 pub mod cpu;
+pub mod inputs;
 pub mod kernel;
 pub mod linux;
 pub mod native;

@@ -44,6 +44,16 @@ pub const FREEZE_SIGNAL: u32 = 10;
 pub const ORDER_PROTECT: u32 = 1;
 /// Order: madvise(address, length, MADV_DONTNEED).
 pub const ORDER_ZAP: u32 = 2;
+/// `quick`: all that the stub can answer.
+pub const QUICK: u32 = 1;
+/// `quick`: all but what time it is.
+pub const QUICK_BUT_TIME: u32 = 2;
+/// A process of a Linux program.
+pub const LINUX: u32 = 0;
+/// A process of a Linux program whose inputs are recorded: it may not read the time-stamp counter.
+pub const RECORDED: u32 = 1;
+/// A process of a native domain: it may change nothing of its memory map and asks for nothing but invocations.
+pub const NATIVE: u32 = 2;
 /// Mappings and advice up to this many bytes may be answered in the stub.
 pub const QUICK_BYTES: u64 = 64 << 10;
 /// Areas about which the stub may answer advice.
@@ -96,7 +106,7 @@ pub struct Header {
     pub order_status: u32,
     /// Bit 0: rdfsbase and friends work.
     pub features: u32,
-    /// Non-zero: the stub may answer the calls below by itself.
+    /// Whether the stub may answer the calls below by itself: no (0), [`QUICK`], [`QUICK_BUT_TIME`].
     pub quick: u32,
     /// Process id that the program sees.
     pub pid: u32,
@@ -164,8 +174,8 @@ pub struct SpawnRequest {
     pub token: u64,
     /// Userfaultfds that the new process makes for each mapping: none, one, or two.
     pub uffds_each: u32,
-    /// Whether it is a native domain: it may change nothing of its memory map and asks for nothing but invocations.
-    pub native: u32,
+    /// What it is to be: one of [`LINUX`], [`RECORDED`], [`NATIVE`].
+    pub kind: u32,
     /// Mappings below.
     pub count: u64,
     /// What to map.

@@ -11,7 +11,7 @@ use sys::{Action, call};
 static mut REQUEST: SpawnRequest = SpawnRequest {
     token: 0,
     uffds_each: 0,
-    native: 0,
+    kind: LINUX,
     count: 0,
     mappings: [MappingRequest { address: 0, length: 0, offset: 0, protection: 0, fd: 0 }; MAX_MAPPINGS],
 };
@@ -103,8 +103,11 @@ unsafe extern "C" fn finish() -> ! {
                 made += 1;
             }
         }
-        if request.native != 0 {
+        if request.kind == NATIVE {
             invocation_page();
+        }
+        if request.kind == RECORDED {
+            call(sys::PRCTL, [sys::PR_SET_TSC, sys::PR_TSC_SIGSEGV, 0, 0, 0, 0]);
         }
         signals();
         let pid = call(sys::GETPID, [0; 6]) as u32;
@@ -117,7 +120,7 @@ unsafe extern "C" fn finish() -> ! {
             call(sys::PRLIMIT64, [0, limit, (&raw const none) as u64, 0, 0, 0]);
         }
         call(sys::PRCTL, [sys::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]);
-        let policy: &[Instruction] = if request.native != 0 { &NATIVE_POLICY } else { &POLICY };
+        let policy: &[Instruction] = if request.kind == NATIVE { &NATIVE_POLICY } else { &POLICY };
         let program = Program { len: policy.len() as u16, instructions: policy.as_ptr() };
         if call(sys::SECCOMP, [1, 0, (&raw const program) as u64, 0, 0, 0]) != 0 {
             sys::exit(99);

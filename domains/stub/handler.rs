@@ -234,7 +234,7 @@ unsafe fn quick(h: *mut Header, context: u64) -> bool {
             },
             sys::MADVISE if advice(h, context, rdi, rsi) => 0,
             // Linux itself writes the answer and finds a bad address; then the kernel answers.
-            sys::CLOCK_GETTIME if rsi < WINDOW_END && (rdi == 0 || (rdi == 1 && (*h).monotonic_offset == 0)) => {
+            sys::CLOCK_GETTIME if (*h).quick == QUICK && rsi < WINDOW_END && (rdi == 0 || (rdi == 1 && (*h).monotonic_offset == 0)) => {
                 match call(sys::CLOCK_GETTIME, [rdi, rsi, 0, 0, 0, 0]) {
                     0 => 0,
                     _ => return false,

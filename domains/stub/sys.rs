@@ -36,6 +36,8 @@ pub const CLOSE_RANGE: u64 = 436;
 
 pub const PR_SET_PDEATHSIG: u64 = 1;
 pub const PR_SET_NO_NEW_PRIVS: u64 = 38;
+pub const PR_SET_TSC: u64 = 26;
+pub const PR_TSC_SIGSEGV: u64 = 2;
 pub const SIGKILL: u64 = 9;
 pub const ARCH_SET_GS: u64 = 0x1001;
 pub const ARCH_SET_FS: u64 = 0x1002;

@@ -31,6 +31,11 @@ pub enum Note {
         /// By what: an operator's words, or the retention.
         by: String,
     },
+    /// The world goes back to an older generation: inputs that were recorded before do not follow by themselves.
+    Rewound {
+        /// The number of the first generation that is of the other way.
+        generation: u64,
+    },
 }
 
 impl Note {
@@ -54,6 +59,9 @@ impl std::fmt::Display for Note {
         match self {
             Self::Began { restarts: 0, generation, .. } => write!(f, "the world began, at generation {generation}"),
             Self::Began { restarts, generation, .. } => write!(f, "restart {restarts}, from generation {generation}"),
+            Self::Rewound { generation } => {
+                write!(f, "the world goes back; as generation {generation} it goes another way")
+            }
             Self::GivenUp { from, to, reason } => write!(f, "records {from} to {to} were given up: {reason}"),
             Self::Trimmed { first, by } => write!(f, "records before {first} were trimmed: {by}"),
         }
@@ -69,6 +77,7 @@ mod tests {
     fn notes_come_back_and_nonsense_is_none() {
         let all = [
             Note::Began { restarts: 1, life: [2, 3], generation: 4 },
+            Note::Rewound { generation: 8 },
             Note::GivenUp { from: 1, to: 2, reason: "rot".into() },
             Note::Trimmed { first: 9, by: "an operator".into() },
         ];

@@ -38,6 +38,7 @@ pub fn options(flags: &RuntimeFlags) -> Options {
             None => default.output,
             Some(Output::Held) => OutputPolicy::Held,
             Some(Output::Immediate) => OutputPolicy::Immediate,
+            Some(Output::Journaled) => OutputPolicy::Journaled,
         },
         output_gap: flags.output_gap,
         retention: Retention {

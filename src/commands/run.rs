@@ -150,6 +150,7 @@ fn new_program(run: &Run) -> Result<NewProgram, Failure> {
         files: files.collect::<Result<_, _>>()?,
         keys: run.keys.clone(),
         network: run.network.grants(),
+        record: run.record,
         native: run.native.then(|| run.native_memory.unwrap_or(DEFAULT_NATIVE_MEMORY)),
     })
 }

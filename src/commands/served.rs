@@ -113,6 +113,7 @@ pub fn to_message(program: &NewProgram) -> Program {
         keys: program.keys.iter().map(|key| (key.slot, key.domain.clone(), key.badge)).collect(),
         listens: program.network.listens.iter().map(|one| (packed(one.address), one.port)).collect(),
         connects: program.network.connects.iter().map(|to| packed(*to)).collect(),
+        record: program.record,
     }
 }
 
@@ -153,6 +154,7 @@ fn from_message(program: Program) -> NewProgram {
                 .collect(),
             connects: program.connects.into_iter().map(unpacked).collect(),
         },
+        record: program.record,
     }
 }
 

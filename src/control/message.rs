@@ -133,6 +133,8 @@ pub struct Program {
     pub listens: Vec<((u32, u16), u16)>,
     /// Where it may connect to.
     pub connects: Vec<(u32, u16)>,
+    /// Whether what it is told by the outside is recorded.
+    pub record: bool,
 }
 
 /// What the runtime answers.

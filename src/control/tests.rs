@@ -97,6 +97,7 @@ fn program(path: &str) -> Request {
         keys: vec![],
         listens: vec![],
         connects: vec![],
+        record: false,
     })
 }
 

@@ -27,8 +27,9 @@ pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
 pub use rot::End;
 pub use scrub::{ScrubPass, ScrubStatus, Scrubbing};
 pub use semper_domains::console::ConsoleFds;
+pub use semper_domains::inputs::Limit;
 pub use semper_domains::kernel::StartKey;
-pub use semper_domains::kernel::{OutputPolicy, TerminalOf};
+pub use semper_domains::kernel::{OutputPolicy, Replay, TerminalOf};
 pub use semper_domains::linux::ExitStatus;
 pub use semper_domains::native::{Act, Caches, Debugger, Stood};
 pub use semper_domains::network::{Grants, Listen};
@@ -77,6 +78,8 @@ pub struct Options {
     pub tracking: TrackingChoice,
     /// What programs that come back may reach from now on, beside what they might before.
     pub network: Grants,
+    /// What becomes of what recorded programs were told after the generation from which the world goes on.
+    pub replay: Replay,
 }
 
 impl Default for Options {
@@ -89,6 +92,7 @@ impl Default for Options {
             retention: Retention::default(),
             tracking: TrackingChoice::Auto,
             network: Grants::default(),
+            replay: Replay::default(),
         }
     }
 }
@@ -148,6 +152,10 @@ impl Runtime {
         }
         raise_descriptor_limit();
         let mut console = console;
+        let mut options = options.clone();
+        if matches!((how, options.replay), (Start::Resume { generation: Some(_), .. }, Replay::Follow)) {
+            options.replay = Replay::Leave;
+        }
         let (store, ignored) = open_store(dir, how)?;
         // Looked at while the store is locked: who notes that it moved has it locked, too.
         if let Some(Moved { to, .. }) = Moved::of(dir)? {
@@ -159,7 +167,7 @@ impl Runtime {
             store.recovery().fallen_back.iter().map(|reason| format!("{}: {reason}", stands(&store))).collect();
         notes.extend(ignored);
         loop {
-            match Self::load(dir, Arc::clone(&store), options, &mut console) {
+            match Self::load(dir, Arc::clone(&store), &options, &mut console) {
                 Ok(runtime) => return Ok(Arc::new(Self { notes, ..runtime })),
                 Err(error) => match rot::step_back(&store, &mut notes)? {
                     Some(older) => store = Arc::new(older),
@@ -179,7 +187,9 @@ impl Runtime {
         let watch = Watch::new(dir, Arc::clone(&store));
         let config = PagerConfig { memory_limit: options.memory, tracking: options.tracking };
         let pager = Pager::new(config, Arc::new(StoreBacking::new(Arc::clone(&store), Arc::clone(&watch))))?;
-        let around = Arc::new(Around::new(Arc::clone(&store), Arc::clone(&pager), options.interval.is_none()));
+        let only_when_asked = options.interval.is_none();
+        let around = Around::new(Arc::clone(&store), Arc::clone(&pager), Arc::clone(&watch), only_when_asked);
+        let around = Arc::new(around);
         let kernel = Kernel::open(
             Arc::clone(&pager),
             (store.id(), store.generation()),
@@ -205,6 +215,7 @@ impl Runtime {
             reply_gap: options.output_gap,
             ..default
         };
+        kernel.set_replay(options.replay);
         kernel.grant_anew(&options.network)?;
         // Before the first capture: bringing back sets up what captures look at.
         let back = kernel.bring_back(|name| console(name))?;
@@ -322,6 +333,24 @@ impl Runtime {
     pub fn checkpoint(&self) -> Result<u64, RuntimeError> {
         let generation = self.checkpointer.request().wait(CHECKPOINT_PATIENCE);
         generation.map(|generation| generation.0).map_err(|e| self.explained(e))
+    }
+
+    /// Waits until all programs have been told again what they were told, and stand. False: the runtime ends before that.
+    #[must_use]
+    pub fn wait_replayed(&self) -> bool {
+        self.kernel.wait_replayed()
+    }
+
+    /// The newest generation.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.store.generation().0
+    }
+
+    /// Of each recorded program: its name, the steps that it was told again, and whether it came to its end.
+    #[must_use]
+    pub fn steps(&self) -> Vec<(String, u64, bool)> {
+        self.kernel.replayed_steps()
     }
 
     /// Stops the world: a final checkpoint, its output, then every process ends. Waiters return.

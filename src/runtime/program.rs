@@ -45,6 +45,8 @@ pub struct NewProgram {
     pub keys: Vec<StartKey>,
     /// What it may reach.
     pub network: Grants,
+    /// Whether what it is told by the outside is recorded.
+    pub record: bool,
 }
 
 impl NewProgram {
@@ -64,6 +66,11 @@ impl NewProgram {
 
     /// Reads a native program.
     pub(super) fn read_native(self) -> Result<NativeSpec, RuntimeError> {
+        if self.record {
+            return Err(RuntimeError::Refused(
+                "native programs cannot be recorded yet: run it without --record".into(),
+            ));
+        }
         let image = read_image(&self.program)?;
         let args = self.args.into_iter().map(OsStringExt::into_vec).collect();
         let name = self.name.unwrap_or_else(|| file_name(&self.program));
@@ -109,6 +116,7 @@ impl NewProgram {
             files,
             keys: self.keys,
             network: self.network,
+            record: self.record,
         })
     }
 }

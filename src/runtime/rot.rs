@@ -105,6 +105,9 @@ impl Watch {
         }
         // The walk, or a program that runs already, may have met it before.
         self.look();
+        if matches!(*self.lock(), State::Ending(_)) {
+            self.end_soon();
+        }
     }
 
     /// Called when a call to the store has failed, before anybody hears of that: if it failed because of damage, what to do is found out.
@@ -128,6 +131,41 @@ impl Watch {
         if std::thread::Builder::new().name("rot".to_owned()).spawn(decide).is_err() {
             // No thread to be had: here, then; the caller waits.
             self.decide();
+        }
+    }
+
+    /// A program that is told again what it was told does something else: nothing of that is committed, and the world ends.
+    pub fn differs(self: &Arc<Self>, why: &str) {
+        let (dir, generation) = (self.dir.display(), self.store.generation().0);
+        let advice = format!(
+            "Nothing of it is committed. Go on from generation {generation}, without what came after it: semper resume {dir} --generation \
+             {generation}"
+        );
+        let early = self.store.generation() == self.loaded;
+        let armed = {
+            let mut state = self.lock();
+            let armed = !matches!(*state, State::Loading);
+            if matches!(*state, State::Ending(_)) {
+                return;
+            }
+            *state = State::Ending(End { what: format!("{why}."), advice, resumes: false, early });
+            armed
+        };
+        if armed {
+            self.end_soon();
+        }
+    }
+
+    /// Ends the world in a thread of its own: who found out may be in the middle of a call of a program's.
+    fn end_soon(self: &Arc<Self>) {
+        let watch = Arc::clone(self);
+        let end = move || {
+            if let Some(end) = watch.end.get() {
+                end();
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("end".to_owned()).spawn(end) {
+            tracing::error!(%error, "the world cannot be ended");
         }
     }
 

@@ -160,14 +160,15 @@ impl semper_checkpoint::World for World {
 pub struct Around {
     store: Arc<Store>,
     pager: Arc<Pager>,
+    watch: Arc<Watch>,
     checkpointer: OnceLock<Weak<Checkpointer>>,
     only_when_asked: bool,
 }
 
 impl Around {
     /// Before the checkpointer exists.
-    pub fn new(store: Arc<Store>, pager: Arc<Pager>, only_when_asked: bool) -> Self {
-        Self { store, pager, checkpointer: OnceLock::new(), only_when_asked }
+    pub fn new(store: Arc<Store>, pager: Arc<Pager>, watch: Arc<Watch>, only_when_asked: bool) -> Self {
+        Self { store, pager, watch, checkpointer: OnceLock::new(), only_when_asked }
     }
 
     /// From now on it does.
@@ -205,6 +206,10 @@ impl Surroundings for Around {
             Ok(_) | Err(CheckpointError::Finished) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    fn differs(&self, why: &str) {
+        self.watch.differs(why);
     }
 
     fn room_for(&self, pages: u64) -> bool {

@@ -9,6 +9,12 @@ use crate::root::Kept;
 use crate::store::Store;
 
 impl Store {
+    /// The number of the next generation, however it comes.
+    #[must_use]
+    pub fn next_generation(&self) -> Generation {
+        Generation(self.shared.current().root.highest + 1)
+    }
+
     /// Makes the content of `to` the newest generation, under a new number, which it gives. Nothing is written but a root, so it
     /// costs the same for every size. The generations after `to` stay readable as any older ones do: until newer
     /// ones take their place, or as long as they are held.

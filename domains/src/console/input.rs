@@ -115,6 +115,17 @@ impl InputSide {
         }
     }
 
+    /// The program has read up to `position`, of what the log may know nothing: then what comes next lies there.
+    pub fn goes_on_at(&self, position: u64) {
+        let mut state = self.log.lock();
+        if position > state.end {
+            (state.base, state.end) = (position, position);
+            if let Err(error) = self.log.restart(&state) {
+                tracing::warn!(%error, domain = self.log.domain, "the input log cannot be begun anew");
+            }
+        }
+    }
+
     /// Input before `position` will never be asked for again.
     pub fn forget_before(&self, position: u64) {
         self.log.forget_before(position);

@@ -205,6 +205,11 @@ impl HostConsole {
         self.terminal.leave();
     }
 
+    /// After a replay: the program has read input up to `position`.
+    pub fn goes_on_at(&self, position: u64) {
+        self.input().goes_on_at(position);
+    }
+
     /// A commit covers input up to `position`: what is kept before it may go.
     pub fn input_committed(&self, position: u64) {
         self.input().forget_before(position);

@@ -48,7 +48,8 @@ pub struct Releaser {
 }
 
 impl Releaser {
-    /// Starts the thread. `done` is called after each piece with what has left so far: output, error.
+    /// Starts the thread. `replayed`: the program does again what it did before it goes on, so more may have left than it has written by
+    /// now. `done` is called after each piece with what has left so far: output, error.
     ///
     /// # Errors
     /// When the mark file cannot be opened or the thread not be started.
@@ -57,6 +58,7 @@ impl Releaser {
         domain: u64,
         dir: &Path,
         streams: [OutputStream; 2],
+        replayed: bool,
         done: impl Fn([u64; 2]) + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let path = dir.join(format!("{domain}.mark"));
@@ -67,7 +69,7 @@ impl Releaser {
         let mut released = [streams[0].released, streams[1].released];
         for i in 0..2 {
             // A regular file is written again at the same place, which also heals what a power loss took from it. Elsewhere the mark tells what has left.
-            if identity[i].inode == 0 && marked[i] > released[i] && marked[i] <= written[i] {
+            if identity[i].inode == 0 && marked[i] > released[i] && (replayed || marked[i] <= written[i]) {
                 released[i] = marked[i];
             }
         }
@@ -97,6 +99,11 @@ impl Releaser {
             *now = wanted.max(*now);
         }
         self.changed.notify_all();
+    }
+
+    /// Whether output up to `written` (output, error) is more than may leave by now.
+    pub fn keeps_back(&self, written: [u64; 2]) -> bool {
+        self.lock().target.iter().zip(written).any(|(target, written)| written > *target)
     }
 
     /// Other descriptors are connected now.

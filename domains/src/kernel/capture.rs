@@ -134,7 +134,10 @@ impl Kernel {
         }
         for domain in domains {
             if domain.touched.load(SeqCst) {
-                domain.program().before_capture();
+                let mut program = domain.program();
+                program.before_capture();
+                self.capture_tape(domain, &mut program);
+                drop(program);
                 let frame = Frame::find(&domain.control).map(|f| f.pages());
                 let view = domain.control.view();
                 view.mark_dirty(PageRange::between(0, 1));
@@ -214,11 +217,13 @@ impl Kernel {
     /// generation that is kept.
     pub fn committed(&self, generation: u64, oldest: u64) {
         self.capture.leave(Phase::Capturing);
+        self.newest.store(generation, SeqCst);
         self.native.committed(generation);
         self.journal.committed(generation, oldest);
         for domain in self.domains() {
             domain.progressed();
             domain.committed_keys();
+            domain.tape.committed();
             let [out, err, input] = [0, 1, 2].map(|i: usize| domain.captured[i].load(SeqCst));
             if let Some(releaser) = domain.releaser() {
                 releaser.release([out, err]);

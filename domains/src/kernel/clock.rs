@@ -44,6 +44,12 @@ impl WorldClock {
         Duration::from_nanos(now.wrapping_add_signed(self.offset()))
     }
 
+    /// Domain monotonic time is not before this.
+    pub fn at_least(&self, time: Duration) {
+        let behind = nanos(time.saturating_sub(self.monotonic()));
+        self.offset.fetch_add(behind.cast_signed(), SeqCst);
+    }
+
     /// Both clocks in nanoseconds, as they are kept in the world's record.
     #[must_use]
     pub fn reading(&self) -> (u64, u64) {
@@ -64,6 +70,12 @@ impl DomainClock {
     #[must_use]
     pub fn new(world: Arc<WorldClock>, used: u64) -> Self {
         Self { world, pid: AtomicI32::new(0), used: AtomicU64::new(used) }
+    }
+
+    /// It has used as much as this, or more.
+    pub fn at_least(&self, used: Duration) {
+        let behind = nanos(used.saturating_sub(self.cpu()));
+        self.used.fetch_add(behind, SeqCst);
     }
 
     /// The domain lives in process `pid` from now on; what the former one used is kept.

@@ -2,13 +2,16 @@
 
 use super::bell::Bell;
 use super::clock::DomainClock;
+use super::journal::writer;
 use super::objects::{DomainRecord, HELD};
 use crate::console::{HostConsole, Releaser};
+use crate::inputs::{Tape, writer_of};
 use crate::linux::{ExitStatus, HELD_LIMIT, Program};
 use crate::network::HostNetwork;
 use crate::platform::control::Control;
 use crate::platform::process::Process;
 use crate::table::RecordId;
+use semper_journal::Writer;
 use semper_pager::Segment;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +41,12 @@ pub struct Domain {
     pub console: Arc<HostConsole>,
     /// Its sockets outside.
     pub network: Arc<HostNetwork>,
+    /// What it is told by the outside.
+    pub tape: Arc<Tape>,
+    /// Whose records that are in the journal.
+    pub inputs: Writer,
+    /// It was told that they cannot be written.
+    pub unrecorded: AtomicBool,
     /// What releases its output.
     pub releaser: Mutex<Option<Arc<Releaser>>>,
     program: Mutex<Program>,
@@ -76,6 +85,8 @@ pub struct Parts {
     pub console: Arc<HostConsole>,
     /// Sockets.
     pub network: Arc<HostNetwork>,
+    /// Tape.
+    pub tape: Arc<Tape>,
     /// Program.
     pub program: Program,
 }
@@ -97,6 +108,9 @@ impl Domain {
             bell: parts.bell,
             console: parts.console,
             network: parts.network,
+            tape: parts.tape,
+            inputs: writer_of(writer(content.id, content.started)),
+            unrecorded: AtomicBool::new(false),
             releaser: Mutex::new(None),
             program: Mutex::new(parts.program),
             process: Mutex::new(None),
@@ -144,6 +158,12 @@ impl Domain {
             .iter()
             .zip(captured)
             .any(|(written, captured)| written.saturating_sub(captured) >= HELD_LIMIT / 2)
+    }
+
+    /// Whether it has written more than has left, or is leaving.
+    #[must_use]
+    pub fn shows_more_than(&self, written: [u64; 2]) -> bool {
+        self.releaser().is_some_and(|releaser| releaser.keeps_back(written))
     }
 
     /// How it ended.

@@ -44,8 +44,8 @@ enum Slot {
 
 /// The journal of a world.
 pub struct WorldJournal {
-    folder: Arc<dyn Folder>,
-    store: StoreId,
+    pub(super) folder: Arc<dyn Folder>,
+    pub(super) store: StoreId,
     life: Life,
     retention: Retention,
     slot: Mutex<Slot>,
@@ -149,6 +149,21 @@ impl WorldJournal {
             }
         };
         Ok(())
+    }
+
+    /// Whose it is.
+    pub(super) fn store_id(&self) -> [u8; 16] {
+        self.store.0
+    }
+
+    /// The journal, if it is open, for writing.
+    pub(super) fn to_write(&self) -> Result<Arc<Journal>, Error> {
+        Self::look(&self.slot(), Wanted::ToWrite).unwrap_or(Ok(None))?.ok_or(Error::None)
+    }
+
+    /// The sequence after its last durable record; 0 if that is not known without waiting.
+    pub(super) fn end_now(&self) -> u64 {
+        self.end().unwrap_or(0)
     }
 
     fn end(&self) -> Option<u64> {

@@ -9,8 +9,9 @@ use super::objects::{ALIVE, DomainRecord, FINISHED, FileIdentity, HELD, LifeStat
 use super::segments::DomainSegments;
 use super::server;
 use super::{Kernel, KernelError, LAST_OUTPUT_PATIENCE, OutputPolicy};
-use crate::abi::{CONTROL_PAGES, POSTED, WINDOW_END, WINDOW_START};
+use crate::abi::{CONTROL_PAGES, POSTED, QUICK, QUICK_BUT_TIME, WINDOW_END, WINDOW_START};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, Releaser};
+use crate::inputs::{Tape, taped, writer_of};
 use crate::linux::{self, ExitStatus, Host, Program, ProgramSpec, Stream};
 use crate::native::{Life, ProgramKeys};
 use crate::network::{Grants, HostNetwork};
@@ -70,6 +71,8 @@ pub struct NewProgram {
     pub keys: Vec<StartKey>,
     /// What it may reach.
     pub network: Grants,
+    /// Whether what it is told by the outside is recorded.
+    pub record: bool,
 }
 
 pub(crate) fn random(out: &mut [u8]) {
@@ -148,7 +151,11 @@ impl Kernel {
             .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
         let identities = self.connect(&console, fds, [FileIdentity::default(); 3], [0; 3])?;
         let (_, wall) = self.clock.reading();
-        let host = self.host((id, wall), &name, (&console, &network), &clock);
+        let tape = Arc::new(Tape::new(self.restart()));
+        let host = taped(self.host((id, wall), &name, (&console, &network), &clock), &tape);
+        if new.record {
+            self.begin_tape(&tape, writer_of(writer(id, wall)))?;
+        }
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
         let hwcap2 = if fsgsbase() { 2 } else { 0 };
         let spec = ProgramSpec { path: &new.path, image: &new.image, args: new.args, env: new.env, hwcap2 };
@@ -188,7 +195,7 @@ impl Kernel {
         drop(objects);
         let segments = [memory, control_segment];
         let record = (at, record);
-        let domain = Domain::new(Parts { record, segments, control, clock, bell, console, network, program });
+        let domain = Domain::new(Parts { record, segments, control, clock, bell, console, network, tape, program });
         let joined = self.set_grants(id, &new.network).and_then(|()| self.join_linux(&domain));
         if let Err(error) = joined.and_then(|id| self.give_keys(id, &new.keys)) {
             self.leave_linux(id);
@@ -233,18 +240,25 @@ impl Kernel {
         (console, network): (&Arc<HostConsole>, &Arc<HostNetwork>),
         clock: &Arc<DomainClock>,
     ) -> Host {
-        let Life { restarts, id: life, generation, began } = self.life;
         Host {
             journal: ProgramJournal::new(&self.journal, writer(id, started)),
-            restart: linux::Restart { restarts, id: life, generation, began },
+            restart: Arc::new({
+                let restart = self.restart();
+                move || restart
+            }),
             segments: Arc::new(DomainSegments { kernel: Arc::downgrade(self), domain: id, asked: Mutex::default() }),
             console: Arc::clone(console) as Arc<dyn crate::linux::Console>,
             network: Arc::clone(network) as Arc<dyn crate::linux::Network>,
             clock: Arc::clone(clock) as Arc<dyn crate::linux::Clock>,
-            random,
+            random: Arc::new(random),
             keys: Arc::new(ProgramKeys { kernel: Arc::downgrade(self), program: id }),
             name: name.to_owned(),
         }
+    }
+
+    fn restart(&self) -> linux::Restart {
+        let Life { restarts, id, generation, began } = self.life;
+        linux::Restart { restarts, id, generation, began }
     }
 
     pub(crate) fn connect(
@@ -312,6 +326,7 @@ impl Kernel {
             })?;
             back.push(self.reopen(at, record, fds)?);
         }
+        self.refuse_unrecorded(&back)?;
         let count = back.len() + self.bring_back_native(&mut console)?;
         for domain in back {
             self.begin(domain, false)?;
@@ -344,7 +359,11 @@ impl Kernel {
         // Whatever has ended needs none.
         let grants = if record.exit().is_none() { self.grants(id) } else { Grants::default() };
         let network = self.open_network(&record.name(), &grants, &bell)?;
-        let program = self.load_program(&record, &memory, &state, (&console, &network), &clock)?;
+        let tape = Arc::new(Tape::new(self.restart()));
+        let program = self.load_program(&record, &memory, &state, (&console, &network, &tape), &clock)?;
+        if record.exit().is_none() {
+            self.resume_tape(&program, &tape, &record)?;
+        }
         network.set_listening(&program.listening());
         self.drop_orphans(&record, &program.segments());
         let [out, err] = program.outputs();
@@ -359,7 +378,7 @@ impl Kernel {
         drop(objects);
         let segments = [memory, control_segment];
         let record = (at, record);
-        let domain = Domain::new(Parts { record, segments, control, clock, bell, console, network, program });
+        let domain = Domain::new(Parts { record, segments, control, clock, bell, console, network, tape, program });
         if domain.ended().is_none() {
             // A store of before has no object for it.
             self.join_linux(&domain)?;
@@ -386,10 +405,10 @@ impl Kernel {
         record: &DomainRecord,
         memory: &Arc<Segment>,
         state: &Arc<Segment>,
-        outside: (&Arc<HostConsole>, &Arc<HostNetwork>),
+        (console, network, tape): (&Arc<HostConsole>, &Arc<HostNetwork>, &Arc<Tape>),
         clock: &Arc<DomainClock>,
     ) -> Result<Program, KernelError> {
-        let host = self.host((record.id, record.started), &record.name(), outside, clock);
+        let host = taped(self.host((record.id, record.started), &record.name(), (console, network), clock), tape);
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
         let program = Program::load(host, Arc::clone(memory), Box::new(ViewMemory(view)))?;
         // Only what the program has mapped can be in the store: everything else is fresh, and costs no fault of ours.
@@ -428,7 +447,9 @@ impl Kernel {
                 kernel.released(id, released);
             }
         };
-        let releaser = Releaser::start(Arc::clone(&domain.console), domain.id, &self.console_dir, streams, done)
+        let replayed = domain.tape.is_on();
+        let console = Arc::clone(&domain.console);
+        let releaser = Releaser::start(console, domain.id, &self.console_dir, streams, replayed, done)
             .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
         // All that is in the store at this moment was committed with it.
         releaser.release([outputs[0].written, outputs[1].written]);
@@ -470,7 +491,8 @@ impl Kernel {
             offset: start,
             protection: 0,
         };
-        let plan = SpawnPlan { control: domain.control_segment.memfd(), mappings: &[window], native: false };
+        let recorded = domain.tape.is_on();
+        let plan = SpawnPlan { control: domain.control_segment.memfd(), mappings: &[window], native: false, recorded };
         let spawned = self.zygote.spawn(&plan)?;
         let uffds = spawned.uffds.map_err(PlatformError::errno("userfaultfd"))?;
         let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));
@@ -487,7 +509,8 @@ impl Kernel {
             control.set_gid(linux::UID);
             program.protection_orders()
         };
-        control.set_quick(1);
+        // Where what it is told is recorded, it is not told the time in its own process.
+        control.set_quick(if recorded { QUICK_BUT_TIME } else { QUICK });
         process.order(&orders)?;
         domain.clock.moved_to(process.pid);
         if let Some(old) = domain.set_process(Some(Arc::clone(&process))) {

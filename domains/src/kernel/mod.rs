@@ -14,6 +14,7 @@ pub mod bell;
 pub mod clock;
 pub mod domain;
 pub mod gate;
+mod inputs;
 pub mod journal;
 pub mod objects;
 
@@ -26,6 +27,7 @@ mod segments;
 mod server;
 
 pub use capture::FreezeError;
+pub use inputs::Replay;
 pub use life::{ImportFile, NewProgram, StartKey};
 pub(crate) use life::{fsgsbase, random};
 
@@ -36,10 +38,12 @@ use crate::network::{Poller, PortError};
 use crate::platform::PlatformError;
 use crate::platform::zygote::Zygote;
 use crate::table::{LazyMemory, RecordId, Table, TableError};
+use bell::Bell;
 use capture::CaptureState;
 use clock::WorldClock;
 use domain::Domain;
 use gate::Gate;
+use inputs::Recorder;
 use journal::WorldJournal;
 use objects::{DomainRecord, OBJECT_PAGES, RECORD_BYTES, SegmentRecord, WorldRecord};
 use semper_journal::Retention;
@@ -47,8 +51,8 @@ use semper_pager::Pager;
 use semper_store::{Generation, PageRange, SegmentId, StoreId};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use thiserror::Error;
 
 /// Why the kernel cannot do something.
@@ -108,6 +112,8 @@ pub trait Surroundings: Send + Sync {
     /// # Errors
     /// A sentence, if nothing can be committed any more.
     fn commit_now(&self) -> Result<(), String>;
+    /// The world ends, and nothing more is committed: a program that is told again what it was told does something else. Why, and of what.
+    fn differs(&self, why: &str);
     /// Whether the store has room for `pages` more pages.
     fn room_for(&self, pages: u64) -> bool;
     /// Whether there are more frames than commits are sure to have room for: who writes waits for checkpoints.
@@ -138,6 +144,9 @@ pub enum OutputPolicy {
     Held,
     /// At once; a crash may show output of a future that then comes differently.
     Immediate,
+    /// Of programs that are recorded: when the journal has what they were told up to there, so that they will do it again. Of others as
+    /// [`OutputPolicy::Held`].
+    Journaled,
 }
 
 /// Segment 0, open.
@@ -172,6 +181,15 @@ pub struct Kernel {
     /// What no roll-back touches.
     pub(crate) journal: Arc<WorldJournal>,
     life: Life,
+    /// Empties the tapes of programs that are recorded.
+    pub(crate) recorder: Arc<Recorder>,
+    replay: OnceLock<Replay>,
+    /// The programs of a world that only replays.
+    replays: Mutex<Vec<Arc<Domain>>>,
+    /// Rings when a program that is told again stands.
+    replayed: Bell,
+    /// The generation that this life began with, or committed last.
+    newest: AtomicU64,
     myself: Weak<Self>,
 }
 
@@ -217,6 +235,11 @@ impl Kernel {
             native: Executive::new(life),
             journal,
             life,
+            recorder: Arc::default(),
+            replay: OnceLock::new(),
+            replays: Mutex::default(),
+            replayed: Bell::default(),
+            newest: AtomicU64::new(of.0),
             myself: Weak::clone(myself),
         }))
     }
@@ -290,6 +313,7 @@ impl Kernel {
             if self.is_closing() || !domain.program().signal_from_terminal(signal) {
                 continue;
             }
+            domain.tape.cut("a signal came from the terminal");
             taken = true;
             domain.touched.store(true, SeqCst);
             domain.bell.ring();
@@ -315,6 +339,7 @@ impl Kernel {
     /// The runtime ends: every process is dropped, nothing is served any more, waiters return.
     pub fn close(&self) {
         self.closing.store(true, SeqCst);
+        self.recorder.close();
         let domains = self.domains();
         domains.iter().for_each(|d| d.close());
         // After a final checkpoint the world stands: whoever waits at the gate comes through and sees that all is over.
@@ -339,6 +364,7 @@ impl Kernel {
 
     /// While all is frozen after a commit: waits until what may leave has left, and until nothing is on its way into the journal.
     pub fn settle(&self) {
+        self.empty_tapes();
         for domain in self.domains() {
             if let Some(releaser) = domain.releaser() {
                 releaser.drain_for(LAST_OUTPUT_PATIENCE);
@@ -404,7 +430,16 @@ pub fn read_journal_record(pager: &Arc<Pager>) -> Result<Option<(u64, StoreId)>,
 
 impl OutputEvents for Kernel {
     fn wrote(&self, domain: u64) {
-        match self.policy {
+        let policy = match self.policy {
+            OutputPolicy::Journaled if self.domain(domain).is_some_and(|d| d.tape.is_on()) => {
+                self.recorder.poke();
+                return;
+            }
+            OutputPolicy::Journaled => OutputPolicy::Held,
+            policy => policy,
+        };
+        match policy {
+            OutputPolicy::Journaled => {}
             OutputPolicy::Held if self.domain(domain).is_some_and(|d| d.holds_much_output()) => {
                 self.surroundings.hasten();
             }

@@ -167,6 +167,12 @@ impl Kernel {
 
 impl NetworkEvents for Kernel {
     fn sent(&self, much: bool, all: bool) {
+        if self.policy == OutputPolicy::Journaled {
+            self.recorder.poke();
+            if !self.native.has(None) && self.domains().iter().all(|domain| domain.tape.is_on()) {
+                return;
+            }
+        }
         if much {
             self.surroundings.hasten();
         }

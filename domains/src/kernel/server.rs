@@ -3,7 +3,8 @@
 use super::Kernel;
 use super::domain::Domain;
 use crate::abi::{CAUSE_READY, FREEZE_SIGNAL, GO, MAX_ORDERS, RUNNING};
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Registers};
+use crate::inputs::Advance;
 use crate::linux::{ExitStatus, Fault, Outcome, Wait};
 use crate::platform::PlatformError;
 use crate::platform::frame::Frame;
@@ -23,6 +24,7 @@ const MAX_REVERTS: u32 = 100;
 const SIGKILL: u8 = 9;
 const SIGSEGV: u8 = 11;
 const SIGSYS: u32 = 31;
+const SIGSEGV_CAUSE: u32 = 11;
 
 /// Serves `domain` until it has ended and that is committed, or the runtime ends.
 pub fn serve(kernel: &Arc<Kernel>, domain: &Arc<Domain>) {
@@ -103,6 +105,8 @@ impl Server<'_> {
                 continue;
             }
             match waiting {
+                // What it waits for was told before.
+                Some(_) if self.domain.tape.is_replaying() => {}
                 Some(wait) if wait.journal => {
                     let journal = self.domain.program().journal();
                     journal.work();
@@ -117,6 +121,10 @@ impl Server<'_> {
                         continue;
                     }
                 }
+            }
+            if self.domain.tape.has_much() {
+                self.kernel.recorder.poke();
+                self.domain.tape.wait_for_room();
             }
             // Rings from here on are seen by the next wait.
             rings = self.domain.bell.rings();
@@ -147,7 +155,8 @@ impl Server<'_> {
     fn wait_for_post(&mut self) -> Result<bool, super::KernelError> {
         let Some(process) = self.domain.process() else { return Ok(true) };
         let deadline = self.domain.program().timer_deadline();
-        let deadline = if self.interrupted { None } else { deadline.map(|t| self.instant(t)) };
+        let asked = self.interrupted || self.domain.tape.is_replaying();
+        let deadline = if asked { None } else { deadline.map(|t| self.instant(t)) };
         match process.wait(deadline, self.kernel.spins(), self.interrupted, &mut self.together) {
             Posted::Cause => {
                 self.interrupted = false;
@@ -232,9 +241,17 @@ impl Server<'_> {
         if !process.is_stopped() {
             return Ok(Outcome::Resume);
         }
-        domain.touched.store(true, SeqCst);
         let control = &domain.control;
         let cause = control.cause();
+        match self.kernel.advance(domain) {
+            Advance::Goes => {}
+            Advance::Live => self.kernel.goes_live(domain),
+            Advance::Stands => {
+                self.kernel.program_stands();
+                return Ok(Outcome::Wait(Wait::default()));
+            }
+        }
+        domain.touched.store(true, SeqCst);
         let mut program = domain.program();
         program.note_brk(control.brk());
         program.note_pool(control.pool_next());
@@ -249,9 +266,16 @@ impl Server<'_> {
         let before = frame.load();
         let bases = (control.fs_base(), control.gs_base());
         let mut cpu = Cpu { regs: before, fs_base: bases.0, gs_base: bases.1, extended: &mut frame };
+        let due = program.timer_deadline();
+        let stands = matches!(cause, CAUSE_READY | FREEZE_SIGNAL);
+        if !stands {
+            domain.tape.step(stop_of(cause, &before));
+        }
         let outcome = match cause {
+            FREEZE_SIGNAL if domain.tape.is_replaying() => Outcome::Resume,
             SIGSYS => program.syscall(&mut cpu),
             CAUSE_READY | FREEZE_SIGNAL => program.interrupted(&mut cpu),
+            SIGSEGV_CAUSE if domain.tape.is_on() && program.reads_counter(&mut cpu) => Outcome::Resume,
             4 | 5 | 7 | 8 | 11 => {
                 program.fault(&mut cpu, Fault { signal: cause, code: control.code(), address: control.address() })
             }
@@ -262,6 +286,13 @@ impl Server<'_> {
             }
         };
         let (after, fs, gs) = (cpu.regs, cpu.fs_base, cpu.gs_base);
+        if stands && (after != before || due != program.timer_deadline()) {
+            domain.tape.cut("a signal came between two instructions");
+        }
+        if !stands && let Err(why) = domain.tape.stepped() {
+            self.kernel.surroundings.differs(&format!("{} does not do again what it did: {why}", domain.name));
+            return Ok(Outcome::Wait(Wait::default()));
+        }
         if after != before {
             frame.store(&before, &after);
         }
@@ -326,12 +357,23 @@ impl Server<'_> {
     }
 }
 
+/// Tells one call or fault of a program from others.
+fn stop_of(cause: u32, at: &Registers) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    for word in [u64::from(cause), at.rip, at.rsp, at.rax, at.rdi, at.rsi, at.rdx, at.r10, at.r8, at.r9] {
+        sum.update(&word.to_le_bytes());
+    }
+    sum.finalize()
+}
+
 impl Kernel {
     /// Makes one domain again what the newest generation holds of it.
     fn revert(self: &Arc<Self>, domain: &Arc<Domain>) -> Result<(), super::KernelError> {
         if let Some(process) = domain.set_process(None) {
             process.end();
         }
+        // What it was told since is told again.
+        self.empty_tapes();
         let record = self.records().into_iter().find(|r| r.id == domain.id);
         let record = record.ok_or_else(|| super::KernelError::Refused("the domain has no record".into()))?;
         let mut program = domain.program();
@@ -341,8 +383,14 @@ impl Kernel {
             }
         }
         let state = self.open_segment(domain.id, semper_store::SegmentId(record.program), None)?;
-        *program =
-            self.load_program(&record, &domain.memory, &state, (&domain.console, &domain.network), &domain.clock)?;
+        *program = self.load_program(
+            &record,
+            &domain.memory,
+            &state,
+            (&domain.console, &domain.network, &domain.tape),
+            &domain.clock,
+        )?;
+        self.resume_tape(&program, &domain.tape, &record)?;
         program.show_terminal_modes();
         domain.network.reset();
         domain.network.set_listening(&program.listening());

@@ -1,7 +1,7 @@
 //! Linux error numbers, as a type that cannot be confused with a result.
 
 /// An error number of the x86-64 Linux interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Errno(pub u16);
 
 macro_rules! errnos {

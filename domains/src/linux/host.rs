@@ -3,6 +3,7 @@
 use super::Errno;
 use semper_pager::Segment;
 use semper_store::SegmentId;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -42,7 +43,7 @@ pub trait Segments: Send + Sync {
 }
 
 /// Whether there is room for what a program writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Room {
     /// There is.
     Now,
@@ -64,7 +65,7 @@ pub enum Stream {
 }
 
 /// What the host has connected to a stream; a program's `fstat` and `isatty` show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConsoleKind {
     /// A terminal of this many rows and columns.
     Terminal {
@@ -116,6 +117,10 @@ pub trait Console: Send + Sync {
     fn is_joined(&self) -> bool;
     /// Whether nobody will ever read an output stream any more; output that is held back shows that late.
     fn is_broken(&self, stream: Stream) -> bool;
+    /// Whether output may be written now, as `now` finds out: that depends on how far it has left, which no state of the program's tells alone.
+    fn may_write(&self, now: &dyn Fn() -> bool) -> bool {
+        now()
+    }
     /// The program appended output up to absolute position `written` of `stream` (it lies in the stream's segment).
     fn wrote(&self, stream: Stream, written: u64);
 }
@@ -140,7 +145,7 @@ pub enum Wanted {
 }
 
 /// What an append to the journal came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Appending {
     /// It is written, and durable.
     Written,
@@ -149,7 +154,7 @@ pub enum Appending {
 }
 
 /// Why a call to the journal does not succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JournalTrouble {
     /// Not yet: wait with [`super::Wait::journal`], and give the call again.
     Wait,
@@ -206,7 +211,7 @@ pub trait Journal: Send + Sync {
 }
 
 /// The life of the world that a program is in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
     /// Lives before it.
     pub restarts: u64,
@@ -217,6 +222,9 @@ pub struct Restart {
     /// When it began, nanoseconds since 1970.
     pub began: u64,
 }
+
+/// Fills with random bytes.
+pub type Fill = dyn Fn(&mut [u8]) + Send + Sync;
 
 /// Everything a program's personality is given.
 #[derive(Clone)]
@@ -232,9 +240,9 @@ pub struct Host {
     /// Its records in the journal.
     pub journal: Arc<dyn Journal>,
     /// The life that it is in.
-    pub restart: Restart,
+    pub restart: Arc<dyn Fn() -> Restart + Send + Sync>,
     /// Fills with random bytes.
-    pub random: fn(&mut [u8]),
+    pub random: Arc<Fill>,
     /// Its keys.
     pub keys: Arc<dyn super::Keys>,
     /// The domain's name, for log lines.

@@ -4,7 +4,7 @@ use super::Errno;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// What a connection or a port is ready for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ready {
     /// Something can be received or accepted, or told about receiving.
     pub input: bool,
@@ -19,7 +19,7 @@ pub struct Ready {
 }
 
 /// A connection that came to a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Accepted {
     /// Its number, never used again in this life.
     pub connection: u64,

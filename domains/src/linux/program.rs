@@ -12,6 +12,7 @@ use super::user::UserMemory;
 use super::{Answer, Errno, ExitStatus, Fault, Host, Outcome, Wait, names, signals, time};
 use crate::abi::Order;
 use crate::cpu::Cpu;
+use crate::inputs::Position;
 use crate::table::{RecordId, TableMemory};
 use semper_pager::Segment;
 use semper_store::{PageRange, SegmentId};
@@ -183,6 +184,23 @@ impl Program {
         self.settle(cpu, delivered)
     }
 
+    /// Serves an instruction that reads the time-stamp counter, where that is trapped: nanoseconds of monotonic time. False: it is another fault.
+    pub fn reads_counter(&mut self, cpu: &mut Cpu<'_>) -> bool {
+        let length = match self.user.read(cpu.regs.rip, 2).as_deref() {
+            Ok([0x0f, 0x31]) => 2,
+            Ok([0x0f, 0x01]) if self.user.read(cpu.regs.rip, 3).is_ok_and(|code| code[2] == 0xf9) => 3,
+            _ => return false,
+        };
+        let now = time::nanos(self.host.clock.monotonic());
+        (cpu.regs.rax, cpu.regs.rdx) = (now & 0xffff_ffff, now >> 32);
+        if length == 3 {
+            // The processor's number, as `getcpu` tells it.
+            cpu.regs.rcx = 0;
+        }
+        cpu.regs.rip += length;
+        true
+    }
+
     /// The domain was stopped between two instructions: delivers what is due.
     pub fn interrupted(&mut self, cpu: &mut Cpu<'_>) -> Outcome {
         if let Some(status) = self.process.ended() {
@@ -248,6 +266,28 @@ impl Program {
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentId> {
         self.files.segments()
+    }
+
+    /// Where the program stands among its inputs, as its state says; none if it is not recorded.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.state.iter::<Position>().next().map(|(_, position)| position)
+    }
+
+    /// Notes where it stands among its inputs.
+    ///
+    /// # Errors
+    /// `ENOMEM`: its state is full.
+    pub fn note_position(&mut self, position: &Position) -> Result<(), Errno> {
+        let known = self.state.iter::<Position>().next();
+        self.state.begin();
+        match known {
+            Some((_, known)) if known == *position => {}
+            Some((at, _)) => self.state.update(at, position)?,
+            None => self.state.insert(position).map(drop)?,
+        }
+        self.state.commit();
+        Ok(())
     }
 
     /// Brings memory into the state that a capture may see: nothing waits to be discarded.

@@ -134,6 +134,7 @@ impl Kernel {
         for (number, bytes) in written {
             let Some(program) = self.domain(number).filter(|program| program.ended().is_none()) else { continue };
             program.touched.store(true, SeqCst);
+            program.tape.cut("another domain wrote to its console");
             program.program().write_by_key(&bytes);
         }
     }

@@ -461,7 +461,8 @@ impl Kernel {
                 kernel.native.ring();
             }
         };
-        let releaser = Releaser::start(Arc::clone(&console), id, &self.console_dir, streams, left).map_err(file)?;
+        let releaser =
+            Releaser::start(Arc::clone(&console), id, &self.console_dir, streams, false, left).map_err(file)?;
         releaser.release(record.written);
         let mut objects = self.objects();
         let mut tx = objects.table.begin();

@@ -43,6 +43,8 @@ struct Outgoing {
     released: u64,
     /// What the newest capture contains.
     captured: u64,
+    /// What follows from inputs that are in the journal, or on their way.
+    noted: u64,
     /// Something was sent since then; and between the one before it and it.
     answered: bool,
     answered_before: bool,
@@ -282,6 +284,21 @@ impl Connection {
     pub(super) fn committed(&self) -> (bool, bool) {
         let mut out = self.lock();
         out.released = out.released.max(out.captured);
+        let room = self.flush(&mut out);
+        (room, out.is_over())
+    }
+
+    /// Notes how far it was sent to; tells whether that is further than what may leave.
+    pub(super) fn note(&self) -> bool {
+        let mut out = self.lock();
+        out.noted = out.tail();
+        out.noted > out.released
+    }
+
+    /// What was noted may leave. As [`Connection::committed`].
+    pub(super) fn noted(&self) -> (bool, bool) {
+        let mut out = self.lock();
+        out.released = out.released.max(out.noted);
         let room = self.flush(&mut out);
         (room, out.is_over())
     }

@@ -191,17 +191,31 @@ impl HostNetwork {
 
     /// That capture is durable: what it contains may leave.
     pub fn committed(&self) {
+        if self.release(Connection::committed) {
+            self.bell.ring();
+        }
+    }
+
+    fn release(&self, leave: impl Fn(&Connection) -> (bool, bool)) -> bool {
         let mut came = false;
         for (number, one) in self.all() {
-            let (room, over) = one.committed();
+            let (room, over) = leave(&one);
             came |= room || over;
             if over {
                 self.remove(number);
             }
         }
-        if came {
-            self.bell.ring();
-        }
+        came
+    }
+
+    /// Notes what was sent so far, whose inputs are now put into the journal; tells whether anything waits for that.
+    pub fn note(&self) -> bool {
+        self.all().iter().fold(false, |waits, (_, one)| one.note() | waits)
+    }
+
+    /// They are there: what was noted may leave. Tells whether room came, or a connection is over.
+    pub fn noted(&self) -> bool {
+        self.release(Connection::noted)
     }
 
     /// Waits until all that may leave has left, or cannot, but not for ever.

@@ -1,7 +1,7 @@
 //! Where processes come from: a small clean program, forked in about 70 us, with nothing of the runtime in it.
 
 use super::PlatformError;
-use crate::abi::{MAX_FDS, MAX_MAPPINGS, MappingRequest, SpawnReply, SpawnRequest};
+use crate::abi::{LINUX, MAX_FDS, MAX_MAPPINGS, MappingRequest, NATIVE, RECORDED, SpawnReply, SpawnRequest};
 use nix::cmsg_space;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
@@ -62,6 +62,8 @@ pub struct SpawnPlan<'a> {
     pub mappings: &'a [MapRequest<'a>],
     /// Whether it is a native domain.
     pub native: bool,
+    /// Whether it is a Linux program's whose inputs are recorded.
+    pub recorded: bool,
 }
 
 impl SpawnPlan<'_> {
@@ -69,6 +71,14 @@ impl SpawnPlan<'_> {
     /// write leaves the scan.
     fn uffds_each(&self) -> u32 {
         if self.native { 1 } else { 2 }
+    }
+
+    const fn kind(&self) -> u32 {
+        match (self.native, self.recorded) {
+            (true, _) => NATIVE,
+            (false, true) => RECORDED,
+            (false, false) => LINUX,
+        }
     }
 }
 
@@ -164,7 +174,7 @@ fn request(token: u64, plan: &SpawnPlan<'_>) -> Result<(SpawnRequest, Vec<RawFd>
         *place = MappingRequest { address, length, offset, protection, fd };
     }
     let count = plan.mappings.len() as u64;
-    Ok((SpawnRequest { token, uffds_each: plan.uffds_each(), native: u32::from(plan.native), count, mappings }, fds))
+    Ok((SpawnRequest { token, uffds_each: plan.uffds_each(), kind: plan.kind(), count, mappings }, fds))
 }
 
 /// That so many descriptors can be had now: what is left out of a reply for want of them is lost, and the zygote with it.

@@ -1,5 +1,6 @@
 //! `semper journal`: what no roll-back touches, shown, written out, verified and trimmed.
 
+mod replay;
 mod select;
 mod show;
 mod trim;
@@ -9,7 +10,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use semper_journal::{Error, JOURNAL_DIR, Options, Writer};
+use semper::runtime::journal_seen;
+use semper_journal::{Error, JOURNAL_DIR, Journal, Options, Writer};
 use semper_store::{DirFolder, Folder, Store, StoreId};
 
 use super::failure::journal_code;
@@ -22,6 +24,7 @@ pub fn run(command: &JournalCommand) -> Result<ExitCode, Failure> {
         JournalCommand::Export(show) => show::run(show, show::Form::Export),
         JournalCommand::Trim(trim) => trim::run(trim),
         JournalCommand::Verify(on) => verify::run(on),
+        JournalCommand::Replay(replay) => replay::run(replay),
     }
 }
 
@@ -29,6 +32,22 @@ pub fn run(command: &JournalCommand) -> Result<ExitCode, Failure> {
 fn folder(store: &Path) -> Result<(Arc<dyn Folder>, StoreId), Failure> {
     let id = Store::open_read_only(store)?.id();
     Ok((Arc::new(DirFolder::read_only(&store.join(JOURNAL_DIR))), id))
+}
+
+/// Opens the journal of a store at rest, which is open here, to change it; none: there is none.
+pub(super) fn open_at_rest(store: &Path, id: StoreId, accept_loss: bool) -> Result<Option<Arc<Journal>>, Failure> {
+    let failed = |error: Error| Failure::journal(store, &error);
+    let folder: Arc<dyn Folder> = Arc::new(DirFolder::new(&store.join(JOURNAL_DIR)));
+    let seen = journal_seen(store)?;
+    if seen <= 1 && !semper_journal::exists(&*folder).map_err(failed)? {
+        return Ok(None);
+    }
+    let options = Options { accept_loss, ..Options::default() };
+    let journal = Journal::open(folder, id, seen, &options).map_err(failed)?;
+    match journal.trouble() {
+        None => Ok(Some(journal)),
+        Some(error) => Err(failed(error)),
+    }
 }
 
 /// What a command on a store without a journal says, and does not fail for.
@@ -48,12 +67,7 @@ fn shown_time(nanos: u64) -> String {
 
 impl Failure {
     /// A failure of the journal of `store`.
-    fn journal(store: &Path, error: &Error) -> Failure {
+    pub(super) fn journal(store: &Path, error: &Error) -> Failure {
         Failure::new(journal_code(error), format!("{}: {error}", store.display()))
     }
-}
-
-/// How `semper journal` opens a journal to change it.
-fn options(accept_loss: bool) -> Options {
-    Options { accept_loss, ..Options::default() }
 }

@@ -1,16 +1,14 @@
 //! `semper journal trim`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use semper::control::{Connection, ControlError, Gone, Reply, Request};
-use semper::runtime::journal_seen;
-use semper_journal::{Error, JOURNAL_DIR, Journal, Trimmed, Wish};
-use semper_store::{DirFolder, Folder, OpenOptions, Store};
+use semper_journal::{Error, Trimmed, Wish};
+use semper_store::{OpenOptions, Store};
 
 use super::super::failure::code;
 use super::super::{Failure, say};
-use super::{options, say_none};
+use super::{open_at_rest, say_none};
 use crate::cli::{JournalTrim, Moment};
 
 pub fn run(command: &JournalTrim) -> Result<ExitCode, Failure> {
@@ -52,16 +50,10 @@ fn at_rest(command: &JournalTrim) -> Result<(), Failure> {
     // As long as the store is open here, no runtime can begin.
     let store = Store::open(&command.store, &OpenOptions::default())?;
     let failed = |error: Error| Failure::journal(&command.store, &error);
-    let folder: Arc<dyn Folder> = Arc::new(DirFolder::new(&command.store.join(JOURNAL_DIR)));
-    let seen = journal_seen(&command.store)?;
-    if seen <= 1 && !semper_journal::exists(&*folder).map_err(failed)? {
+    let Some(journal) = open_at_rest(&command.store, store.id(), command.accept_loss)? else {
         say_none(&command.store);
         return Ok(());
-    }
-    let journal = Journal::open(folder, store.id(), seen, &options(command.accept_loss)).map_err(failed)?;
-    if let Some(error) = journal.trouble() {
-        return Err(failed(error));
-    }
+    };
     if command.accept_loss {
         say("What was lost is given up; the journal takes records.");
     }

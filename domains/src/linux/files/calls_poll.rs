@@ -60,7 +60,7 @@ impl Program {
                 if open.writable() {
                     let stream = super::console::output_of(&self.host, n);
                     ready |= if self.host.console.is_broken(stream) { ERR | WRITABLE } else { 0 };
-                    ready |= if self.files.output_has_room(stream) { WRITABLE } else { 0 };
+                    ready |= if self.files.output_has_room(&self.host, stream) { WRITABLE } else { 0 };
                     wait.output_room |= ready & WRITABLE == 0;
                 }
                 ready

@@ -117,9 +117,9 @@ impl Files {
     }
 
     /// Whether output may be written without waiting.
-    pub(super) fn output_has_room(&self, stream: Stream) -> bool {
+    pub(super) fn output_has_room(&self, host: &Host, stream: Stream) -> bool {
         let record = self.stream_record(stream);
-        record.written - record.released <= HELD_LIMIT
+        host.console.may_write(&|| record.written - record.released <= HELD_LIMIT)
     }
 }
 
@@ -182,7 +182,8 @@ impl Program {
         let held = record.written - record.released;
         let limit = if done > 0 { HELD_LIMIT + WHOLE_WRITE } else { HELD_LIMIT };
         let pages = super::data::pages_of(data.len() as u64);
-        if held > limit || held > 0 && !self.host.segments.room_for(pages) {
+        let may = || held <= limit && (held == 0 || self.host.segments.room_for(pages));
+        if !self.host.console.may_write(&may) {
             if nonblocking {
                 return Err(Errno::EAGAIN);
             }

@@ -119,7 +119,7 @@ impl Program {
 
     /// What `/dev/semper/restart` says.
     pub(super) fn restart_text(&self) -> String {
-        let restart = self.host.restart;
+        let restart = (self.host.restart)();
         let [first, second] = restart.id;
         format!(
             "restarts {}\nlife {first:016x}{second:016x}\ngeneration {}\nbegan {}.{:09}\n",

@@ -50,7 +50,7 @@ impl SocketRecord {
     /// The connection that it names in this life.
     fn live(&self, host: &Host) -> Option<u64> {
         let has_one = matches!(self.state, is::CONNECTING | is::CONNECTED);
-        (has_one && self.life == host.restart.id).then_some(self.connection)
+        (has_one && self.life == (host.restart)().id).then_some(self.connection)
     }
 }
 
@@ -179,7 +179,7 @@ impl Program {
             // It was begun in another life: nothing was said on it.
             (is::NEW | is::BOUND, _) | (is::CONNECTING, None) => {
                 let connection = self.host.network.connect(to)?;
-                let life = self.host.restart.id;
+                let life = (self.host.restart)().id;
                 let began = self.change_socket(number, |s| {
                     (s.state, s.life, s.connection) = (is::CONNECTING, life, connection);
                     s.set_peer(to);
@@ -215,7 +215,7 @@ impl Program {
         close_on_exec: bool,
     ) -> Result<u32, Errno> {
         let mut record = SocketRecord { shut: 0, progress: 0, backlog: 0, state: is::CONNECTED, ..*listener };
-        (record.life, record.connection) = (self.host.restart.id, accepted.connection);
+        (record.life, record.connection) = ((self.host.restart)().id, accepted.connection);
         let bound = listener.local();
         let local = if bound.ip().is_unspecified() { accepted.local } else { *bound.ip() };
         record.set_local(SocketAddrV4::new(local, bound.port()));

@@ -241,8 +241,13 @@ impl Machine {
             network,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             journal: Arc::new(super::journal::TestJournal::default()),
-            restart: crate::linux::Restart { restarts: 2, id: [1, 2], generation: 7, began: 3_000_000_004 },
-            random: |out| out.fill(0x5a),
+            restart: Arc::new(|| crate::linux::Restart {
+                restarts: 2,
+                id: [1, 2],
+                generation: 7,
+                began: 3_000_000_004,
+            }),
+            random: Arc::new(|out: &mut [u8]| out.fill(0x5a)),
             keys: Arc::new(crate::linux::tests::support::TestKeys::default()),
             name: "test".into(),
         };
@@ -271,7 +276,9 @@ impl Machine {
 
     /// As [`Self::restart`], in a life with another id.
     pub fn restart_in_another_life(&mut self) {
-        self.host.restart.id[0] += 1;
+        let mut life = (self.host.restart)();
+        life.id[0] += 1;
+        self.host.restart = Arc::new(move || life);
         self.restart();
     }
 

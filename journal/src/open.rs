@@ -226,8 +226,10 @@ fn settle(tail: &mut Tail, last_batch: Option<(u64, Vec<u8>)>, torn: u64) -> Res
 impl Opening<'_> {
     fn look(&mut self, segments: &[u64]) -> Result<(), Error> {
         let mut segments = segments.to_vec();
-        while let Some(last) = segments.last().copied().filter(|last| *last > self.state.newest) {
-            // Its making was cut short, unless its first page is there; nothing was written to it before the state told of it.
+        let fresh = self.is_fresh();
+        while let Some(last) = segments.last().copied().filter(|last| *last > self.state.newest || fresh) {
+            // Its making was cut short, unless its first page is there; nothing was written to it before the state told of it. The state of
+            // a new journal names its first segment before that is made.
             if matches!(sealed::header(self.folder, self.state.store, last)?, (_, Ok(_))) {
                 break;
             }

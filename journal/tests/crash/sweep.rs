@@ -4,6 +4,8 @@ use crate::harness::{STORE, folder, options};
 use crate::model::{Asked, Model};
 use semper_journal::{Appended, Error, Journal, Reader, Seen, Writer};
 use semper_store::sim::{Failure, SimFolder, SimRng};
+use semper_store::{Disk, Folder};
+use std::io;
 use std::sync::Arc;
 
 /// The script: opens, fills two segments and some, and trims; says what was acknowledged, and what was asked for last.
@@ -39,18 +41,19 @@ fn whichever_call_fails_what_was_acknowledged_stands() {
     assert!(calls > 60 && model.first > 1, "the script does enough to be worth it: {calls} calls");
     for failure in [Failure::PowerLoss, Failure::Eio, Failure::Enospc] {
         for at in 0..calls {
-            one_failure(failure, at);
+            // What was not flushed is kept or lost, each by itself: more than one way.
+            (0..4).for_each(|way| one_failure(failure, at, way));
         }
     }
 }
 
-fn one_failure(failure: Failure, at: u64) {
+fn one_failure(failure: Failure, at: u64, way: u64) {
     let sim = SimFolder::new();
     sim.disk().fail_at(at, failure);
     let (mut model, mut last) = (Model::default(), None);
     let result = script(&sim, &mut model, &mut last);
-    let what = format!("{failure:?} at call {at}: {result:?}");
-    sim.power_cycle(&mut SimRng::new(at));
+    let what = format!("{failure:?} at call {at}, way {way}: {result:?}");
+    sim.power_cycle(&mut SimRng::new(at * 4 + way));
     let journal = Journal::open(folder(&sim), STORE, 0, &options(None)).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert!(journal.trouble().is_none(), "{what}: {:?}", journal.trouble());
     for (sequence, asked) in model.records.iter().filter(|(sequence, _)| **sequence >= journal.first()) {
@@ -101,4 +104,42 @@ fn a_full_disk_is_told_and_room_lets_it_go_on() {
     for asked in model.records.values() {
         assert!(journal.find(asked.writer, asked.number).unwrap().is_some_and(|record| asked.is(&record)));
     }
+}
+
+/// A folder whose user is killed while it fills a new file.
+struct Killed(Arc<SimFolder>);
+
+impl Folder for Killed {
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.0.names()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
+        self.0.open(name)
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn Disk>> {
+        let short = name.ends_with(".segment");
+        let made = self.0.create(name, if short { len / 2 } else { len })?;
+        if short { Err(io::Error::other("killed")) } else { Ok(made) }
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(io::Error::other("killed"))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+#[test]
+fn a_kill_while_the_first_segment_is_made_is_no_damage() {
+    let sim = SimFolder::new();
+    assert!(Journal::open(Arc::new(Killed(Arc::clone(&sim))), STORE, 0, &options(None)).is_err());
+    assert!(sim.names().unwrap().iter().any(|name| name.ends_with(".segment")), "the file is there");
+    let journal = Journal::open(folder(&sim), STORE, 0, &options(None)).unwrap();
+    assert!(journal.trouble().is_none(), "{:?}", journal.trouble());
+    let writer = Writer { number: 1, born: 1 };
+    assert_eq!(journal.append(writer, 1, b"first").unwrap(), Appended::New(1));
 }

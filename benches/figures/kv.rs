@@ -15,10 +15,10 @@ use crate::place::Place;
 use crate::programs;
 use crate::report::{Line, Unit, median, percentile};
 
-const CLIENTS: u32 = 64;
-const INTERVAL_MILLIS: f64 = 10.0;
-const FLAGS: [&str; 4] = ["--checkpoint-interval", "10ms", "--output", "held"];
-const REDIS: &str = "redis-server";
+pub const CLIENTS: u32 = 64;
+pub const INTERVAL_MILLIS: f64 = 10.0;
+pub const FLAGS: [&str; 4] = ["--checkpoint-interval", "10ms", "--output", "held"];
+pub const REDIS: &str = "redis-server";
 
 /// What is measured, and its bars against Redis.
 struct Service {
@@ -109,7 +109,7 @@ fn lines(
     lines
 }
 
-fn latency(seen: &[Seen], percent: usize) -> f64 {
+pub fn latency(seen: &[Seen], percent: usize) -> f64 {
     let all: Vec<f64> = seen.iter().flat_map(|seen| &seen.latencies).copied().collect();
     percentile(&all, percent).unwrap_or(f64::NAN)
 }
@@ -152,7 +152,7 @@ fn checkpoints(store: &Path) -> Outcome<String> {
 }
 
 /// What Redis does on the same disk.
-fn beside_redis(place: &Path, time: Duration) -> Outcome<Seen> {
+pub fn beside_redis(place: &Path, time: Duration) -> Outcome<Seen> {
     let dir = place.join("redis");
     fs::create_dir(&dir)?;
     let at = free_address()?;
@@ -166,7 +166,7 @@ fn beside_redis(place: &Path, time: Duration) -> Outcome<Seen> {
     Ok(seen)
 }
 
-fn redis_version() -> Option<String> {
+pub fn redis_version() -> Option<String> {
     let output = Command::new(REDIS).arg("--version").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = text.split(' ').find_map(|word| word.strip_prefix("v="))?;
@@ -174,6 +174,6 @@ fn redis_version() -> Option<String> {
 }
 
 /// An address of this host at which nobody listens.
-fn free_address() -> Outcome<SocketAddr> {
+pub fn free_address() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

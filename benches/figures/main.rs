@@ -15,6 +15,7 @@ mod native;
 mod place;
 mod programs;
 mod ratios;
+mod record;
 mod report;
 mod revival;
 
@@ -51,6 +52,7 @@ const FIGURES: &[Figure] = &[
     Figure { name: "large", measure: memory::large },
     Figure { name: "kv", measure: kv::kv },
     Figure { name: "kv-native", measure: kv::native },
+    Figure { name: "record", measure: record::record },
     Figure { name: "backup", measure: backup::backup },
     Figure { name: "overhead", measure: memory::overhead },
 ];

@@ -53,10 +53,14 @@ impl Program {
     }
 }
 
-/// `semper COMMAND STORE`, of this build or of the one that `SEMPER_BENCH_BINARY` names.
+/// The command line, of this build or the one that `SEMPER_BENCH_BINARY` names.
+pub fn semper_binary() -> OsString {
+    std::env::var_os("SEMPER_BENCH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_semper").into())
+}
+
+/// `semper COMMAND STORE`.
 pub fn semper(command: &str, store: &Path) -> Command {
-    let binary = std::env::var_os("SEMPER_BENCH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_semper").into());
-    let mut semper = Command::new(binary);
+    let mut semper = Command::new(semper_binary());
     semper.arg(command).arg(store);
     semper
 }

@@ -12,10 +12,13 @@ pub const MAX_PAYLOAD: usize = 64 * 1024;
 /// Records begin at multiples of it.
 pub(crate) const ALIGN: usize = 8;
 
+/// In a writer's number: not what the program wrote, but what it was told.
+const INPUTS: u32 = 1 << 31;
+
 /// Whose record it is. No writer sees another's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Writer {
-    /// The number of the program in its store; 0: the journal itself.
+    /// The number of the program in its store; 0: the journal itself. With [`INPUTS`] it is what that program was told.
     pub number: u32,
     /// When the program began, seconds since 1970: a number that a going back to an older generation gave twice is told apart by it.
     pub born: u32,
@@ -24,6 +27,24 @@ pub struct Writer {
 impl Writer {
     /// The journal itself, whose payloads are [`crate::Note`]s.
     pub const JOURNAL: Self = Self { number: 0, born: 0 };
+
+    /// The writer of what a program is told.
+    #[must_use]
+    pub const fn inputs(self) -> Self {
+        Self { number: self.number | INPUTS, ..self }
+    }
+
+    /// Whether it is what a program was told.
+    #[must_use]
+    pub const fn is_inputs(self) -> bool {
+        self.number & INPUTS != 0
+    }
+
+    /// The number of the program, whether it wrote or was told; 0: the journal itself.
+    #[must_use]
+    pub const fn program(self) -> u32 {
+        self.number & !INPUTS
+    }
 
     /// As one word.
     #[must_use]
@@ -41,7 +62,11 @@ impl Writer {
 
 impl fmt::Display for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::JOURNAL { f.write_str("the journal") } else { write!(f, "program {}", self.number) }
+        match *self {
+            Self::JOURNAL => f.write_str("the journal"),
+            told if told.is_inputs() => write!(f, "told to program {}", told.program()),
+            program => write!(f, "program {}", program.number),
+        }
     }
 }
 

@@ -170,6 +170,9 @@ pub struct Restore {
     /// Leave the journal out: the world begins an empty one, and may do again what its programs had noted
     #[arg(long)]
     pub without_journal: bool,
+    /// Then roll the world forward: its recorded programs are told again what the journal in the backup has beyond the generation
+    #[arg(long, conflicts_with = "without_journal")]
+    pub then_replay: bool,
     #[command(flatten)]
     pub opened_by: OpenedBy,
 }

@@ -29,6 +29,7 @@ mod network;
 mod operating;
 mod outputs;
 mod packages;
+mod replay;
 mod rights;
 mod room;
 mod rot;

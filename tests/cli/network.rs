@@ -173,7 +173,7 @@ fn after_a_kill_the_listener_is_open_and_the_connection_is_reset() {
 }
 
 /// Kills the process of the only program, and waits until it has another one.
-fn kill_process(session: &Session) {
+pub fn kill_process(session: &Session) {
     let status = session.wait_until("it has a process", |status| status["domains"][0]["pid"].is_i64());
     let old = status["domains"][0]["pid"].as_i64().unwrap();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(old).unwrap());
@@ -461,18 +461,31 @@ fn nothing_that_native_domains_answered_is_lost_over_any_number_of_kills() {
 }
 
 #[test]
+fn nothing_that_was_answered_is_lost_without_a_checkpoint_where_inputs_are_recorded() {
+    let never = ["--output", "journaled", "--checkpoint-interval", "0"];
+    storm_with(10, &never, &["--record"], &linux_program("kv-service"));
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn soak() {
     let kills = std::env::var("SEMPER_KILLS").map_or(200, |kills| kills.parse().unwrap());
     storm(kills, &[], &linux_program("kv-service"));
+    let journaled = [OFTEN, &["--output", "journaled"]].concat();
+    storm_with(kills, &journaled, &["--record"], &linux_program("kv-service"));
     storm(kills, &["--native"], &native_program("service"));
 }
 
 fn storm(kills: u32, flags: &[&str], program: &Path) {
+    storm_with(kills, OFTEN, flags, program);
+}
+
+/// `both`: flags of run and of resume.
+fn storm_with(kills: u32, both: &[&str], flags: &[&str], program: &Path) {
     let session = Session::new();
     let port = free_port();
     let at = listen(port, 7000);
-    let flags = [OFTEN, &["--listen", &at], flags].concat();
+    let flags = [both, &["--listen", &at], flags].concat();
     let mut client = Client::new(port);
     let mut runtime = session.background(&mut session.run(&flags, program, &["7000"]));
     for _ in 0..kills {
@@ -493,7 +506,7 @@ fn storm(kills: u32, flags: &[&str], program: &Path) {
         }
         killer.join().unwrap();
         wait_for(&mut runtime.0);
-        runtime = session.background(session.on_store("resume").args(OFTEN));
+        runtime = session.background(session.on_store("resume").args(both));
     }
     client.check_all();
     eprintln!("{} sets were acknowledged, {} values looked up", client.acknowledged, client.looked_up);

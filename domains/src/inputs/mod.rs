@@ -27,7 +27,7 @@ mod wire;
 pub use host::taped;
 pub use source::{Limit, Source, SourceError};
 pub use tape::{Advance, Position, Taken, Tape};
-pub use wire::{Head, Inputs, Item, Question, program_of, writer_of};
+pub use wire::{Head, Inputs, Item, Question};
 
 /// What no other stretch of steps has.
 pub type Branch = u64;

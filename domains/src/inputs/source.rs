@@ -82,6 +82,8 @@ struct Stretch {
 struct Known {
     parent: Option<(Branch, u64)>,
     life: Restart,
+    /// The step with which the first of its records begins.
+    first: u64,
     records: Vec<(Planned, u64)>,
     ends: Option<String>,
 }
@@ -140,6 +142,7 @@ impl Source {
             let known = branches.entry(head.branch).or_insert_with(|| Known {
                 parent: head.parent,
                 life: head.life,
+                first: head.first,
                 records: Vec::new(),
                 ends: None,
             });
@@ -238,7 +241,6 @@ fn plan(
 ) -> Result<(VecDeque<Stretch>, Option<String>), SourceError> {
     let (mut way, mut ends) = (VecDeque::new(), None);
     let (mut branch, mut step) = (position.branch, position.step);
-    let mut expected = Some(position.number);
     loop {
         let began = |known: &Known| known.records.first().map_or(0, |(planned, _)| planned.sequence);
         let child = branches
@@ -250,7 +252,8 @@ fn plan(
         if let Some(own) = own {
             let recorded = own.records.last().map_or(step, |(_, steps)| *steps);
             let until = child.map_or(recorded, |(_, at)| at.min(recorded));
-            let records = contiguous(&own, expected.take(), step, until)?;
+            let expected = (branch == position.branch).then_some(position.number);
+            let records = contiguous(&own, expected, step, until)?;
             ends = own.ends.filter(|_| child.is_none());
             if until > step {
                 way.push_back(Stretch { branch, life: own.life, from: step, until, records });
@@ -268,6 +271,12 @@ fn plan(
 /// The records of a branch that are needed from `step` until `until`, none of which may be missing.
 fn contiguous(known: &Known, expected: Option<u64>, step: u64, until: u64) -> Result<VecDeque<Planned>, SourceError> {
     let mut records = VecDeque::new();
+    if let Some((planned, _)) =
+        known.records.first().filter(|_| expected.is_none() && known.first > step && until > step)
+    {
+        let last = planned.number.saturating_sub(1);
+        return Err(SourceError::Missing { from: last, to: last });
+    }
     let mut before = expected;
     let mut told = 0;
     for (planned, steps) in &known.records {
@@ -294,7 +303,8 @@ mod tests {
     /// A branch with records of these numbers, each up to so many steps.
     fn known(parent: Option<(Branch, u64)>, records: &[(u64, u64)]) -> Known {
         let records = records.iter().map(|(number, steps)| (Planned { sequence: *number, number: *number }, *steps));
-        Known { parent, life: Restart::default(), records: records.collect(), ends: None }
+        let first = parent.map_or(0, |(_, at)| at);
+        Known { parent, life: Restart::default(), first, records: records.collect(), ends: None }
     }
 
     fn position(branch: Branch, step: u64, number: u64) -> Position {
@@ -305,8 +315,9 @@ mod tests {
     fn way(branches: &[(Branch, Known)], from: &Position) -> Result<Vec<(Branch, u64, u64, Vec<u64>)>, String> {
         let mut map = HashMap::new();
         for (branch, known) in branches {
-            let Known { parent, life, records, ends } = known;
-            let known = Known { parent: *parent, life: *life, records: records.clone(), ends: ends.clone() };
+            let Known { parent, life, first, records, ends } = known;
+            let known =
+                Known { parent: *parent, life: *life, first: *first, records: records.clone(), ends: ends.clone() };
             map.insert(*branch, known);
         }
         let (way, _) = plan(&mut map, from).map_err(|error| error.to_string())?;
@@ -323,6 +334,8 @@ mod tests {
             (3, known(Some((1, 12)), &[(5, 15), (6, 22)])),
             (4, known(Some((3, 22)), &[(7, 25)])),
         ];
+        // What the world went back from may be gone.
+        assert_eq!(way(&all[2..], &position(1, 12, 1)).unwrap(), [(3, 12, 22, vec![5, 6]), (4, 22, 25, vec![7])]);
         assert_eq!(
             way(&all, &position(1, 5, 1)).unwrap(),
             [(1, 5, 12, vec![1, 2]), (3, 12, 22, vec![5, 6]), (4, 22, 25, vec![7])]

@@ -4,7 +4,6 @@
 
 use super::Branch;
 use crate::linux::Restart;
-use semper_journal::Writer;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -14,21 +13,6 @@ pub const VERSION: u8 = 1;
 pub const RECORD_BYTES: usize = 56 << 10;
 /// Most bytes of one answer.
 pub const ANSWER_BYTES: usize = 32 << 10;
-/// In a writer's number: it is the inputs of that program, not what the program itself wrote.
-const INPUTS: u32 = 1 << 31;
-
-/// The writer of a program's inputs.
-#[must_use]
-pub const fn writer_of(program: Writer) -> Writer {
-    Writer { number: program.number | INPUTS, ..program }
-}
-
-/// The program whose inputs a writer is; none if it is a program itself, or the journal.
-#[must_use]
-pub const fn program_of(writer: Writer) -> Option<u32> {
-    if writer.number & INPUTS == 0 { None } else { Some(writer.number & !INPUTS) }
-}
-
 /// What every record says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
@@ -238,7 +222,7 @@ impl fmt::Display for Inputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Head { first, steps, ends, .. } = &self.head;
         let answers = self.items.iter().filter(|item| item.question != Question::Stop);
-        write!(f, "inputs of steps {first} to {steps}: {} answers", answers.clone().count())?;
+        write!(f, "steps {first} to {steps}: {} answers", answers.clone().count())?;
         let bytes: usize = answers.map(|item| item.answer.len()).sum();
         write!(f, ", {bytes} bytes")?;
         match ends {

@@ -5,7 +5,7 @@ use super::clock::DomainClock;
 use super::journal::writer;
 use super::objects::{DomainRecord, HELD};
 use crate::console::{HostConsole, Releaser};
-use crate::inputs::{Tape, writer_of};
+use crate::inputs::Tape;
 use crate::linux::{ExitStatus, HELD_LIMIT, Program};
 use crate::network::HostNetwork;
 use crate::platform::control::Control;
@@ -109,7 +109,7 @@ impl Domain {
             console: parts.console,
             network: parts.network,
             tape: parts.tape,
-            inputs: writer_of(writer(content.id, content.started)),
+            inputs: writer(content.id, content.started).inputs(),
             unrecorded: AtomicBool::new(false),
             releaser: Mutex::new(None),
             program: Mutex::new(parts.program),

@@ -7,7 +7,7 @@ use super::domain::Domain;
 use super::journal::{WorldJournal, writer};
 use super::objects::DomainRecord;
 use super::{Kernel, KernelError, OutputPolicy, random};
-use crate::inputs::{Limit, Position, Source, SourceError, Tape, writer_of};
+use crate::inputs::{Limit, Position, Source, SourceError, Tape};
 use crate::linux::{Program, Stream, Wanted};
 use semper_journal::{Journal, Reader, Ticket, Writer};
 use std::sync::atomic::Ordering::SeqCst;
@@ -152,14 +152,13 @@ impl Kernel {
         record: &DomainRecord,
     ) -> Result<(), KernelError> {
         let Some(position) = program.position() else { return Ok(()) };
-        let of = writer_of(writer(record.id, record.started));
-        let name = record.name();
+        let of = writer(record.id, record.started).inputs();
+        let (name, generation) = (record.name(), self.generation());
         let told = |error: &dyn std::fmt::Display| {
             KernelError::Refused(format!(
-                "what {name} was told after generation {} cannot be told again: {error}; to go on without it: semper resume STORE \
-                 --generation {}",
-                self.generation(),
-                self.generation()
+                "what {name} was told after generation {generation} cannot be told again: {error}; to go on without it: semper resume {} \
+                 --generation {generation}",
+                self.console_dir.parent().unwrap_or(&self.console_dir).display()
             ))
         };
         let journal = match self.inputs_journal() {
@@ -173,15 +172,14 @@ impl Kernel {
         let store = self.journal.store_id();
         // In a copy of the journal, or another one, the places of records say nothing.
         let from = if position.store == store { position.from } else { 0 };
-        let (limit, stands, generation) = match self.replay() {
-            Replay::Follow => (Limit::default(), false, Some(self.generation())),
+        let (limit, stands, heeded) = match self.replay() {
+            Replay::Follow => (Limit::default(), false, Some(generation)),
             Replay::Leave => (Limit { sequence: Some(0), time: None }, false, None),
             Replay::Only(limit) => (limit, true, None),
         };
         let world = Arc::clone(&self.journal);
-        let source =
-            Source::find(move |from| world.reader(from), of, &Position { from, ..position }, generation, limit)
-                .map_err(|error| told(&error))?;
+        let source = Source::find(move |from| world.reader(from), of, &Position { from, ..position }, heeded, limit)
+            .map_err(|error| told(&error))?;
         if let Some(why) = source.ends().filter(|_| stands) {
             eprintln!("semper: {name}: no replay goes on where {why}");
         }

@@ -11,7 +11,7 @@ use super::server;
 use super::{Kernel, KernelError, LAST_OUTPUT_PATIENCE, OutputPolicy};
 use crate::abi::{CONTROL_PAGES, POSTED, QUICK, QUICK_BUT_TIME, WINDOW_END, WINDOW_START};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, Releaser};
-use crate::inputs::{Tape, taped, writer_of};
+use crate::inputs::{Tape, taped};
 use crate::linux::{self, ExitStatus, Host, Program, ProgramSpec, Stream};
 use crate::native::{Life, ProgramKeys};
 use crate::network::{Grants, HostNetwork};
@@ -154,7 +154,7 @@ impl Kernel {
         let tape = Arc::new(Tape::new(self.restart()));
         let host = taped(self.host((id, wall), &name, (&console, &network), &clock), &tape);
         if new.record {
-            self.begin_tape(&tape, writer_of(writer(id, wall)))?;
+            self.begin_tape(&tape, writer(id, wall).inputs())?;
         }
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
         let hwcap2 = if fsgsbase() { 2 } else { 0 };

@@ -10,9 +10,9 @@ use semper_backup::{Directory, Error, Identities, Restore, Restored, StreamReade
 use semper_store::{Generation, Store};
 
 use super::{Place, bar, open_file, open_pipe};
-use crate::cli::{At, Restore as Command};
+use crate::cli::{At, JournalReplay, Restore as Command};
 use crate::commands::failure::code;
-use crate::commands::{Failure, say};
+use crate::commands::{Failure, journal, say};
 
 pub fn run(command: &Command) -> Result<ExitCode, Failure> {
     let identities = Identities::read(&command.opened_by.identities)?;
@@ -61,6 +61,9 @@ pub fn run(command: &Command) -> Result<ExitCode, Failure> {
             "semper: the world had a journal of {} records, and {shown} has none: its programs may do again what they had noted there",
             known.saturating_sub(1)
         ),
+    }
+    if command.then_replay {
+        return journal::replay(&JournalReplay { store: command.store.clone(), to: None, json: false });
     }
     say(format_args!("go on with: semper resume {shown}"));
     Ok(ExitCode::SUCCESS)

@@ -6,6 +6,8 @@ mod show;
 mod trim;
 mod verify;
 
+pub use replay::run as replay;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ pub fn run(command: &JournalCommand) -> Result<ExitCode, Failure> {
         JournalCommand::Export(show) => show::run(show, show::Form::Export),
         JournalCommand::Trim(trim) => trim::run(trim),
         JournalCommand::Verify(on) => verify::run(on),
-        JournalCommand::Replay(replay) => replay::run(replay),
+        JournalCommand::Replay(command) => replay(command),
     }
 }
 
@@ -57,7 +59,7 @@ fn say_none(store: &Path) {
 
 /// As `--writer` takes it.
 fn is_of(writer: Writer, wanted: Option<u32>) -> bool {
-    wanted.is_none_or(|number| writer.number == number)
+    wanted.is_none_or(|number| writer.program() == number)
 }
 
 /// A time of a record in words.

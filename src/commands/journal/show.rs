@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use semper_domains::inputs::Inputs;
 use semper_journal::{Error, Kind, Lost, Note, Reader, Record, Seen};
 use serde::Serialize;
 
@@ -32,6 +33,10 @@ struct Line {
     writer: u32,
     writer_began: u32,
     number: u64,
+    /// Not what the program wrote, but what it was told.
+    inputs: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,8 +90,12 @@ fn show(record: &Record, form: Form) -> Result<(), Failure> {
         Some(note) => note.to_string(),
         None => "a note of another version".to_owned(),
     });
+    let told = record.writer.is_inputs().then(|| match Inputs::read(&record.bytes) {
+        Some(inputs) => inputs.to_string(),
+        None => "inputs of another version".to_owned(),
+    });
     if form == Form::Text {
-        let what = note.unwrap_or_else(|| shown(&record.bytes));
+        let what = note.or(told).unwrap_or_else(|| shown(&record.bytes));
         let (time, writer, number) = (shown_time(record.time), record.writer, record.number);
         if record.kind == Kind::Note {
             say(format_args!("{:>8}  {time}  {writer}: {what}", record.sequence));
@@ -96,14 +105,17 @@ fn show(record: &Record, form: Form) -> Result<(), Failure> {
         return Ok(());
     }
     let is_data = record.kind == Kind::Data;
+    let is_text = is_data && told.is_none();
     say_json(&Line {
         sequence: record.sequence,
         time: shown_time(record.time),
-        writer: record.writer.number,
+        writer: record.writer.program(),
         writer_began: record.writer.born,
         number: record.number,
+        inputs: told.is_some(),
+        told,
         note,
-        text: (is_data && form == Form::Json).then(|| String::from_utf8_lossy(&record.bytes).into_owned()),
+        text: (is_text && form == Form::Json).then(|| String::from_utf8_lossy(&record.bytes).into_owned()),
         hex: (is_data && form == Form::Export).then(|| record.bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
     })
 }

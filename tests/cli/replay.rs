@@ -207,6 +207,30 @@ fn a_copy_of_the_store_is_rolled_forward_to_the_same() {
 }
 
 #[test]
+fn a_restored_world_is_rolled_forward() {
+    let Some(program) = told() else { return };
+    let session = Session::new();
+    let backups = session.place().join("backups");
+    let mut runtime = into(&session, "out", &mut session.run(RECORDED, &program, &["100000", "500"]));
+    wait_for_lines(&session, "out", 150);
+    let backup = |args: &[&str]| {
+        let mut command = crate::harness::semper();
+        command.arg("backup").args(args).current_dir(session.place()).stdin(Stdio::null());
+        session.output(&mut command)
+    };
+    succeeds(&backup(&["create", "store", "backups"]));
+    assert!(backups.is_dir());
+    assert!(sigkill(&mut runtime.0));
+    let shown = lines(&session, "out");
+    let restored = succeeds(&backup(&["restore", "backups", "other", "--then-replay"]));
+    assert!(restored.contains("steps told again"), "{restored}");
+    // It has shown all that the generation had not, from its first line on.
+    let new: Vec<&str> = restored.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
+    assert!(new.len() >= 100, "{restored}");
+    assert_eq!(new[..], shown[..new.len()], "bit by bit");
+}
+
+#[test]
 fn a_replay_stops_at_the_record_that_is_named() {
     let Some(program) = told() else { return };
     let (session, shown) = recorded(&program, &["100000", "500"], 300);

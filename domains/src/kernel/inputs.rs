@@ -104,7 +104,8 @@ impl Kernel {
         let bell = &self.replayed;
         loop {
             let rings = bell.rings();
-            let left = self.domains().iter().any(|d| d.ended().is_none() && !d.tape.is_standing());
+            // One that an operator stopped stands where it is.
+            let left = self.domains().iter().any(|d| d.ended().is_none() && !d.is_held() && !d.tape.is_standing());
             if !left || self.is_closing() {
                 return !self.is_closing();
             }

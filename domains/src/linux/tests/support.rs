@@ -242,7 +242,8 @@ pub fn try_create(image: &[u8], args: &[&str], env: &[&str]) -> Result<Machine, 
         name: "test".into(),
     };
     let owned = |list: &[&str]| list.iter().map(|s| s.as_bytes().to_vec()).collect();
-    let spec = ProgramSpec { path: b"/bin/test", image, args: owned(args), env: owned(env), hwcap2: 2 };
+    let spec =
+        ProgramSpec { path: b"/bin/test", image, interpreter: None, args: owned(args), env: owned(env), hwcap2: 2 };
     let (program, start) = Program::create(host.clone(), Arc::clone(&memory), Box::new(state.clone()), &spec)?;
     let regs = Registers {
         rip: start.rip,

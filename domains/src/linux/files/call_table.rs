@@ -77,6 +77,18 @@ calls! {
     137 "statfs" calls_meta::statfs "free space is rounded down to a power of two";
     138 "fstatfs" calls_meta::fstatfs "free space is rounded down to a power of two";
     162 "sync" calls_fd::sync "durability follows the checkpoints";
+    188 "setxattr" calls_meta::xattr "EOPNOTSUPP";
+    189 "lsetxattr" calls_meta::lxattr "EOPNOTSUPP";
+    190 "fsetxattr" calls_meta::fxattr "EOPNOTSUPP";
+    191 "getxattr" calls_meta::xattr "EOPNOTSUPP";
+    192 "lgetxattr" calls_meta::lxattr "EOPNOTSUPP";
+    193 "fgetxattr" calls_meta::fxattr "EOPNOTSUPP";
+    194 "listxattr" calls_meta::xattr "EOPNOTSUPP";
+    195 "llistxattr" calls_meta::lxattr "EOPNOTSUPP";
+    196 "flistxattr" calls_meta::fxattr "EOPNOTSUPP";
+    197 "removexattr" calls_meta::xattr "EOPNOTSUPP";
+    198 "lremovexattr" calls_meta::lxattr "EOPNOTSUPP";
+    199 "fremovexattr" calls_meta::fxattr "EOPNOTSUPP";
     213 "epoll_create" epoll::epoll_create "";
     217 "getdents64" calls_open::getdents "";
     221 "fadvise64" calls_fd::fadvise "accepted";

@@ -71,15 +71,17 @@ pub(super) fn socketpair(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> 
 
 pub(super) fn bind(p: &mut Program, socket: &UnixRecord, a: [u64; 6]) -> Result<Answer, Errno> {
     let (path, name) = p.unix_address(a[1], a[2])?;
-    if socket.state != is::NEW || name.is_empty() {
-        return Err(Errno::EINVAL);
-    }
+    let unnamed = socket.state == is::NEW && !name.is_empty();
     let place = match path {
+        None if !unnamed => return Err(Errno::EINVAL),
         None => 0,
         Some(path) => {
             let place = p.find(AT_FDCWD, &path, false)?;
             if place.node.is_some() {
                 return Err(Errno::EADDRINUSE);
+            }
+            if !unnamed {
+                return Err(Errno::EINVAL);
             }
             let (parent, file) = place.free_name()?;
             p.files.permitted(Node::Inode(parent), W_OK)?;
@@ -89,7 +91,7 @@ pub(super) fn bind(p: &mut Program, socket: &UnixRecord, a: [u64; 6]) -> Result<
             number
         }
     };
-    p.name_unix(socket.inode, place, &name)?;
+    p.name_unix(socket, place, &name)?;
     Ok(DONE)
 }
 
@@ -190,6 +192,12 @@ impl Program {
         }
         let mut buffer = vec![0; usize::try_from(total.min(CAPACITY)).unwrap_or(0)];
         self.gather(pieces, 0, &mut buffer)?;
+        if socket.kind == is::SEQPACKET
+            && let Some(errno) = self.take_unix_error(socket.inode)?
+        {
+            // It is told once, and an error would undo that.
+            return Ok(Answer::Value(errno.as_result()));
+        }
         match self.put_unix(socket.inode, &buffer) {
             Ok(count) => Ok(Answer::Value(count as u64)),
             Err(Errno::EAGAIN) => self.wait_on_unix(socket, blocking, options::SEND_TIMEOUT),
@@ -222,7 +230,7 @@ impl Program {
                 let blocking = !open.nonblocking() && flags & MSG_DONTWAIT == 0;
                 self.wait_on_unix(socket, blocking, options::RECEIVE_TIMEOUT).map(|answer| (answer, false))
             }
-            // The error is told once, and an error would undo that.
+            // As above.
             Err(Errno::ECONNRESET) => Ok((Answer::Value(Errno::ECONNRESET.as_result()), false)),
             Err(errno) => Err(errno),
         }

@@ -95,9 +95,12 @@ impl Files {
             let reset = unread || gone.listener != 0;
             self.unix.update(state, gone.peer, |s| {
                 s.peer = 0;
-                s.shut = is::SHUT_READ | is::SHUT_WRITE;
-                if reset {
-                    s.error = Errno::ECONNRESET.0.into();
+                // Who sends datagrams is not told of the end.
+                if s.kind != is::DATAGRAM {
+                    s.shut = is::SHUT_READ | is::SHUT_WRITE;
+                    if reset {
+                        s.error = Errno::ECONNRESET.0.into();
+                    }
                 }
             })?;
         }
@@ -115,9 +118,10 @@ impl Files {
         Ok(())
     }
 
-    /// The listener at a name.
-    fn listener_at(&self, place: u64, name: &[u8]) -> Option<&UnixRecord> {
-        self.unix.values().find(|s| s.state != is::CONNECTED && s.is_at(place, name))
+    /// The socket that is bound to a path, or to a name; each kind of socket has names of its own.
+    fn bound_to(&self, place: u64, name: &[u8], of: u32) -> Option<&UnixRecord> {
+        let there = |s: &&UnixRecord| if place == 0 { s.kind == of && s.name() == name } else { s.name_place == place };
+        self.unix.values().filter(|s| matches!(s.state, is::BOUND | is::LISTENING)).find(there)
     }
 
     /// Whether the two ends of connections and of queues know each other; what is wrong, if anything.
@@ -146,12 +150,6 @@ impl Files {
     }
 }
 
-impl UnixRecord {
-    fn is_at(&self, place: u64, name: &[u8]) -> bool {
-        self.state != is::NEW && self.name_place == place && (place != 0 || self.name() == name) && self.name_length > 0
-    }
-}
-
 impl Program {
     /// The Unix socket behind a descriptor; none: it is something else.
     ///
@@ -170,11 +168,11 @@ impl Program {
     }
 
     /// Gives a socket a name; `place` is the inode of a path, 0 without one.
-    pub(super) fn name_unix(&mut self, number: u64, place: u64, name: &[u8]) -> Result<(), Errno> {
-        if self.files.listener_at(place, name).is_some() {
+    pub(super) fn name_unix(&mut self, socket: &UnixRecord, place: u64, name: &[u8]) -> Result<(), Errno> {
+        if self.files.bound_to(place, name, socket.kind).is_some() {
             return Err(Errno::EADDRINUSE);
         }
-        self.change_unix(number, |s| {
+        self.change_unix(socket.inode, |s| {
             (s.state, s.name_place) = (is::BOUND, place);
             s.set_name(name);
         })
@@ -198,7 +196,7 @@ impl Program {
             is::CONNECTED => return Err(Errno::EISCONN),
             _ => return Err(Errno::EINVAL),
         }
-        let listener = *self.files.listener_at(place, name).ok_or(Errno::ECONNREFUSED)?;
+        let listener = *self.files.bound_to(place, name, socket.kind).ok_or(Errno::ECONNREFUSED)?;
         if listener.kind != socket.kind {
             return Err(Errno::EPROTOTYPE);
         }
@@ -242,7 +240,7 @@ impl Program {
             read | if sending { is::SHUT_WRITE } else { 0 }
         };
         self.change_unix(socket.inode, |s| s.shut |= bits(receiving, sending))?;
-        if socket.peer != 0 {
+        if socket.peer != 0 && socket.kind != is::DATAGRAM {
             self.change_unix(socket.peer, |s| s.shut |= bits(sending, receiving))?;
         }
         Ok(())
@@ -260,14 +258,17 @@ impl Program {
     /// Puts bytes, or one message, into the ring of the peer.
     ///
     /// # Errors
-    /// `EPIPE`, `ENOTCONN`, `EMSGSIZE`; `EAGAIN`: there is no room.
+    /// `EPIPE`, `ENOTCONN`, `EMSGSIZE`, `ECONNREFUSED` for a datagram to nobody; `EAGAIN`: there is no room.
     pub(super) fn put_unix(&mut self, number: u64, data: &[u8]) -> Result<usize, Errno> {
         let socket = *self.files.unix(number)?;
         if socket.state != is::CONNECTED {
             return Err(Errno::ENOTCONN);
         }
-        if socket.shut & is::SHUT_WRITE != 0 || socket.peer == 0 {
+        if socket.shut & is::SHUT_WRITE != 0 {
             return Err(Errno::EPIPE);
+        }
+        if socket.peer == 0 {
+            return Err(Errno::ECONNREFUSED);
         }
         let to = socket.peer;
         let inode = self.files.inode(to)?;
@@ -315,8 +316,11 @@ impl Program {
             if let Some(errno) = self.take_unix_error(number)? {
                 return Err(errno);
             }
-            let ended = socket.shut & is::SHUT_READ != 0 || socket.peer == 0;
-            return if ended { Ok(Came { count: 0, length: 0 }) } else { Err(Errno::EAGAIN) };
+            return if socket.shut & is::SHUT_READ != 0 {
+                Ok(Came { count: 0, length: 0 })
+            } else {
+                Err(Errno::EAGAIN)
+            };
         }
         let segment = self.files.segment_made(&mut self.state, &self.host, number)?;
         let get = |at: u64, out: &mut [u8]| {
@@ -349,12 +353,21 @@ impl Program {
             (_, 0) => Ok(0),
             (_, waiting) if !socket.has_messages() => Ok(waiting),
             (_, waiting) => {
-                let (at, mut length) = (inode.cursor, [0; LENGTH as usize]);
+                let (mut at, end) = (inode.cursor, inode.cursor + waiting);
                 let segment = self.files.segment_made(&mut self.state, &self.host, number)?;
-                for (place, from, to) in ring(CAPACITY, at, length.len()) {
-                    segment.read_at(place, &mut length[from..to]).map_err(|_| Errno::EIO)?;
+                let mut total = 0;
+                while at < end {
+                    let mut length = [0; LENGTH as usize];
+                    for (place, from, to) in ring(CAPACITY, at, length.len()) {
+                        segment.read_at(place, &mut length[from..to]).map_err(|_| Errno::EIO)?;
+                    }
+                    let length = u64::from(u32::from_le_bytes(length));
+                    (total, at) = (total + length, at + LENGTH + length);
+                    if socket.kind == is::DATAGRAM {
+                        break;
+                    }
                 }
-                Ok(u64::from(u32::from_le_bytes(length)).min(waiting))
+                Ok(total.min(waiting))
             }
         }
     }

@@ -205,7 +205,7 @@ fn a_queue_of_debian_keeps_its_jobs_over_kills() {
     session.assert_sound();
 }
 
-/// A program of many libraries, and its modules as files.
+/// A program of many libraries, and its modules as files: an event loop, a server and its clients at a Unix socket.
 #[test]
 fn python_of_debian_survives() {
     let python = Path::new("/usr/bin/python3");
@@ -214,9 +214,27 @@ fn python_of_debian_survives() {
     let Some(modules) = modules.ok().filter(|modules| modules.is_dir()) else {
         return needs::missing("python3 of Debian");
     };
-    let script = "import json, hashlib, zlib\nh = hashlib.sha256()\nd = {}\nfor i in range(60000):\n    \
-        d[i % 997] = d.get(i % 991, 0) * 31 % 1000003 + i\n    h.update(json.dumps(d[i % 997]).encode())\n    \
-        if i % 1500 == 0: print(i, h.hexdigest(), zlib.crc32(h.digest()), flush=True)\n";
+    let script = r#"
+import asyncio, hashlib, json, zlib
+h = hashlib.sha256()
+async def serve(reader, writer):
+    while line := await reader.readline():
+        h.update(line)
+        writer.write(b"%08x %s\n" % (zlib.crc32(line), h.hexdigest().encode()))
+        await writer.drain()
+    writer.close()
+async def main():
+    async with await asyncio.start_unix_server(serve, "place"):
+        for n in range(60):
+            reader, writer = await asyncio.open_unix_connection("place")
+            for i in range(40):
+                writer.write(json.dumps([n, i]).encode() + b"\n")
+                answer = await reader.readline()
+            print(n, answer.decode().strip(), flush=True)
+            writer.close()
+            await asyncio.sleep(0.002)
+asyncio.run(main())
+"#;
     let mut case = Case::new(python, &["-c", script]);
     case.run_flags = vec!["--file".into(), modules.to_str().unwrap().into()];
     assert_unkillable(&case, 5);

@@ -70,6 +70,15 @@ fn event_counters_are_as_linux_has_them() {
 }
 
 #[test]
+fn unix_sockets_timers_and_signals_are_as_linux_has_them() {
+    for libc in [Libc::Musl, Libc::Glibc] {
+        let Some(program) = c_program("unix", libc) else { return };
+        let case = Case::new(program, &[]);
+        assert_eq!(case.undisturbed(), case.native());
+    }
+}
+
+#[test]
 fn a_call_that_is_not_served_is_named_once() {
     let Some(program) = c_program("unserved", Libc::Musl) else { return };
     let session = Session::new();

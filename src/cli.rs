@@ -46,7 +46,7 @@ Exit codes of run and resume:
   123  no runtime is running on the store
   124  `semper stop` stopped the runtime before the program had ended: resume goes on
   125  Semper itself failed
-  126  the program cannot be run: it is not a static x86-64 Linux program
+  126  the program cannot be run: it is no x86-64 Linux program, or a library is missing
   127  the program, domain, object, generation or tag was not found
   130  SIGINT stopped the runtime cleanly before the program had ended: resume goes on
   131, 143  Ctrl-\\ or SIGTERM did

@@ -7,6 +7,7 @@ mod error;
 mod hand_over;
 mod journal;
 mod kept;
+mod libraries;
 mod moved;
 mod objects;
 mod program;

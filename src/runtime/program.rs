@@ -1,6 +1,7 @@
 //! A program to be added: read from the host's files, once, before anything in the store changes.
 
 use super::RuntimeError;
+use super::libraries::{self, Given};
 use semper_domains::kernel::{self as domains, StartKey};
 use semper_domains::native::NativeSpec;
 use semper_domains::network::Grants;
@@ -86,12 +87,9 @@ impl NewProgram {
         let image = read_image(&program)?;
         let refuse = |reason: &str| RuntimeError::NotRunnable { program: program.clone(), reason: reason.to_owned() };
         semper_domains::linux::check_image(&image).map_err(|e| refuse(&e.to_string()))?;
-        if is_dynamic(&image) {
-            return Err(refuse(&semper_domains::linux::LoadError::Dynamic.to_string()));
-        }
         let absolute = std::path::absolute(&program).unwrap_or_else(|_| program.clone());
         let name = self.name.unwrap_or_else(|| file_name(&program));
-        let mut files = Vec::new();
+        let mut given = Vec::new();
         for import in self.files {
             let guest = match import.guest {
                 Some(guest) if guest.starts_with('/') => PathBuf::from(guest),
@@ -99,8 +97,16 @@ impl NewProgram {
                 None => std::path::absolute(&import.host)
                     .map_err(|source| RuntimeError::File { path: import.host.clone(), source })?,
             };
-            collect(&import.host, &guest, &mut files)?;
+            collect(&import.host, &guest, &mut given)?;
         }
+        let found = libraries::find(&absolute, &image, &self.env, &given).map_err(|wrong| refuse(&wrong))?;
+        let (interpreter, mut files) = found.map_or((None, Vec::new()), |found| (Some(found.interpreter), found.files));
+        // What the user gives replaces what was found.
+        files.extend(given.into_iter().map(|file| domains::ImportFile {
+            guest: file.guest.into_os_string().into_vec(),
+            mode: file.mode,
+            content: Box::new(LazyFile { path: file.host, file: None }),
+        }));
         let env = self.env.into_iter().map(|(name, value)| {
             let mut pair = name.into_vec();
             pair.push(b'=');
@@ -111,6 +117,7 @@ impl NewProgram {
             name,
             path: absolute.as_os_str().as_bytes().to_vec(),
             image,
+            interpreter,
             args: self.args.into_iter().map(OsStringExt::into_vec).collect(),
             env: env.collect(),
             files,
@@ -146,20 +153,8 @@ fn read_image(program: &Path) -> Result<Vec<u8>, RuntimeError> {
     std::fs::read(&program).map_err(|source| RuntimeError::File { path: program, source })
 }
 
-/// Whether an image whose headers were checked asks for a dynamic linker: it has a program header of type `PT_INTERP`.
-fn is_dynamic(image: &[u8]) -> bool {
-    const PT_INTERP: u64 = 3;
-    const HEADER_BYTES: u64 = 56;
-    let number = |at: u64, len: usize| {
-        let bytes = usize::try_from(at).ok().and_then(|at| image.get(at..)?.get(..len));
-        bytes.map(|bytes| bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
-    };
-    let (Some(start), Some(count)) = (number(32, 8), number(56, 2)) else { return false };
-    (0..count).any(|index| number(start.saturating_add(index * HEADER_BYTES), 4) == Some(PT_INTERP))
-}
-
 /// Opens a file, or all files below a directory. Links are followed; what is neither file nor directory is refused.
-fn collect(host: &Path, guest: &Path, files: &mut Vec<domains::ImportFile>) -> Result<(), RuntimeError> {
+fn collect(host: &Path, guest: &Path, files: &mut Vec<Given>) -> Result<(), RuntimeError> {
     let failed = |source| RuntimeError::File { path: host.to_path_buf(), source };
     let metadata = std::fs::metadata(host).map_err(failed)?;
     if metadata.is_dir() {
@@ -177,11 +172,8 @@ fn collect(host: &Path, guest: &Path, files: &mut Vec<domains::ImportFile>) -> R
         return Err(RuntimeError::Refused(format!("more than {MAX_IMPORTED_FILES} files to import")));
     }
     File::open(host).map_err(failed)?;
-    files.push(domains::ImportFile {
-        guest: guest.as_os_str().as_bytes().to_vec(),
-        mode: metadata.permissions().mode() & 0o7777,
-        content: Box::new(LazyFile { path: host.to_path_buf(), file: None }),
-    });
+    let mode = metadata.permissions().mode() & 0o7777;
+    files.push(Given { host: host.to_path_buf(), guest: guest.to_path_buf(), mode });
     Ok(())
 }
 

@@ -155,6 +155,13 @@ fn a_program_that_fills_nine_tenths_of_the_store_survives() {
 }
 
 #[test]
+fn an_event_loop_over_unix_sockets_survives() {
+    for program in both("loop") {
+        assert_unkillable(&Case::new(program, &["4000"]), 6);
+    }
+}
+
+#[test]
 fn checkpoints_only_when_asked_lose_all_but_never_garble() {
     let Some(program) = c_program("memory", Libc::Musl) else { return };
     let case = Case { flags: vec!["--checkpoint-interval".into(), "0".into()], ..Case::new(program, &["4", "200"]) };

@@ -14,6 +14,7 @@ mod damage;
 mod demo;
 mod device;
 mod doctor;
+mod dynamic;
 mod encrypted;
 mod following;
 mod full_disk;

@@ -12,10 +12,10 @@ use crate::harness::{
     Background, Libc, Rng, Session, TIMEOUT, c_program, linux_program, native_c_program, native_program, seed, wait_for,
 };
 
-const OFTEN: &[&str] = &["--checkpoint-interval", "50ms"];
+pub const OFTEN: &[&str] = &["--checkpoint-interval", "50ms"];
 
 /// A port of the host that is free now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -24,7 +24,7 @@ fn address(port: u16) -> SocketAddr {
 }
 
 /// Connects as soon as somebody listens.
-fn connect(port: u16) -> TcpStream {
+pub fn connect(port: u16) -> TcpStream {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         match TcpStream::connect(address(port)) {
@@ -56,7 +56,7 @@ fn is_silent(stream: &mut TcpStream) -> bool {
 }
 
 /// `--listen` at a port of this host, for the program's port.
-fn listen(port: u16, guest: u16) -> String {
+pub fn listen(port: u16, guest: u16) -> String {
     format!("127.0.0.1:{port}={guest}")
 }
 
@@ -476,7 +476,7 @@ fn soak() {
     storm(kills, &["--native"], &native_program("service"));
 }
 
-fn storm(kills: u32, flags: &[&str], program: &Path) {
+pub fn storm(kills: u32, flags: &[&str], program: &Path) {
     storm_with(kills, OFTEN, flags, program);
 }
 

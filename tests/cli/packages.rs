@@ -1,7 +1,14 @@
-//! Programs that others built: static packages of the distribution, which `.ci/run` installs.
+//! Programs that others built: packages of the distribution, static or not, which `.ci/run` installs.
 
-use crate::harness::{Case, tool};
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Case, Rng, Session, needs, seed, sigkill, tool};
 use crate::killing::assert_unkillable;
+use crate::network::{OFTEN, connect, free_port, listen};
 
 pub const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox"];
 
@@ -108,4 +115,127 @@ fn commands_of_busybox_do_what_they_do_natively() {
         case.input = Some(b"b\na\na\nc\n".to_vec());
         assert_eq!(case.undisturbed(), case.native(), "{args:?}");
     }
+}
+
+/// A client of beanstalkd, a queue of jobs in memory, with a ledger of its own.
+struct Queue {
+    port: u16,
+    stream: Option<BufReader<TcpStream>>,
+    next: u64,
+    /// Jobs that the server said it has.
+    there: HashMap<u64, String>,
+    /// Jobs that it said are gone.
+    gone: HashSet<u64>,
+}
+
+impl Queue {
+    /// The first line of an answer, and the body that it announces; none: the connection broke.
+    fn ask(&mut self, request: &str) -> Option<(Vec<String>, String)> {
+        let stream = self.stream.get_or_insert_with(|| BufReader::new(connect(self.port)));
+        let answer = stream.get_mut().write_all(request.as_bytes()).ok().and_then(|()| {
+            let mut line = String::new();
+            stream.read_line(&mut line).ok().filter(|_| line.ends_with("\r\n"))?;
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let mut body = vec![0; if words[0] == "RESERVED" { words[2].parse::<usize>().unwrap() + 2 } else { 0 }];
+            stream.read_exact(&mut body).ok()?;
+            body.truncate(body.len().saturating_sub(2));
+            Some((words, String::from_utf8(body).unwrap()))
+        });
+        if answer.is_none() {
+            self.stream = None;
+        }
+        answer
+    }
+
+    fn put(&mut self) {
+        let body = format!("job {} {}", self.next, "x".repeat(usize::try_from(self.next % 500).unwrap()));
+        self.next += 1;
+        let Some((words, _)) = self.ask(&format!("put 0 0 60 {}\r\n{body}\r\n", body.len())) else { return };
+        assert_eq!(words[0], "INSERTED");
+        let id = words[1].parse().unwrap();
+        assert!(self.there.insert(id, body).is_none() && !self.gone.contains(&id), "job {id} was there already");
+    }
+
+    /// Takes the next job and has it deleted; whether there may be more.
+    fn take(&mut self) -> bool {
+        let Some((words, body)) = self.ask("reserve-with-timeout 0\r\n") else { return true };
+        if words[0] == "TIMED_OUT" {
+            return false;
+        }
+        let id = words[1].parse().unwrap();
+        assert!(!self.gone.contains(&id), "job {id} comes again");
+        let known = self.there.remove(&id);
+        assert!(known.as_ref().is_none_or(|known| *known == body), "job {id} is {body:?}, not {known:?}");
+        // Without an answer it may be gone or not.
+        if let Some((words, _)) = self.ask(&format!("delete {id}\r\n")) {
+            assert_eq!(words, ["DELETED"]);
+            self.gone.insert(id);
+        }
+        true
+    }
+}
+
+/// Nothing in it saves anything: without `-b` its jobs are in memory only.
+#[test]
+fn a_queue_of_debian_keeps_its_jobs_over_kills() {
+    if !needs::programs(&["beanstalkd"]) {
+        return;
+    }
+    let (session, port) = (Session::new(), free_port());
+    let at = listen(port, 11300);
+    let flags = [OFTEN, &["--listen", &at]].concat();
+    let mut runtime = session.background(&mut session.run(&flags, Path::new("beanstalkd"), &[]));
+    let mut queue = Queue { port, stream: None, next: 0, there: HashMap::new(), gone: HashSet::new() };
+    let mut random = Rng::with_seed(seed());
+    for _ in 0..6 {
+        let until = Instant::now() + Duration::from_millis(random.u64(60..250));
+        while Instant::now() < until {
+            if random.u8(0..3) == 0 { _ = queue.take() } else { queue.put() }
+        }
+        assert!(sigkill(&mut runtime.0));
+        while queue.stream.is_some() {
+            queue.put();
+        }
+        runtime = session.background(session.on_store("resume").args(OFTEN));
+    }
+    assert!(queue.there.len() > 6 && queue.gone.len() > 6, "{} jobs, {} gone", queue.there.len(), queue.gone.len());
+    while queue.take() {}
+    assert!(queue.there.is_empty(), "jobs are lost: {:?}", queue.there.keys());
+    assert!(session.output(&mut session.on_store("stop")).status.success());
+    session.assert_sound();
+}
+
+/// A program of many libraries, and its modules as files: an event loop, a server and its clients at a Unix socket.
+#[test]
+fn python_of_debian_survives() {
+    let python = Path::new("/usr/bin/python3");
+    // A link to the version that there is.
+    let modules = std::fs::read_link(python).map(|version| Path::new("/usr/lib").join(version));
+    let Some(modules) = modules.ok().filter(|modules| modules.is_dir()) else {
+        return needs::missing("python3 of Debian");
+    };
+    let script = r#"
+import asyncio, hashlib, json, zlib
+h = hashlib.sha256()
+async def serve(reader, writer):
+    while line := await reader.readline():
+        h.update(line)
+        writer.write(b"%08x %s\n" % (zlib.crc32(line), h.hexdigest().encode()))
+        await writer.drain()
+    writer.close()
+async def main():
+    async with await asyncio.start_unix_server(serve, "place"):
+        for n in range(60):
+            reader, writer = await asyncio.open_unix_connection("place")
+            for i in range(40):
+                writer.write(json.dumps([n, i]).encode() + b"\n")
+                answer = await reader.readline()
+            print(n, answer.decode().strip(), flush=True)
+            writer.close()
+            await asyncio.sleep(0.002)
+asyncio.run(main())
+"#;
+    let mut case = Case::new(python, &["-c", script]);
+    case.run_flags = vec!["--file".into(), modules.to_str().unwrap().into()];
+    assert_unkillable(&case, 5);
 }

@@ -61,6 +61,8 @@ pub struct NewProgram {
     pub path: Vec<u8>,
     /// The ELF file.
     pub image: Vec<u8>,
+    /// The ELF file of its interpreter, if it asks for one.
+    pub interpreter: Option<Vec<u8>>,
     /// Arguments, its name first.
     pub args: Vec<Vec<u8>>,
     /// Environment.
@@ -158,7 +160,8 @@ impl Kernel {
         }
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
         let hwcap2 = if fsgsbase() { 2 } else { 0 };
-        let spec = ProgramSpec { path: &new.path, image: &new.image, args: new.args, env: new.env, hwcap2 };
+        let (path, image, interpreter) = (&new.path, &new.image, new.interpreter.as_deref());
+        let spec = ProgramSpec { path, image, interpreter, args: new.args, env: new.env, hwcap2 };
         let (mut program, start) = Program::create(host, Arc::clone(&memory), Box::new(ViewMemory(view)), &spec)?;
         for mut file in new.files {
             let guest = String::from_utf8_lossy(&file.guest).into_owned();

@@ -1,9 +1,12 @@
-//! Makes a program's first memory from an ELF file: static and static-PIE executables for x86-64.
+//! Makes a program's first memory from an ELF file: executables for x86-64, position-independent or not, and beside a dynamically
+//! linked one its interpreter, which loads the libraries by itself.
 //!
 //! The file is untrusted: every number in it is checked before it is used, and what is wrong with it is a sentence.
 
+use super::dynamic;
+use super::files::ImportError;
 use super::mm::page_up;
-use super::stack::{self, Image};
+use super::stack;
 use super::vma::{Attributes, EXEC, Kind, PAGE, READ, Source, WRITE, window_range};
 use super::{Errno, Program, ProgramSpec, Start};
 use crate::abi::{WINDOW_END, WINDOW_START};
@@ -57,9 +60,18 @@ pub enum LoadError {
     /// A native program that would have to be relocated.
     #[error("it is position-independent; a native program is linked at the address where it runs (-no-pie)")]
     NotFixed,
-    /// It needs a dynamic linker.
-    #[error("it is dynamically linked; build it static (-static, or a musl target, or -C target-feature=+crt-static)")]
+    /// A native program that needs a dynamic linker.
+    #[error("it is dynamically linked; build it static (-static)")]
     Dynamic,
+    /// It asks for an interpreter, which was not given.
+    #[error("its interpreter {0} is not there")]
+    NoInterpreter(String),
+    /// The interpreter that it asks for cannot be loaded.
+    #[error("its interpreter cannot be used: {0}")]
+    Interpreter(Box<LoadError>),
+    /// The interpreter cannot be put among its files.
+    #[error("its interpreter: {0}")]
+    InterpreterFile(ImportError),
     /// A header that contradicts itself.
     #[error("its program headers make no sense: {0}")]
     BadHeaders(&'static str),
@@ -112,17 +124,24 @@ struct Segment {
     protection: u32,
 }
 
-/// Loads the image, the stack and the break.
-pub(super) fn load(p: &mut Program, spec: &ProgramSpec<'_>) -> Result<Start, LoadError> {
-    let data = spec.image;
+/// A file that was checked and can be placed.
+struct Parsed<'a> {
+    data: &'a [u8],
+    headers: &'a [ProgramHeader64<LE>],
+    segments: Vec<Segment>,
+    /// What is added to the file's addresses.
+    base: u64,
+    entry: u64,
+    /// Where the program headers lie in memory; 0: nowhere.
+    headers_at: u64,
+}
+
+fn parse(data: &[u8], base: impl FnOnce(u64) -> Result<u64, LoadError>) -> Result<Parsed<'_>, LoadError> {
     let header = header(data)?;
     let headers = program_headers(data, header)?;
-    if headers.iter().any(|h| h.p_type.get(LE) == PT_INTERP) {
-        return Err(LoadError::Dynamic);
-    }
     let base = match header.e_type.get(LE) {
         ET_EXEC => 0,
-        ET_DYN => PIE_BASE + random_below(p, BASE_SPREAD),
+        ET_DYN => base(segments(data, headers, PIE_BASE)?.last().map_or(0, |s| s.start + s.memory - PIE_BASE))?,
         other => return Err(LoadError::WrongType(other)),
     };
     let segments = segments(data, headers, base)?;
@@ -131,38 +150,66 @@ pub(super) fn load(p: &mut Program, spec: &ProgramSpec<'_>) -> Result<Start, Loa
     if !segments.iter().any(code) {
         return Err(LoadError::BadEntry(entry));
     }
-    let end = place(p, data, &segments)?;
+    let table = header.e_phoff.get(LE);
+    let described = segments.iter().find(|s| {
+        let at = s.file_at as u64;
+        table >= at && table - at < s.file_len as u64
+    });
+    let headers_at = described.map_or(0, |s| s.start + (table - s.file_at as u64));
+    Ok(Parsed { data, headers, segments, base, entry, headers_at })
+}
+
+/// Loads the image, its interpreter if it asks for one, the stack and the break.
+pub(super) fn load(p: &mut Program, spec: &ProgramSpec<'_>) -> Result<Start, LoadError> {
+    let spread = random_below(p, BASE_SPREAD);
+    let image = parse(spec.image, |_| Ok(PIE_BASE + spread))?;
+    let end = place(p, &image, 0)?;
 
     let brk = page_up(end) + random_below(p, BRK_SPREAD);
     let stack_end = WINDOW_END - PAGE - random_below(p, STACK_SPREAD);
     let stack_start = stack_end - stack::STACK_BYTES;
     if brk >= stack_start - STACK_GUARD {
-        return Err(LoadError::OutsideWindow { start: segments[0].start, length: end - segments[0].start });
+        let start = image.segments[0].start;
+        return Err(LoadError::OutsideWindow { start, length: end - start });
     }
     p.user.vmas.map(stack_start, stack_end, Attributes::new(READ | WRITE, Kind::Stack));
     let m = &mut p.mm.record;
     (m.brk_start, m.brk, m.granted) = (brk, brk, brk);
     (m.stack_start, m.stack_end) = (stack_start, stack_end);
     m.map_top = stack_start - STACK_GUARD;
-    m.image_base = base;
+    m.image_base = image.base;
     m.limit = u64::MAX;
     p.mm.save(&mut p.state)?;
 
-    let table = header.e_phoff.get(LE);
-    let described = segments.iter().find(|s| {
-        let at = s.file_at as u64;
-        table >= at && table - at < s.file_len as u64
-    });
-    let image = Image {
-        entry,
-        headers: described.map_or(0, |s| s.start + (table - s.file_at as u64)),
-        header_count: headers.len() as u64,
+    let interpreter = match dynamic::interpreter(spec.image, image.headers)? {
+        Some(path) => Some(load_interpreter(p, path, spec.interpreter)?),
+        None => None,
     };
-    let rsp = stack::build(p, spec, &image)?;
-    Ok(Start { rip: entry, rsp })
+    let described = stack::Image {
+        entry: image.entry,
+        headers: image.headers_at,
+        header_count: image.headers.len() as u64,
+        interpreter: interpreter.map_or(0, |(base, _)| base),
+    };
+    let rsp = stack::build(p, spec, &described)?;
+    Ok(Start { rip: interpreter.map_or(image.entry, |(_, entry)| entry), rsp })
 }
 
-/// A random number of whole pages below `bytes`.
+/// Puts the interpreter among the program's files and into its memory, where libraries lie too; answers its base and its entry.
+fn load_interpreter(p: &mut Program, path: &[u8], data: Option<&[u8]>) -> Result<(u64, u64), LoadError> {
+    let mut data = data.ok_or_else(|| LoadError::NoInterpreter(String::from_utf8_lossy(path).into_owned()))?;
+    let wrong = |error| LoadError::Interpreter(Box::new(error));
+    let image = parse(data, |bytes| Ok(p.choose_address(page_up(bytes))?)).map_err(wrong)?;
+    let taken = |s: &&Segment| p.user.vmas.bytes_within(s.start & !(PAGE - 1), page_up(s.start + s.memory)) > 0;
+    if let Some(s) = image.segments.iter().find(taken) {
+        return Err(wrong(LoadError::Overlap(s.start)));
+    }
+    let imported = p.files.import(&mut p.state, &p.host, path, 0o755, &mut data);
+    let inode = imported.map_err(LoadError::InterpreterFile)?;
+    place(p, &image, inode)?;
+    Ok((image.base, image.entry))
+}
+
 /// Whether a file could be loaded at all: for telling a user before anything is made.
 ///
 /// # Errors
@@ -201,13 +248,14 @@ pub(crate) fn fixed_image(data: &[u8]) -> Result<(u64, Vec<Piece<'_>>), LoadErro
     Ok((entry, pieces.into_iter().map(piece).collect()))
 }
 
+/// A random number of whole pages below `bytes`.
 fn random_below(p: &Program, bytes: u64) -> u64 {
     let mut word = [0; 8];
     (p.host.random)(&mut word);
     (u64::from_le_bytes(word) % bytes) & !(PAGE - 1)
 }
 
-fn header(data: &[u8]) -> Result<&FileHeader64<LE>, LoadError> {
+pub(super) fn header(data: &[u8]) -> Result<&FileHeader64<LE>, LoadError> {
     let ident = data.get(..16).filter(|i| i.starts_with(b"\x7fELF")).ok_or(LoadError::NotElf)?;
     if ident[4] != ELFCLASS64 {
         return Err(LoadError::WrongClass);
@@ -222,7 +270,10 @@ fn header(data: &[u8]) -> Result<&FileHeader64<LE>, LoadError> {
     Ok(header)
 }
 
-fn program_headers<'a>(data: &'a [u8], header: &FileHeader64<LE>) -> Result<&'a [ProgramHeader64<LE>], LoadError> {
+pub(super) fn program_headers<'a>(
+    data: &'a [u8],
+    header: &FileHeader64<LE>,
+) -> Result<&'a [ProgramHeader64<LE>], LoadError> {
     let count = usize::from(header.e_phnum.get(LE));
     if usize::from(header.e_phentsize.get(LE)) != size_of::<ProgramHeader64<LE>>() {
         return Err(LoadError::BadHeaders("their size is not 56"));
@@ -296,18 +347,24 @@ const fn protection(flags: u32) -> u32 {
     protection
 }
 
-/// Maps and fills the segments; answers where the image ends.
-fn place(p: &mut Program, data: &[u8], segments: &[Segment]) -> Result<u64, LoadError> {
+/// Maps and fills the segments, of the program's own file (0) or of another; answers where the image ends.
+fn place(p: &mut Program, image: &Parsed<'_>, inode: u64) -> Result<u64, LoadError> {
+    let data = image.data;
     let mut end = 0;
-    for s in segments {
+    for s in &image.segments {
         let (from, to) = (s.start & !(PAGE - 1), page_up(s.start + s.memory));
         // Two segments that meet within a page: the later one's protection holds for it, as in Linux.
         // What the file has, by whole pages; the rest is anonymous.
         let filled = if s.file_len > 0 { page_up(s.start + s.file_len as u64) } else { from };
         if filled > from {
             let offset = s.file_at as u64 - (s.start - from);
-            let source = Source::at(0, offset, from);
-            p.user.vmas.map(from, filled, Attributes { source, ..Attributes::new(s.protection, Kind::Image) });
+            let source = Source::at(inode, offset, from);
+            let kind = match inode {
+                0 => Kind::Image,
+                _ if s.protection & WRITE != 0 => Kind::Copy,
+                _ => Kind::File,
+            };
+            p.user.vmas.map(from, filled, Attributes { source, ..Attributes::new(s.protection, kind) });
         }
         if to > filled {
             p.user.vmas.map(filled, to, Attributes::new(s.protection, Kind::Private));

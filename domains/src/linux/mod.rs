@@ -1,4 +1,4 @@
-//! The `linux` personality: the keeper that lets unmodified static x86-64 Linux programs be domains.
+//! The `linux` personality: the keeper that lets unmodified x86-64 Linux programs be domains.
 //!
 //! **Promise.** A program sees a small, truthful Linux: memory calls, files that live in the store, a console, clocks, sockets,
 //! signals of its own. All of a program's state is records in its state segment, changed by one transaction a call, so
@@ -13,6 +13,7 @@
 //! come, also after a restart. What has to be done inside the domain's process is an [`Order`](crate::abi::Order).
 
 pub mod calls;
+mod dynamic;
 mod errno;
 mod files;
 mod host;
@@ -36,6 +37,7 @@ mod user;
 pub mod vma;
 
 pub use calls::Call;
+pub use dynamic::Needs;
 pub use errno::Errno;
 pub use files::{HELD_LIMIT, ImportError, StreamState};
 pub use host::{

@@ -30,6 +30,8 @@ pub struct ProgramSpec<'a> {
     pub path: &'a [u8],
     /// The ELF file.
     pub image: &'a [u8],
+    /// The ELF file of its interpreter, for one that asks for an interpreter.
+    pub interpreter: Option<&'a [u8]>,
     /// Its arguments, the name first.
     pub args: Vec<Vec<u8>>,
     /// Its environment, `NAME=value`.

@@ -17,6 +17,8 @@ pub(super) struct Image {
     pub headers: u64,
     /// How many there are.
     pub header_count: u64,
+    /// What was added to the addresses of the interpreter's file; 0: there is none.
+    pub interpreter: u64,
 }
 
 const AT_PHDR: u64 = 3;
@@ -100,7 +102,7 @@ fn auxiliary(spec: &ProgramSpec<'_>, image: &Image, [random, platform, path]: [u
         [AT_PHDR, image.headers],
         [AT_PHENT, 56],
         [AT_PHNUM, image.header_count],
-        [AT_BASE, 0],
+        [AT_BASE, image.interpreter],
         [AT_FLAGS, 0],
         [AT_ENTRY, image.entry],
         [AT_UID, user],

@@ -12,6 +12,15 @@ pub enum Libc {
     Glibc,
 }
 
+impl Libc {
+    fn compiler(self) -> &'static str {
+        match self {
+            Libc::Musl => "musl-gcc",
+            Libc::Glibc => "gcc",
+        }
+    }
+}
+
 /// Built programs of this test process; `None` where the compiler is missing.
 static BUILT: LazyLock<Mutex<HashMap<String, Option<PathBuf>>>> = LazyLock::new(Mutex::default);
 
@@ -40,13 +49,24 @@ fn build(key: String, compiler: &str, make: impl FnOnce(&Path) -> Command) -> Op
 
 /// A C program of `tests/programs`; `None`, said by name, if its compiler is missing.
 pub fn c_program(name: &str, libc: Libc) -> Option<PathBuf> {
-    let compiler = match libc {
-        Libc::Musl => "musl-gcc",
-        Libc::Glibc => "gcc",
-    };
+    let compiler = libc.compiler();
     let program = build(format!("{name}-{libc:?}").to_lowercase(), compiler, |to| {
         let mut command = Command::new(compiler);
         command.args(["-static", "-O2", "-o"]).arg(to).arg(source(&format!("{name}.c"))).arg("-lm");
+        command
+    });
+    if program.is_none() {
+        super::needs::missing(compiler);
+    }
+    program
+}
+
+/// A C program or library of `tests/programs`, dynamically linked, with these arguments more for the compiler; `None` as above.
+pub fn dynamic_c_program(name: &str, libc: Libc, more: &[&str]) -> Option<PathBuf> {
+    let compiler = libc.compiler();
+    let program = build(format!("{name}-{libc:?}-shared").to_lowercase(), compiler, |to| {
+        let mut command = Command::new(compiler);
+        command.args(["-O2", "-o"]).arg(to).arg(source(&format!("{name}.c"))).args(more).arg("-lm");
         command
     });
     if program.is_none() {

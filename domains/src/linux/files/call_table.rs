@@ -1,8 +1,8 @@
 //! The served calls of this part.
 
 use super::{
-    calls_fd, calls_io, calls_ioctl, calls_meta, calls_open, calls_poll, calls_socket, calls_space, calls_tree, epoll,
-    eventfd, options,
+    calls_fd, calls_io, calls_ioctl, calls_meta, calls_open, calls_poll, calls_socket, calls_space, calls_tree,
+    calls_unix, epoll, eventfd, options, signalfd, timerfd,
 };
 use crate::linux::Call;
 
@@ -36,18 +36,19 @@ calls! {
     32 "dup" calls_fd::dup "";
     33 "dup2" calls_fd::dup2 "";
     40 "sendfile" calls_io::sendfile "";
-    41 "socket" calls_socket::socket "TCP over IPv4";
+    41 "socket" calls_socket::socket "TCP over IPv4; Unix sockets within the program: streams and messages (SOCK_SEQPACKET)";
     42 "connect" calls_socket::connect "to what `--connect` granted, else EACCES";
     43 "accept" calls_socket::accept "";
     44 "sendto" calls_socket::sendto "leaves with the checkpoint that contains it; no MSG_OOB";
     45 "recvfrom" calls_socket::recvfrom "no MSG_OOB, MSG_TRUNC";
-    46 "sendmsg" calls_socket::sendmsg "leaves with the checkpoint that contains it; no control messages";
+    46 "sendmsg" calls_socket::sendmsg "leaves with the checkpoint that contains it; no control messages, and so no descriptors";
     47 "recvmsg" calls_socket::recvmsg "no MSG_OOB, MSG_TRUNC; no control messages come";
     48 "shutdown" calls_socket::shutdown "takes effect after what was sent before";
     49 "bind" calls_socket::bind "ports that `--listen` granted, else EACCES";
     50 "listen" calls_socket::listen "";
     51 "getsockname" calls_socket::getsockname "";
     52 "getpeername" calls_socket::getpeername "";
+    53 "socketpair" calls_unix::socketpair "Unix sockets within the program, which a restart leaves as they are";
     54 "setsockopt" options::setsockopt "most are kept and told again, and change nothing";
     55 "getsockopt" options::getsockopt "";
     72 "fcntl" calls_fd::fcntl "locks are always granted; no owners, leases, seals";
@@ -77,11 +78,23 @@ calls! {
     137 "statfs" calls_meta::statfs "free space is rounded down to a power of two";
     138 "fstatfs" calls_meta::fstatfs "free space is rounded down to a power of two";
     162 "sync" calls_fd::sync "durability follows the checkpoints";
+    188 "setxattr" calls_meta::xattr "EOPNOTSUPP";
+    189 "lsetxattr" calls_meta::lxattr "EOPNOTSUPP";
+    190 "fsetxattr" calls_meta::fxattr "EOPNOTSUPP";
+    191 "getxattr" calls_meta::xattr "EOPNOTSUPP";
+    192 "lgetxattr" calls_meta::lxattr "EOPNOTSUPP";
+    193 "fgetxattr" calls_meta::fxattr "EOPNOTSUPP";
+    194 "listxattr" calls_meta::xattr "EOPNOTSUPP";
+    195 "llistxattr" calls_meta::lxattr "EOPNOTSUPP";
+    196 "flistxattr" calls_meta::fxattr "EOPNOTSUPP";
+    197 "removexattr" calls_meta::xattr "EOPNOTSUPP";
+    198 "lremovexattr" calls_meta::lxattr "EOPNOTSUPP";
+    199 "fremovexattr" calls_meta::fxattr "EOPNOTSUPP";
     213 "epoll_create" epoll::epoll_create "";
     217 "getdents64" calls_open::getdents "";
     221 "fadvise64" calls_fd::fadvise "accepted";
     232 "epoll_wait" epoll::epoll_wait "";
-    233 "epoll_ctl" epoll::epoll_ctl "sockets, pipes, the console and devices; no instances in instances";
+    233 "epoll_ctl" epoll::epoll_ctl "sockets, pipes, timers, signals, the console and devices; no instances in instances";
     235 "utimes" calls_meta::utimes "";
     257 "openat" calls_open::openat "O_TMPFILE: EOPNOTSUPP";
     258 "mkdirat" calls_tree::mkdirat "";
@@ -99,9 +112,14 @@ calls! {
     271 "ppoll" calls_poll::ppoll "";
     280 "utimensat" calls_meta::utimensat "";
     281 "epoll_pwait" epoll::epoll_pwait "";
+    282 "signalfd" signalfd::signalfd "";
+    283 "timerfd_create" timerfd::timerfd_create "CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME and their alarms";
     284 "eventfd" eventfd::eventfd "";
     285 "fallocate" calls_space::fallocate "room is asked for, not set aside; no collapse, insert, unshare";
+    286 "timerfd_settime" timerfd::timerfd_settime "a timer goes on across restarts; TFD_TIMER_CANCEL_ON_SET has no effect";
+    287 "timerfd_gettime" timerfd::timerfd_gettime "";
     288 "accept4" calls_socket::accept4 "";
+    289 "signalfd4" signalfd::signalfd4 "";
     290 "eventfd2" eventfd::eventfd2 "";
     291 "epoll_create1" epoll::epoll_create1 "";
     292 "dup3" calls_fd::dup3 "";

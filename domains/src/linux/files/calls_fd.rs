@@ -159,10 +159,14 @@ pub(super) fn lseek(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     let open = p.files.usable(a[0])?;
     let (offset, whence) = (a[1].cast_signed(), a[2] & 0xffff_ffff);
     let target = match p.files.kind_of(open.node()?)? {
-        NodeKind::Pipe(_) | NodeKind::Symlink(_) | NodeKind::Socket(_) | NodeKind::Epoll(_) => {
-            return Err(Errno::ESPIPE);
-        }
-        NodeKind::Event(_) => return Ok(DONE),
+        NodeKind::Pipe(_)
+        | NodeKind::Symlink(_)
+        | NodeKind::Socket(_)
+        | NodeKind::Unix(_)
+        | NodeKind::Name(_)
+        | NodeKind::Epoll(_)
+        | NodeKind::Timer(_) => return Err(Errno::ESPIPE),
+        NodeKind::Event(_) | NodeKind::Signals(_) => return Ok(DONE),
         NodeKind::Console(n) => return p.seek_console(n, offset, whence).map(Answer::Value),
         NodeKind::Device(JOURNAL) => return p.seek_journal(&open, offset, whence),
         NodeKind::Device(device) if has_offset(device) => seek_target(offset, whence, open.offset, 0)?,

@@ -90,7 +90,13 @@ fn positioned(p: &Program, fd: u64, position: u64) -> Result<(OpenFile, At), Err
         return Err(Errno::EINVAL);
     }
     let seekable = match p.files.kind_of(open.node()?)? {
-        NodeKind::Pipe(_) | NodeKind::Socket(_) | NodeKind::Epoll(_) | NodeKind::Event(_) => false,
+        NodeKind::Pipe(_)
+        | NodeKind::Socket(_)
+        | NodeKind::Unix(_)
+        | NodeKind::Epoll(_)
+        | NodeKind::Event(_)
+        | NodeKind::Timer(_)
+        | NodeKind::Signals(_) => false,
         NodeKind::Console(n) => {
             n == 0 && matches!(p.host.console.kind(crate::linux::Stream::In), ConsoleKind::File { .. })
         }

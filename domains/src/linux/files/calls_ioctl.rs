@@ -57,6 +57,7 @@ fn waiting(p: &mut Program, open: &OpenFile) -> Result<u32, Errno> {
             let waiting = p.host.network.receive(connection, &mut [0; LOOK_AHEAD], true);
             waiting.unwrap_or(0) as u64
         }
+        NodeKind::Unix(number) => p.unix_bytes(number)?,
         NodeKind::Console(n) => {
             let position = p.files.input_position();
             match p.host.console.kind(shown_stream(&p.host, n)) {

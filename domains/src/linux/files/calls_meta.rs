@@ -83,6 +83,19 @@ fn may(p: &mut Program, dirfd: u64, path: u64, wanted: u64, flags: u64) -> Resul
     Ok(DONE)
 }
 
+/// Files have no extended attributes, as on a file system without them.
+pub(super) fn xattr(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
+    node_at(p, AT_FDCWD, a[0], 0).and(Err(Errno::EOPNOTSUPP))
+}
+
+pub(super) fn lxattr(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
+    node_at(p, AT_FDCWD, a[0], AT_SYMLINK_NOFOLLOW).and(Err(Errno::EOPNOTSUPP))
+}
+
+pub(super) fn fxattr(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
+    p.files.usable(a[0]).and(Err(Errno::EOPNOTSUPP))
+}
+
 pub(super) fn chmod(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     let node = node_at(p, AT_FDCWD, a[0], 0)?;
     set_mode(p, node, a[1])

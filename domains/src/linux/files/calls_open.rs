@@ -6,7 +6,7 @@ use super::flags::{
 };
 use super::node::{Node, NodeKind, ROOT};
 use super::path::Place;
-use super::records::{PATH_MAX, kind};
+use super::records::{PATH_MAX, kind, shown};
 use super::{Errno, Files, devices};
 use crate::linux::process::UID;
 use crate::linux::{Answer, Program};
@@ -116,7 +116,13 @@ fn open_path(p: &mut Program, dirfd: u64, address: u64, flags: u64, mode: u64) -
         _ if kind.is_directory() && (writes || creates) => return Err(Errno::EISDIR),
         _ if flags & O_PATH != 0 => node,
         NodeKind::Device(device) => devices::opened(&p.host, node, device)?,
-        NodeKind::Socket(_) | NodeKind::Epoll(_) | NodeKind::Event(_) => return Err(Errno::ENXIO),
+        NodeKind::Socket(_)
+        | NodeKind::Unix(_)
+        | NodeKind::Name(_)
+        | NodeKind::Epoll(_)
+        | NodeKind::Event(_)
+        | NodeKind::Timer(_)
+        | NodeKind::Signals(_) => return Err(Errno::ENXIO),
         _ => node,
     };
     if flags & O_PATH == 0 {
@@ -194,7 +200,7 @@ fn list_directory(files: &Files, number: u64, offset: u64, list: &mut Listing) -
     }
     for entry in files.names.from(number, offset.max(2)) {
         let kind = files.inode(entry.child)?.kind;
-        if !list.add(entry.child, entry.cookie + 1, kind, entry.name())? {
+        if !list.add(entry.child, entry.cookie + 1, shown(kind), entry.name())? {
             break;
         }
     }

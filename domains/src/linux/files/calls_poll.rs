@@ -6,7 +6,7 @@
 use super::Errno;
 use super::node::NodeKind;
 use super::records::{MAX_DESCRIPTORS, OpenFile};
-use crate::linux::{Answer, ConsoleKind, Input, Program, Stream, Wait};
+use crate::linux::{Answer, ConsoleKind, Input, Program, Ready, Stream, Wait};
 use std::time::Duration;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -26,6 +26,24 @@ struct PollFd {
     fd: i32,
     events: u16,
     revents: u16,
+}
+
+/// As `poll` tells it.
+fn bits_of(ready: Ready) -> u16 {
+    [
+        (ready.input, READABLE),
+        (ready.output, WRITABLE),
+        (ready.input_ended, RDHUP),
+        (ready.hung_up, HUP),
+        (ready.failed, ERR),
+    ]
+    .into_iter()
+    .fold(0, |bits, (is, bit)| if is { bits | bit } else { bits })
+}
+
+/// The earlier of two times, where none is never.
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }
 
 impl Program {
@@ -67,22 +85,21 @@ impl Program {
             }
             NodeKind::Socket(number) => {
                 wait.network = true;
-                let ready = self.socket_ready(number)?;
-                [
-                    (ready.input, READABLE),
-                    (ready.output, WRITABLE),
-                    (ready.input_ended, RDHUP),
-                    (ready.hung_up, HUP),
-                    (ready.failed, ERR),
-                ]
-                .into_iter()
-                .fold(0, |bits, (is, bit)| if is { bits | bit } else { bits })
+                bits_of(self.socket_ready(number)?)
+            }
+            NodeKind::Unix(number) => bits_of(self.unix_ready(number)?),
+            NodeKind::Timer(number) => {
+                let (due, next) = self.timer_due(number)?;
+                wait.until = earlier(wait.until, next);
+                if due { READABLE } else { 0 }
+            }
+            NodeKind::Signals(number) => {
+                let wanted = self.files.inode(number)?.cursor;
+                if self.signals.pending_set() & wanted == 0 { 0 } else { READABLE }
             }
             NodeKind::Event(number) => {
                 let (input, output) = self.files.inode(number)?.counter_ready();
-                [(input, READABLE), (output, WRITABLE)]
-                    .into_iter()
-                    .fold(0, |bits, (is, bit)| if is { bits | bit } else { bits })
+                bits_of(Ready { input, output, ..Ready::default() })
             }
             NodeKind::Epoll(number) => {
                 if self.epoll_ready(number, wait)? {
@@ -107,6 +124,7 @@ impl Program {
         wait.input |= one.input && input;
         wait.output_room |= one.output_room && output;
         wait.network |= one.network;
+        wait.until = earlier(wait.until, one.until.filter(|_| input));
         Ok(ready)
     }
 
@@ -120,7 +138,7 @@ impl Program {
             if self.host.clock.monotonic() >= until {
                 return Ok(None);
             }
-            wait.until = Some(until);
+            wait.until = earlier(wait.until, Some(until));
         }
         Ok(Some(Answer::Wait(wait)))
     }

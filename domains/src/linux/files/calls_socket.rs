@@ -1,8 +1,9 @@
 //! Calls on sockets.
 
 use super::Errno;
-use super::address::AF_INET;
+use super::address::{ADDRESS, AF_INET};
 use super::calls_io::broken_pipe;
+use super::calls_unix::{self, AF_UNIX};
 use super::flags::{O_CLOEXEC, O_NONBLOCK, O_RDWR};
 use super::flow::Piece;
 use super::options;
@@ -16,13 +17,12 @@ use std::net::Ipv4Addr;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 const DONE: Answer = Answer::Value(0);
-const SOCK_STREAM: u64 = 1;
-const SOCK_DGRAM: u64 = 2;
+pub(super) const SOCK_STREAM: u64 = 1;
+pub(super) const SOCK_DGRAM: u64 = 2;
+pub(super) const SOCK_SEQPACKET: u64 = 5;
 /// As flags of `socket` and `accept4`, which are those of `open`.
-const FLAGS: u64 = O_NONBLOCK | O_CLOEXEC;
+pub(super) const FLAGS: u64 = O_NONBLOCK | O_CLOEXEC;
 const IPPROTO_TCP: u64 = 6;
-/// What `recvmsg` and `sendmsg` take of flags in `struct msghdr` back.
-const NO_FLAGS: u32 = 0;
 
 /// `struct msghdr`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -44,6 +44,9 @@ pub(super) fn socket(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     if kind & !(0xf | FLAGS) != 0 {
         return Err(Errno::EINVAL);
     }
+    if family == u64::from(AF_UNIX) {
+        return calls_unix::socket(p, kind, protocol);
+    }
     if family != u64::from(AF_INET) {
         return Err(Errno::EAFNOSUPPORT);
     }
@@ -60,6 +63,9 @@ pub(super) fn socket(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
 }
 
 pub(super) fn bind(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
+    if let Some((unix, _)) = p.unix_at(a[0])? {
+        return calls_unix::bind(p, &unix, a);
+    }
     let (socket, _) = p.socket_at(a[0])?;
     let address = p.read_address(a[1], a[2])?;
     if socket.state != is::NEW {
@@ -85,9 +91,13 @@ pub(super) fn bind(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
 }
 
 pub(super) fn listen(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
-    let (socket, _) = p.socket_at(a[0])?;
     // A negative backlog is a large one.
     let backlog = (a[1] & 0xffff_ffff) as u32;
+    if let Some((unix, _)) = p.unix_at(a[0])? {
+        p.listen_unix(&unix, backlog)?;
+        return Ok(DONE);
+    }
+    let (socket, _) = p.socket_at(a[0])?;
     match socket.state {
         is::NEW => return Err(Errno::EACCES),
         is::BOUND if socket.local_port == 0 => return Err(Errno::EACCES),
@@ -104,13 +114,16 @@ pub(super) fn accept(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
 }
 
 pub(super) fn accept4(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
-    let (socket, open) = p.socket_at(a[0])?;
     let flags = a[3] & 0xffff_ffff;
+    if let Some((unix, open)) = p.unix_at(a[0])?.filter(|_| flags & !FLAGS == 0) {
+        return calls_unix::accept(p, (&unix, &open), flags, (a[1], a[2]));
+    }
+    let (socket, open) = p.socket_at(a[0])?;
     if flags & !FLAGS != 0 || socket.state != is::LISTENING {
         return Err(Errno::EINVAL);
     }
     p.files.free_fd(0)?;
-    p.address_room(a[1], a[2])?;
+    p.address_room(a[1], a[2], ADDRESS)?;
     match p.host.network.accept(socket.local_port) {
         Ok(accepted) => {
             let close_on_exec = flags & O_CLOEXEC != 0;
@@ -127,6 +140,9 @@ pub(super) fn accept4(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
 }
 
 pub(super) fn connect(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
+    if let Some((unix, open)) = p.unix_at(a[0])? {
+        return calls_unix::connect(p, (&unix, &open), a);
+    }
     let (socket, open) = p.socket_at(a[0])?;
     let to = p.read_address(a[1], a[2])?;
     let value = |errno: Errno| Ok(Answer::Value(errno.as_result()));
@@ -140,15 +156,22 @@ pub(super) fn connect(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
 }
 
 pub(super) fn getsockname(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
-    let (socket, _) = p.socket_at(a[0])?;
     if a[1] == 0 {
         return Err(Errno::EFAULT);
     }
+    if let Some((unix, _)) = p.unix_at(a[0])? {
+        p.tell_unix_name(a[1], a[2], unix.inode)?;
+        return Ok(DONE);
+    }
+    let (socket, _) = p.socket_at(a[0])?;
     p.write_address(a[1], a[2], socket.local())?;
     Ok(DONE)
 }
 
 pub(super) fn getpeername(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
+    if let Some((unix, _)) = p.unix_at(a[0])? {
+        return if a[1] == 0 { Err(Errno::EFAULT) } else { calls_unix::getpeername(p, &unix, a[1], a[2]) };
+    }
     let (socket, _) = p.socket_at(a[0])?;
     if socket.state == is::CONNECTING {
         // It may stand by now.
@@ -165,18 +188,27 @@ pub(super) fn getpeername(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno>
 }
 
 pub(super) fn shutdown(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
-    let (socket, _) = p.socket_at(a[0])?;
     let (receiving, sending) = match a[1] & 0xffff_ffff {
         0 => (true, false),
         1 => (false, true),
         2 => (true, true),
         _ => return Err(Errno::EINVAL),
     };
+    if let Some((unix, _)) = p.unix_at(a[0])? {
+        p.shut_unix(&unix, receiving, sending)?;
+        return Ok(DONE);
+    }
+    let (socket, _) = p.socket_at(a[0])?;
     p.shut_socket(socket, receiving, sending)?;
     Ok(DONE)
 }
 
 pub(super) fn sendto(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
+    if a[4] != 0
+        && let Some((unix, _)) = p.unix_at(a[0])?
+    {
+        return Err(if unix.state == is::CONNECTED { Errno::EISCONN } else { Errno::EOPNOTSUPP });
+    }
     send(p, a[0], &[Piece { address: a[1], length: a[2] }], a[3])
 }
 
@@ -184,18 +216,25 @@ pub(super) fn sendmsg(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     let message: Message = p.user.read_value(a[1])?;
     let pieces = p.message_pieces(&message)?;
     if message.control_length != 0 {
-        // Descriptors cannot be sent by TCP, and nothing else is served.
+        // No descriptors are sent, and nothing else.
         return Err(Errno::EINVAL);
     }
     send(p, a[0], &pieces, a[2])
 }
 
 fn send(p: &mut Program, fd: u64, pieces: &[Piece], flags: u64) -> Result<Answer, Errno> {
-    let (socket, open) = p.socket_at(fd)?;
+    let unix = p.unix_at(fd)?;
+    if unix.is_none() {
+        p.socket_at(fd)?;
+    }
     if flags & (MSG_OOB | MSG_FASTOPEN) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    match p.send_pieces(socket, open, pieces, flags) {
+    let sent = match unix {
+        Some((unix, open)) => p.send_unix((&unix, &open), pieces, flags),
+        None => p.socket_at(fd).and_then(|(socket, open)| p.send_pieces(socket, open, pieces, flags)),
+    };
+    match sent {
         Err(Errno::EPIPE) if flags & MSG_NOSIGNAL == 0 => broken_pipe(p),
         other => other,
     }
@@ -206,7 +245,7 @@ pub(super) fn recvfrom(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     if a[4] != 0 && a[5] != 0 {
         p.user.read_value::<u32>(a[5])?;
     }
-    let answer = receive(p, a[0], &[Piece { address: a[1], length: a[2] }], a[3])?;
+    let (answer, _) = receive(p, a[0], &[Piece { address: a[1], length: a[2] }], a[3])?;
     if a[4] != 0 && a[5] != 0 && matches!(answer, Answer::Value(_)) {
         p.user.write_value(a[5], &0_u32)?;
     }
@@ -220,16 +259,23 @@ pub(super) fn recvmsg(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     if p.user.writable(a[1], size_of::<Message>() as u64) < size_of::<Message>() as u64 {
         return Err(Errno::EFAULT);
     }
-    let answer = receive(p, a[0], &pieces, a[2])?;
+    let (answer, cut) = receive(p, a[0], &pieces, a[2])?;
     if matches!(answer, Answer::Value(_)) {
         p.user.write_value(told[0], &0_u32)?;
         p.user.write_value(told[1], &0_u64)?;
-        p.user.write_value(told[2], &NO_FLAGS)?;
+        p.user.write_value(told[2], &if cut { MSG_TRUNC as u32 } else { 0 })?;
     }
     Ok(answer)
 }
 
-fn receive(p: &mut Program, fd: u64, pieces: &[Piece], flags: u64) -> Result<Answer, Errno> {
+/// Receives; whether there was more of a message is told too.
+fn receive(p: &mut Program, fd: u64, pieces: &[Piece], flags: u64) -> Result<(Answer, bool), Errno> {
+    if let Some((unix, open)) = p.unix_at(fd)? {
+        return match flags & (MSG_OOB | MSG_ERRQUEUE) {
+            0 => p.receive_unix((&unix, &open), pieces, flags),
+            _ => Err(Errno::EOPNOTSUPP),
+        };
+    }
     let (socket, open) = p.socket_at(fd)?;
     if flags & MSG_OOB != 0 {
         return Err(Errno::EINVAL);
@@ -241,7 +287,8 @@ fn receive(p: &mut Program, fd: u64, pieces: &[Piece], flags: u64) -> Result<Ans
         // Of a connection: as many bytes are thrown away.
         return Err(Errno::EOPNOTSUPP);
     }
-    p.receive_pieces(socket, open, pieces, flags & (MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL))
+    let flags = flags & (MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL);
+    p.receive_pieces(socket, open, pieces, flags).map(|answer| (answer, false))
 }
 
 impl Program {

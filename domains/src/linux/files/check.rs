@@ -16,6 +16,7 @@ impl Files {
             .or_else(|| self.check_descriptors())
             .or_else(|| self.check_streams())
             .or_else(|| self.check_sockets())
+            .or_else(|| self.check_unix())
     }
 
     fn check_names(&self) -> Option<String> {
@@ -80,6 +81,10 @@ impl Files {
                 | kind::SOCKET
                 | kind::EPOLL
                 | kind::EVENT
+                | kind::UNIX
+                | kind::NAME
+                | kind::TIMER
+                | kind::SIGNALS
         ) {
             return Some(format!("inode {number} is of kind {}", i.kind));
         }
@@ -105,7 +110,8 @@ impl Files {
             return Some(format!("pipe {number} is at {} of {}", i.cursor, i.size));
         }
         let size_limit = if i.kind == kind::SYMLINK { super::PATH_MAX as u64 } else { super::FILE_BYTES };
-        if !matches!(i.kind, kind::FIFO | kind::EVENT) && i.size > size_limit {
+        let counts = matches!(i.kind, kind::FIFO | kind::EVENT | kind::UNIX | kind::TIMER);
+        if !counts && i.size > size_limit {
             return Some(format!("inode {number} has {} bytes", i.size));
         }
         (named == 0 && number != ROOT && !self.is_held(number)).then(|| format!("nothing holds inode {number}"))

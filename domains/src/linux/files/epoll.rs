@@ -86,6 +86,10 @@ impl Program {
                 let pipe = self.files.inode(number)?;
                 Some([pipe.size << 1 | u64::from(ends.1), pipe.cursor << 1 | u64::from(ends.0)])
             }
+            NodeKind::Unix(number) => Some(self.unix_edges(number)),
+            // As in Linux, what it goes off more often before it is read is no edge.
+            NodeKind::Timer(number) => Some([self.files.inode(number)?.cursor; 2]),
+            NodeKind::Signals(_) => Some([self.signals.record.sequence; 2]),
             NodeKind::Event(number) => {
                 let counter = self.files.inode(number)?;
                 Some([counter.size, counter.size])
@@ -166,6 +170,9 @@ pub(super) fn epoll_ctl(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     if !matches!(
         what,
         NodeKind::Socket(_)
+            | NodeKind::Unix(_)
+            | NodeKind::Timer(_)
+            | NodeKind::Signals(_)
             | NodeKind::Pipe(_)
             | NodeKind::Console(_)
             | NodeKind::Epoll(_)

@@ -69,6 +69,10 @@ impl Program {
                 let socket = *self.files.socket(number)?;
                 return self.receive_pieces(socket, open, pieces, 0);
             }
+            NodeKind::Unix(number) => {
+                let socket = *self.files.unix(number)?;
+                return self.receive_unix((&socket, &open), pieces, 0).map(|(answer, _)| answer);
+            }
             _ => {}
         }
         let start = if let At::Here(at) = at { at } else { open.offset };
@@ -126,6 +130,10 @@ impl Program {
             NodeKind::Socket(number) => {
                 let socket = *self.files.socket(number)?;
                 return self.send_pieces(socket, open, pieces, 0);
+            }
+            NodeKind::Unix(number) => {
+                let socket = *self.files.unix(number)?;
+                return self.send_unix((&socket, &open), pieces, 0);
             }
             _ => {}
         }
@@ -196,12 +204,14 @@ impl Program {
         match self.files.kind_of(open.node()?)? {
             NodeKind::Regular(number) => self.files.read_data(&self.host, number, position, out).map(Flow::Done),
             NodeKind::Directory(_) => Err(Errno::EISDIR),
-            NodeKind::Symlink(_) => Err(Errno::EBADF),
+            NodeKind::Symlink(_) | NodeKind::Name(_) => Err(Errno::EBADF),
             NodeKind::Device(device) => self.read_device(device, position, out).map(Flow::Done),
             NodeKind::Pipe(number) => self.read_pipe(number, open.nonblocking(), out),
             NodeKind::Console(_) => self.read_console(open.nonblocking(), at, out),
-            NodeKind::Socket(_) | NodeKind::Epoll(_) => Err(Errno::EINVAL),
+            NodeKind::Socket(_) | NodeKind::Unix(_) | NodeKind::Epoll(_) => Err(Errno::EINVAL),
             NodeKind::Event(number) => self.read_counter(number, open.nonblocking(), out),
+            NodeKind::Timer(number) => self.read_timer(number, open.nonblocking(), out),
+            NodeKind::Signals(number) => self.read_signals(number, open.nonblocking(), out),
             NodeKind::Proc(proc) => {
                 if NodeKind::Proc(proc).is_directory() {
                     return Err(Errno::EISDIR);
@@ -219,9 +229,10 @@ impl Program {
             NodeKind::Pipe(number) => self.write_pipe(number, open.nonblocking(), data),
             NodeKind::Console(n) => self.write_console(n, open.nonblocking(), data, done),
             NodeKind::Socket(number) => self.push_socket(number, open.nonblocking(), data),
-            NodeKind::Epoll(_) => Err(Errno::EINVAL),
+            NodeKind::Unix(number) => self.push_unix(number, open.nonblocking(), data),
+            NodeKind::Epoll(_) | NodeKind::Timer(_) | NodeKind::Signals(_) => Err(Errno::EINVAL),
             NodeKind::Event(number) => self.write_counter(number, open.nonblocking(), data),
-            NodeKind::Directory(_) | NodeKind::Symlink(_) => Err(Errno::EBADF),
+            NodeKind::Directory(_) | NodeKind::Symlink(_) | NodeKind::Name(_) => Err(Errno::EBADF),
             NodeKind::Proc(_) => Err(Errno::EINVAL),
         }
     }

@@ -8,7 +8,7 @@
 //! * every descriptor has an open file, every open file a descriptor;
 //! * bytes of a segment beyond its file's size are zeros;
 //! * no segment belongs to two files;
-//! * every socket has its inode, and every interest of an `epoll` instance an open file.
+//! * every socket has its inode, the two ends of a Unix connection know each other, and every interest of an `epoll` instance an open file.
 //!
 //! Bytes of a file lie in its segment at their offset. They are written after all checks, and records change before
 //! anything is discarded, so a call that is undone has destroyed nothing that the records still tell of.
@@ -24,6 +24,7 @@ mod calls_poll;
 mod calls_socket;
 mod calls_space;
 mod calls_tree;
+mod calls_unix;
 mod check;
 mod console;
 mod data;
@@ -43,10 +44,13 @@ mod pipe;
 mod proc;
 mod proc_text;
 mod records;
+mod signalfd;
 mod socket;
 mod stat;
+mod timerfd;
 mod transfer;
 mod tree;
+mod unix;
 
 #[cfg(test)]
 mod tests;
@@ -62,7 +66,7 @@ use super::{Errno, Host, Program, Start, State, Stream};
 use epoll::InterestKey;
 use mirror::{Mirror, Single};
 use node::{Node, PROC_MOUNT, ROOT};
-use records::{Descriptor, Inode, Interest, OpenFile, Settings, SocketRecord, StreamRecord, kind};
+use records::{Descriptor, Inode, Interest, OpenFile, Settings, SocketRecord, StreamRecord, UnixRecord, kind};
 use semper_pager::Segment;
 use semper_store::SegmentId;
 use socket::Closed;
@@ -82,6 +86,7 @@ pub struct Files {
     streams: Mirror<StreamRecord>,
     settings: Single<Settings>,
     sockets: Mirror<SocketRecord>,
+    unix: Mirror<UnixRecord>,
     interests: Mirror<Interest>,
     /// Edges that interests were told of.
     told: HashMap<InterestKey, [u64; 2]>,
@@ -115,6 +120,7 @@ impl Files {
             streams: Mirror::new(),
             settings: Single::create(state, settings)?,
             sockets: Mirror::new(),
+            unix: Mirror::new(),
             interests: Mirror::new(),
             told: HashMap::new(),
             last_told: HashMap::new(),
@@ -144,6 +150,7 @@ impl Files {
             streams: Mirror::load(state)?,
             settings: Single::load(state)?,
             sockets: Mirror::load(state)?,
+            unix: Mirror::load(state)?,
             interests: Mirror::load(state)?,
             told: HashMap::new(),
             last_told: HashMap::new(),

@@ -170,6 +170,14 @@ pub enum NodeKind {
     Epoll(u64),
     /// A counter of `eventfd`.
     Event(u64),
+    /// A Unix socket.
+    Unix(u64),
+    /// A path to a Unix socket.
+    Name(u64),
+    /// A timer of `timerfd`.
+    Timer(u64),
+    /// Signals of `signalfd`.
+    Signals(u64),
 }
 
 impl NodeKind {
@@ -211,6 +219,10 @@ impl Files {
                     kind::SOCKET => NodeKind::Socket(number),
                     kind::EPOLL => NodeKind::Epoll(number),
                     kind::EVENT => NodeKind::Event(number),
+                    kind::UNIX => NodeKind::Unix(number),
+                    kind::NAME => NodeKind::Name(number),
+                    kind::TIMER => NodeKind::Timer(number),
+                    kind::SIGNALS => NodeKind::Signals(number),
                     _ => NodeKind::Regular(number),
                 })
             }

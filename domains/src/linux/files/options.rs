@@ -2,8 +2,9 @@
 
 use super::Errno;
 use super::address::AF_INET;
-use super::records::{SocketRecord, socket as is};
-use crate::linux::{Answer, Program};
+use super::calls_unix::AF_UNIX;
+use super::records::{SocketRecord, UnixRecord, socket as is};
+use crate::linux::{Answer, PID, Program, UID};
 use std::time::Duration;
 
 const SOL_SOCKET: u32 = 1;
@@ -14,6 +15,7 @@ const SO_ERROR: u32 = 4;
 const SO_SNDBUF: u32 = 7;
 const SO_RCVBUF: u32 = 8;
 const SO_LINGER: u32 = 13;
+const SO_PEERCRED: u32 = 17;
 const SO_RCVTIMEO: u32 = 20;
 const SO_SNDTIMEO: u32 = 21;
 const SO_ACCEPTCONN: u32 = 30;
@@ -27,7 +29,7 @@ const MAX_BUFFER: u32 = 212_992;
 struct Kept(u32, u32, u32);
 
 /// The place of an option in a record is its place here: new ones go to the end.
-const KEPT: [Kept; 22] = [
+const KEPT: [Kept; 23] = [
     // SO_REUSEADDR, SO_SNDBUF, SO_RCVBUF, SO_KEEPALIVE, SO_OOBINLINE, SO_BROADCAST, SO_PRIORITY, SO_REUSEPORT, SO_RCVLOWAT
     Kept(SOL_SOCKET, 2, 0),
     Kept(SOL_SOCKET, SO_SNDBUF, 87_040),
@@ -54,6 +56,8 @@ const KEPT: [Kept; 22] = [
     // IP_TOS, IP_TTL
     Kept(IPPROTO_IP, 1, 0),
     Kept(IPPROTO_IP, 2, 64),
+    // SO_PASSCRED
+    Kept(SOL_SOCKET, 16, 0),
 ];
 /// Places in a record behind those: linger (0: off, else seconds and 1), and the timeouts in microseconds, low and high half.
 const LINGER: usize = 24;
@@ -84,15 +88,67 @@ impl SocketRecord {
 
     /// A timeout; none: it waits for ever.
     pub(super) fn timeout(&self, place: usize) -> Option<Duration> {
-        let micros = u64::from(self.options[place]) | u64::from(self.options[place + 1]) << 32;
-        (micros != 0).then(|| Duration::from_micros(micros))
+        timeout(&self.options, place)
+    }
+}
+
+/// A timeout among options; none: it waits for ever.
+pub(super) fn timeout(options: &[u32; is::OPTIONS], place: usize) -> Option<Duration> {
+    let micros = u64::from(options[place]) | u64::from(options[place + 1]) << 32;
+    (micros != 0).then(|| Duration::from_micros(micros))
+}
+
+/// A socket of either family, as far as options go.
+enum Of {
+    Inet(SocketRecord),
+    Unix(UnixRecord),
+}
+
+impl Of {
+    fn at(p: &Program, fd: u64, level: u32) -> Result<Self, Errno> {
+        match p.unix_at(fd)? {
+            Some(_) if level != SOL_SOCKET => Err(Errno::EOPNOTSUPP),
+            Some((unix, _)) => Ok(Self::Unix(unix)),
+            None => p.socket_at(fd).map(|(socket, _)| Self::Inet(socket)),
+        }
+    }
+
+    fn options(&self) -> &[u32; is::OPTIONS] {
+        match self {
+            Self::Inet(socket) => &socket.options,
+            Self::Unix(unix) => &unix.options,
+        }
+    }
+
+    /// Type, family and protocol.
+    fn is(&self) -> [u32; 3] {
+        match self {
+            Self::Inet(_) => [SOCK_STREAM, AF_INET.into(), IPPROTO_TCP],
+            Self::Unix(unix) => [unix.kind, AF_UNIX.into(), 0],
+        }
+    }
+
+    fn listens(&self) -> bool {
+        is::LISTENING
+            == match self {
+                Self::Inet(socket) => socket.state,
+                Self::Unix(unix) => unix.state,
+            }
+    }
+
+    fn take_error(&self, p: &mut Program) -> Result<u32, Errno> {
+        let error = match self {
+            Self::Inet(socket) => p.socket_error(socket),
+            Self::Unix(unix) => p.take_unix_error(unix.inode)?,
+        };
+        Ok(error.map_or(0, |errno| errno.0.into()))
     }
 }
 
 pub(super) fn setsockopt(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
-    let (socket, _) = p.socket_at(a[0])?;
     let (level, name, at, length) = (low(a[1]), low(a[2]), a[3], low(a[4]));
-    let mut options = socket.options;
+    let socket = Of::at(p, a[0], level)?;
+    let mut options = *socket.options();
     match (level, name) {
         (SOL_SOCKET, SO_RCVTIMEO | SO_SNDTIMEO) => {
             if length < 16 {
@@ -126,39 +182,44 @@ pub(super) fn setsockopt(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> 
             };
         }
     }
-    p.change_socket(socket.inode, |s| s.options = options)?;
+    match socket {
+        Of::Inet(socket) => p.change_socket(socket.inode, |s| s.options = options)?,
+        Of::Unix(unix) => p.change_unix(unix.inode, |s| s.options = options)?,
+    }
     Ok(Answer::Value(0))
 }
 
 pub(super) fn getsockopt(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
-    let (socket, _) = p.socket_at(a[0])?;
     let (level, name) = (low(a[1]), low(a[2]));
+    let socket = Of::at(p, a[0], level)?;
+    let [kind, family, protocol] = socket.is();
     let room = usize::try_from(p.user.read_value::<i32>(a[4])?).map_err(|_| Errno::EINVAL)?;
     let number = |value: u32| value.to_le_bytes().to_vec();
     let value = match (level, name) {
-        (SOL_SOCKET, SO_TYPE) => number(SOCK_STREAM),
-        (SOL_SOCKET, SO_DOMAIN) => number(AF_INET.into()),
-        (SOL_SOCKET, SO_PROTOCOL) => number(IPPROTO_TCP),
-        (SOL_SOCKET, SO_ACCEPTCONN) => number(u32::from(socket.state == is::LISTENING)),
+        (SOL_SOCKET, SO_TYPE) => number(kind),
+        (SOL_SOCKET, SO_DOMAIN) => number(family),
+        (SOL_SOCKET, SO_PROTOCOL) => number(protocol),
+        (SOL_SOCKET, SO_ACCEPTCONN) => number(u32::from(socket.listens())),
+        (SOL_SOCKET, SO_PEERCRED) if matches!(socket, Of::Unix(_)) => [PID, UID, UID].map(u32::to_le_bytes).concat(),
         (SOL_SOCKET, SO_ERROR) => {
             let room = room.min(4) as u64;
             if p.user.writable(a[3], room) < room || p.user.writable(a[4], 4) < 4 {
                 return Err(Errno::EFAULT);
             }
-            number(p.socket_error(&socket).map_or(0, |errno| errno.0.into()))
+            number(socket.take_error(p)?)
         }
         (SOL_SOCKET, SO_LINGER) => {
-            let linger = socket.options[LINGER];
+            let linger = socket.options()[LINGER];
             [number(u32::from(linger != 0)), number(linger.saturating_sub(1))].concat()
         }
         (SOL_SOCKET, SO_RCVTIMEO | SO_SNDTIMEO) => {
             let place = if name == SO_RCVTIMEO { RECEIVE_TIMEOUT } else { SEND_TIMEOUT };
-            let time = socket.timeout(place).unwrap_or_default();
+            let time = timeout(socket.options(), place).unwrap_or_default();
             [time.as_secs().to_le_bytes(), u64::from(time.subsec_micros()).to_le_bytes()].concat()
         }
         _ => {
             let place = KEPT.iter().position(|kept| (kept.0, kept.1) == (level, name)).ok_or(Errno::ENOPROTOOPT)?;
-            number(socket.options[place])
+            number(socket.options()[place])
         }
     };
     let told = &value[..value.len().min(room)];

@@ -2,6 +2,7 @@
 
 use super::flow::Flow;
 use super::node::Node;
+use super::records::Inode;
 use super::{Errno, Files};
 use crate::linux::{Program, Wait};
 
@@ -13,7 +14,7 @@ const ATOMIC: u64 = 4096;
 impl Files {
     /// Bytes waiting in a pipe.
     pub(super) fn pipe_bytes(&self, number: u64) -> u64 {
-        self.inodes.get(number).map_or(0, |inode| inode.size.saturating_sub(inode.cursor))
+        self.inodes.get(number).map_or(0, bytes_in)
     }
 
     /// Whether anybody can read and anybody can write the pipe.
@@ -41,7 +42,7 @@ impl Program {
         }
         let at = self.files.inode(number)?.cursor;
         let segment = self.files.segment_made(&mut self.state, &self.host, number)?;
-        for (position, from, to) in ring(at, count) {
+        for (position, from, to) in ring(CAPACITY, at, count) {
             segment.read_at(position, &mut out[from..to]).map_err(|_| Errno::EIO)?;
         }
         self.files.inodes.update(&mut self.state, number, |i| i.cursor += count as u64)?;
@@ -67,16 +68,21 @@ impl Program {
         let at = self.files.inode(number)?.size;
         let segment = self.files.segment_made(&mut self.state, &self.host, number)?;
         self.files.inodes.update(&mut self.state, number, |i| i.size += count as u64)?;
-        for (position, from, to) in ring(at, count) {
+        for (position, from, to) in ring(CAPACITY, at, count) {
             segment.write_at(position, &data[from..to]).map_err(|_| Errno::EIO)?;
         }
         Ok(Flow::Done(count))
     }
 }
 
-/// The one or two runs in the ring of `count` bytes from absolute position `at`: place, and range in the caller's bytes.
-fn ring(at: u64, count: usize) -> impl Iterator<Item = (u64, usize, usize)> {
-    let place = at % CAPACITY;
-    let first = usize::try_from(CAPACITY - place).unwrap_or(usize::MAX).min(count);
+/// Bytes that wait in what is read and written by positions.
+pub(super) const fn bytes_in(inode: &Inode) -> u64 {
+    inode.size.saturating_sub(inode.cursor)
+}
+
+/// The one or two runs in a ring of `capacity` bytes of `count` bytes from absolute position `at`: place, and range in the caller's bytes.
+pub(super) fn ring(capacity: u64, at: u64, count: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+    let place = at % capacity;
+    let first = usize::try_from(capacity - place).unwrap_or(usize::MAX).min(count);
     [(place, 0, first), (0, first, count)].into_iter().filter(|&(_, from, to)| from < to)
 }

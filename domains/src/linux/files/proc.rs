@@ -122,9 +122,11 @@ impl Files {
         let kind = self.inodes.get(number).map_or(0, |inode| inode.kind);
         match kind {
             kind::FIFO => return format!("pipe:[{number}]").into_bytes(),
-            kind::SOCKET => return format!("socket:[{number}]").into_bytes(),
+            kind::SOCKET | kind::UNIX => return format!("socket:[{number}]").into_bytes(),
             kind::EPOLL => return b"anon_inode:[eventpoll]".to_vec(),
             kind::EVENT => return b"anon_inode:[eventfd]".to_vec(),
+            kind::TIMER => return b"anon_inode:[timerfd]".to_vec(),
+            kind::SIGNALS => return b"anon_inode:[signalfd]".to_vec(),
             _ => {}
         }
         let path = match kind {

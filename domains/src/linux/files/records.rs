@@ -38,11 +38,23 @@ pub mod kind {
     pub const EPOLL: u32 = 16;
     /// Counter of `eventfd`, which has none either.
     pub const EVENT: u32 = 17;
+    /// Unix socket; shown as [`SOCKET`].
+    pub const UNIX: u32 = 18;
+    /// A path that a Unix socket was bound to; shown so too.
+    pub const NAME: u32 = 19;
+    /// Timer of `timerfd`, without a type.
+    pub const TIMER: u32 = 20;
+    /// Signals of `signalfd`, without a type.
+    pub const SIGNALS: u32 = 21;
 }
 
-/// Whether an inode is one to which Linux gives no type.
-pub const fn is_anonymous(of: u32) -> bool {
-    matches!(of, kind::EPOLL | kind::EVENT)
+/// The type under which an inode is shown.
+pub const fn shown(of: u32) -> u32 {
+    match of {
+        kind::UNIX | kind::NAME => kind::SOCKET,
+        kind::EPOLL | kind::EVENT | kind::TIMER | kind::SIGNALS => 0,
+        of => of,
+    }
 }
 
 /// A file of any kind.
@@ -59,15 +71,17 @@ pub struct Inode {
     pub links: u32,
     /// Zero.
     pub reserved: u32,
-    /// Bytes of content; for a pipe, bytes ever written; for a counter, how often it was added to.
+    /// Bytes of content; for a pipe or what comes for a Unix socket, bytes ever written; for a counter, how often it was added to; for one
+    /// that listens, connections that ever came; for a timer, its interval in nanoseconds.
     pub size: u64,
     /// Segment with the content; 0: none yet (all zeros).
     pub segment: u64,
     /// The directory that a directory lies in.
     pub parent: u64,
-    /// Device number of a device. Counter: 1 if a read takes one of it, 0 if all.
+    /// Device number of a device. Counter: 1 if a read takes one of it, 0 if all. Timer: bits of [`super::timerfd`].
     pub device: u64,
-    /// Directory: cookie of the next name. Pipe: bytes ever read. Counter: its value.
+    /// Directory: cookie of the next name. Pipe, Unix socket: bytes ever read. Counter: its value. Timer: when it goes off, in nanoseconds of
+    /// its clock; 0: it is not set. Signals: which.
     pub cursor: u64,
     /// Last access, nanoseconds since 1970 (set by calls only, not by reading).
     pub accessed: i64,
@@ -185,6 +199,12 @@ pub mod socket {
     pub const SHUT_READ: u32 = 1;
     /// Bit: it sends no more.
     pub const SHUT_WRITE: u32 = 2;
+    /// Kinds of Unix sockets, as Linux numbers them: a stream of bytes.
+    pub const STREAM: u32 = 1;
+    /// Messages, without listening.
+    pub const DATAGRAM: u32 = 2;
+    /// Messages.
+    pub const SEQPACKET: u32 = 5;
     /// Places for options.
     pub const OPTIONS: usize = 32;
 }
@@ -215,6 +235,38 @@ pub struct SocketRecord {
     pub peer_port: u16,
     /// Connections that may wait to be accepted.
     pub backlog: u32,
+    /// Options, each at its place.
+    pub options: [u32; socket::OPTIONS],
+}
+
+/// A Unix socket. What came for it lies in the segment of its inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct UnixRecord {
+    /// Its inode.
+    pub inode: u64,
+    /// One of [`socket`]: never connecting.
+    pub state: u32,
+    /// Bits of [`socket`].
+    pub shut: u32,
+    /// The other end; 0: it is gone, or there never was one.
+    pub peer: u64,
+    /// The listener in whose queue it waits to be accepted; 0: none.
+    pub listener: u64,
+    /// Its place in that queue.
+    pub turn: u64,
+    /// The inode of the path that it was bound to; 0: it was bound to none.
+    pub name_place: u64,
+    /// An error that the program is to be told once; 0: none.
+    pub error: u32,
+    /// Connections that may wait to be accepted.
+    pub backlog: u32,
+    /// Whether it has a stream or messages: one of [`socket`].
+    pub kind: u32,
+    /// Bytes of its name.
+    pub name_length: u32,
+    /// What it was bound to: a path with a zero behind it, or a name with a zero before it.
+    pub name: [u8; 112],
     /// Options, each at its place.
     pub options: [u32; socket::OPTIONS],
 }
@@ -254,4 +306,5 @@ records! {
     Settings = 0x0205, "file settings";
     SocketRecord = 0x0206, "socket";
     Interest = 0x0207, "epoll interest";
+    UnixRecord = 0x0208, "Unix socket";
 }

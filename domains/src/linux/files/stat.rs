@@ -3,7 +3,7 @@
 use super::console::shown_stream;
 use super::flags::S_IFMT;
 use super::node::Node;
-use super::records::{is_anonymous, kind};
+use super::records::{kind, shown};
 use super::{Errno, Files, Host};
 use crate::linux::process::UID;
 use crate::linux::{ConsoleKind, Stream};
@@ -131,11 +131,11 @@ impl Files {
                 Ok(Metadata {
                     device: STORE,
                     number,
-                    mode: if is_anonymous(i.kind) { i.mode } else { i.kind << 12 | i.mode },
-                    links: if is_anonymous(i.kind) || matches!(i.kind, kind::FIFO | kind::SOCKET) {
-                        1
-                    } else {
-                        i.links
+                    mode: shown(i.kind) << 12 | i.mode,
+                    links: match i.kind {
+                        kind::FIFO | kind::SOCKET | kind::UNIX => 1,
+                        of if shown(of) == 0 => 1,
+                        _ => i.links,
                     },
                     special: i.device,
                     size,

@@ -170,7 +170,11 @@ impl Program {
     }
 
     /// Bytes of the pieces up to the first that cannot be used, and bytes that were asked for.
-    fn accessible(&self, pieces: &[Piece], usable: impl Fn(&crate::linux::UserMemory, &Piece) -> u64) -> (u64, u64) {
+    pub(super) fn accessible(
+        &self,
+        pieces: &[Piece],
+        usable: impl Fn(&crate::linux::UserMemory, &Piece) -> u64,
+    ) -> (u64, u64) {
         let (mut total, mut wanted) = (0_u64, 0_u64);
         let mut whole = true;
         for piece in pieces {
@@ -185,7 +189,7 @@ impl Program {
     }
 
     /// The bytes of the pieces from `skip` on.
-    fn gather(&self, pieces: &[Piece], skip: u64, out: &mut [u8]) -> Result<(), Errno> {
+    pub(super) fn gather(&self, pieces: &[Piece], skip: u64, out: &mut [u8]) -> Result<(), Errno> {
         let mut filled = 0;
         for (address, length) in parts(pieces, skip, out.len()) {
             self.user.read_into(address, &mut out[filled..filled + length])?;
@@ -195,7 +199,7 @@ impl Program {
     }
 
     /// Puts bytes into the pieces from `skip` on.
-    fn scatter(&self, pieces: &[Piece], skip: u64, bytes: &[u8]) -> Result<(), Errno> {
+    pub(super) fn scatter(&self, pieces: &[Piece], skip: u64, bytes: &[u8]) -> Result<(), Errno> {
         let mut put = 0;
         for (address, length) in parts(pieces, skip, bytes.len()) {
             self.user.write(address, &bytes[put..put + length])?;

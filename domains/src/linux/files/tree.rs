@@ -295,6 +295,7 @@ impl Files {
         self.inodes.remove(state, number)?;
         match inode.kind {
             kind::SOCKET => self.forget_socket(state, host, number)?,
+            kind::UNIX => self.forget_unix(state, host, number, super::pipe::bytes_in(&inode) > 0)?,
             kind::EPOLL => self.forget_interests_of(state, number)?,
             _ => {}
         }
@@ -313,6 +314,8 @@ impl Files {
             || settings.image == number
             || settings.image_path == number
             || self.opens.values().any(|open| open.node == word)
+            // It waits to be accepted.
+            || self.unix.get(number).is_some_and(|socket| socket.listener != 0)
     }
 
     /// Sets a new symbolic link's target.

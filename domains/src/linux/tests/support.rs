@@ -225,6 +225,16 @@ fn random(out: &mut [u8]) {
 
 /// Makes a program of `image`, or tells why not.
 pub fn try_create(image: &[u8], args: &[&str], env: &[&str]) -> Result<Machine, LoadError> {
+    try_create_with(image, None, args, env)
+}
+
+/// The same of one that may have an interpreter.
+pub fn try_create_with(
+    image: &[u8],
+    interpreter: Option<&[u8]>,
+    args: &[&str],
+    env: &[&str],
+) -> Result<Machine, LoadError> {
     let segments = TestSegments::new();
     let clock = Arc::new(TestClock::default());
     let keys = Arc::new(TestKeys::default());
@@ -242,7 +252,7 @@ pub fn try_create(image: &[u8], args: &[&str], env: &[&str]) -> Result<Machine, 
         name: "test".into(),
     };
     let owned = |list: &[&str]| list.iter().map(|s| s.as_bytes().to_vec()).collect();
-    let spec = ProgramSpec { path: b"/bin/test", image, args: owned(args), env: owned(env), hwcap2: 2 };
+    let spec = ProgramSpec { path: b"/bin/test", image, interpreter, args: owned(args), env: owned(env), hwcap2: 2 };
     let (program, start) = Program::create(host.clone(), Arc::clone(&memory), Box::new(state.clone()), &spec)?;
     let regs = Registers {
         rip: start.rip,

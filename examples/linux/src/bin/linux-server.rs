@@ -25,7 +25,7 @@ struct Store {
 impl Map for Store {
     fn put(&mut self, _: &mut Caller, name: &str, value: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {
         self.calls += 1;
-        if self.calls % 100 == 0 {
+        if self.calls.is_multiple_of(100) {
             println!("{} values were put", self.calls);
         }
         Ok(self.values.insert(name.into(), value.into()))

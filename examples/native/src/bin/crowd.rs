@@ -132,7 +132,7 @@ impl Filling {
             let digit = (self.count / below % FAN) as u8;
             if level + 1 == self.levels {
                 self.path[level as usize].store(digit, key)?;
-            } else if self.count % below == 0 {
+            } else if self.count.is_multiple_of(below) {
                 self.path.truncate(level as usize + 1);
                 let node = bank.buy_node()?;
                 self.path[level as usize].store(digit, &node)?;

@@ -31,5 +31,9 @@ fn main() -> Result<(), Error> {
     let first = journal.find(1)?.is_some_and(|record| record.bytes.len() == 8);
     println!("payer: {count} records, the last is {last}, the first is there: {first}");
     // Not told by how many lives it took: the log says.
-    semper_domain::keys::Log::at(slot::LOG).write(if found > 0 { b"some were found again" } else { b"none was found again" })
+    semper_domain::keys::Log::at(slot::LOG).write(if found > 0 {
+        b"some were found again"
+    } else {
+        b"none was found again"
+    })
 }

@@ -75,8 +75,11 @@ fn store(_: u64) {
     Map::default().serve().expect("a server can wait");
 }
 
-/// The first request: its words, how many bytes it has, and whether it is a client of Redis that asks. None: it is not all there.
-fn request(asked: &[u8]) -> Result<Option<(Vec<&[u8]>, usize, bool)>, ()> {
+/// A request: its words, how many bytes it has, and whether it is a client of Redis that asks.
+type Request<'a> = (Vec<&'a [u8]>, usize, bool);
+
+/// The first request. None: it is not all there.
+fn request(asked: &[u8]) -> Result<Option<Request<'_>>, ()> {
     let line =
         |at: usize| asked[at..].iter().position(|byte| *byte == b'\n').map(|end| (&asked[at..at + end], at + end + 1));
     let Some((first, mut at)) = line(0) else { return Ok(None) };

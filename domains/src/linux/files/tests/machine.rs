@@ -257,6 +257,7 @@ impl Machine {
         let spec = ProgramSpec {
             path: b"/bin/test",
             image: &image,
+            interpreter: None,
             args: vec![b"test".to_vec(), b"one two".to_vec()],
             env: vec![b"HOME=/".to_vec()],
             hwcap2: 0,

@@ -7,6 +7,7 @@ mod journal;
 mod machine;
 mod model;
 mod sockets;
+mod unix;
 mod waiting;
 
 pub use journal::TestJournal;

@@ -1,0 +1,5 @@
+/* A library that a program loads while it runs. */
+extern long part(long);
+static long seen;
+
+long plug(long a) { return part(a) + ++seen; }

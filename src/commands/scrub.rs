@@ -5,15 +5,20 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use semper::control::{Connection, ControlError, Reply, Request};
 use semper::runtime::Scrubbing;
-use semper_store::{CheckReport, Generation, PAGE_SIZE};
+use semper_store::{CheckReport, Fault, Generation, OpenOptions, PAGE_SIZE, Rotten, Store};
 
 use super::failure::code;
+use super::served::to_rotten;
 use super::{Failure, bar, check, give_way, held};
 use crate::cli::Scrub;
 
 /// How often a reading is begun anew, because the generation that it began with went.
 const TRIES: u32 = 5;
+
+/// Blocks that a runtime is asked at once to write anew.
+const MENDED_AT_ONCE: usize = 256;
 
 /// How often it is kept how far it has come.
 const KEPT: Duration = Duration::from_millis(500);
@@ -29,9 +34,10 @@ pub fn run(scrub: &Scrub) -> Result<ExitCode, Failure> {
         return Err(Failure::new(code::IN_USE, format!("another scrub of {} is under way", dir.display())));
     };
     loop {
-        let report = pass(scrub, &mut kept)?;
-        kept.end(report.pages + report.nodes, report.faults.len() as u64 + report.more_faults);
-        let code = check::tell(&report, &scrub.on)?;
+        let mut report = pass(scrub, &mut kept)?;
+        let mended = mend(&scrub.on.store, &mut report)?;
+        kept.end(report.pages + report.nodes, report.faults.len() as u64 + report.more_faults, mended);
+        let code = check::tell(&report, &scrub.on, mended)?;
         let Some(every) = scrub.every else { return Ok(code) };
         thread::sleep(every);
     }
@@ -50,6 +56,42 @@ fn pass(scrub: &Scrub, kept: &mut Scrubbing) -> Result<CheckReport, Failure> {
         eprintln!("semper: {} went while it was read; again", generation);
     }
     Err(gone(dir))
+}
+
+/// Has what is rotten on some sides written anew; what could not be stays in the report. Says how many blocks were.
+fn mend(dir: &Path, report: &mut CheckReport) -> Result<u64, Failure> {
+    if report.rotten.is_empty() {
+        return Ok(0);
+    }
+    let mut left = Vec::new();
+    let mut store = None;
+    for some in report.rotten.chunks(MENDED_AT_ONCE) {
+        match Connection::open(dir) {
+            Ok(connection) => {
+                let request = Request::Mend { blocks: some.iter().map(|rotten| to_rotten(&rotten.block)).collect() };
+                match connection.ask(&request).map_err(|error| Failure::control(dir, error))? {
+                    Reply::Mended { left: 0, .. } => {}
+                    Reply::Mended { .. } => left.extend_from_slice(some),
+                    other => return Err(Failure::control(dir, ControlError::Unexpected(Box::new(other)))),
+                }
+            }
+            Err(ControlError::NotRunning) => {
+                let options = OpenOptions { walk_in_commit: true, ..OpenOptions::default() };
+                let open = match store.take() {
+                    Some(open) => open,
+                    None => Store::open(dir, &options)?,
+                };
+                left.extend(some.iter().filter(|rotten| open.mend(&rotten.block).is_none()).cloned());
+                store = Some(open);
+            }
+            Err(error) => return Err(Failure::control(dir, error)),
+        }
+    }
+    let mended = std::mem::replace(&mut report.rotten, left);
+    let is_left = |fault: &Fault| report.rotten.iter().any(|left| left.fault == *fault);
+    let mended: Vec<&Rotten> = mended.iter().filter(|rotten| !is_left(&rotten.fault)).collect();
+    mended.iter().for_each(|rotten| eprintln!("semper: written anew: {}", rotten.fault));
+    Ok(mended.len() as u64)
 }
 
 fn gone(dir: &Path) -> Failure {

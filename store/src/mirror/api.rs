@@ -1,6 +1,7 @@
 //! What users of the store see of its mirrors.
 
 use super::catch_up::catch_up;
+use super::change::{WAITS, keep, mark, set_worth};
 use super::record::{Record, Worth};
 use super::set::{Mirrored, Side, State};
 use super::site::{MIRRORS_FILE, Site, Sites};
@@ -99,7 +100,10 @@ impl Store {
         let set = mirrored.set();
         if let Some(known) = set.sides.iter().find(|side| same(&side.place, &place)) {
             return match &known.state {
-                State::Away(_) => Ok(known.number),
+                State::Away(_) => {
+                    mirrored.note_why(known.number, WAITS);
+                    Ok(known.number)
+                }
                 _ => Err(bad("it is a side of this store already")),
             };
         }
@@ -164,6 +168,40 @@ impl Store {
     pub fn fill_mirror(&self, number: u32, rate: Option<u64>) -> Result<(), Error> {
         self.shared.check_writable()?;
         catch_up(&self.shared, number, rate)
+    }
+
+    /// Gives up bringing sides up to date: the store is about to be closed.
+    pub fn stop_filling(&self) {
+        if let Some(mirrored) = &self.shared.mirrored {
+            mirrored.stopping.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Has the store in `dir` go on without `other`, which went its own way or is lost, and from what `dir` has: at rest, and where [`Store::open`] refuses.
+    ///
+    /// # Errors
+    /// [`Error::BadMirror`] if `other` is no mirror of it, or if `dir` itself is neither old nor new; [`Error::InUse`]; what the host says.
+    pub fn leave_side(dir: &Path, other: &Path) -> Result<(), Error> {
+        let bad = |why: &str| Error::BadMirror { dir: dir.to_owned(), why: why.to_owned() };
+        let sites: Arc<dyn Sites> = super::Dirs::new(crate::IoChoice::default(), false);
+        let site = sites.at(&place(dir)?);
+        site.lock()?;
+        let text = site.note(MIRRORS_FILE).map_err(|e| Error::io(format!("read {MIRRORS_FILE} in {}", dir.display()), e))?;
+        let record = Record::parse(&text.ok_or_else(|| bad("it has no mirrors"))?).map_err(bad)?;
+        let named = place(other).unwrap_or_else(|_| other.to_string_lossy().into_owned());
+        let lost = record.members.iter().find(|member| member.worth != Worth::Removed && same(&member.place, &named));
+        let lost = lost.filter(|member| member.number != record.own).ok_or_else(|| bad(&format!("{named} is no mirror of it")))?;
+        let own = record.member(record.own).map(|own| own.worth);
+        if !matches!(own, Some(Worth::Whole | Worth::Away)) {
+            return Err(bad("it is not all there: it was being brought up to date, or is no mirror any more"));
+        }
+        let next = record.next(mark()?, |members| {
+            set_worth(members, lost.number, Worth::Removed);
+            if !members.iter().any(|member| member.worth == Worth::Whole) {
+                set_worth(members, record.own, Worth::Whole);
+            }
+        });
+        keep(&next, record.own, &*site)
     }
 
     /// Makes `dir` a mirror no more: what lies there stays, and is not written any more.

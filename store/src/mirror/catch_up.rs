@@ -53,6 +53,7 @@ pub(super) fn catch_up(shared: &Arc<Shared>, number: u32, rate: Option<u64>) -> 
     side.tally.busy.store(false, Ordering::Release);
     if let Err(e) = &done {
         shared.mirrored()?.give_up(number, &e.to_string());
+        shared.mirrored()?.note_why(number, &e.to_string());
     }
     done
 }
@@ -60,6 +61,8 @@ pub(super) fn catch_up(shared: &Arc<Shared>, number: u32, rate: Option<u64>) -> 
 fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Error> {
     let mirrored = shared.mirrored()?;
     let start = prepare(shared, side)?;
+    side.tally.done.store(0, Ordering::Relaxed);
+    side.tally.total.store(0, Ordering::Relaxed);
     let mut trees = {
         let writer = shared.start_writing();
         shared.check_writable()?;
@@ -260,7 +263,8 @@ impl Copy<'_> {
 
     /// Whether there is a point in going on.
     fn go_on(&self) -> Result<(), Error> {
-        if self.shared.closing.load(Ordering::Relaxed) {
+        let stopping = &self.shared.mirrored()?.stopping;
+        if self.shared.closing.load(Ordering::Relaxed) || stopping.load(Ordering::Relaxed) {
             return Err(Error::BadArgument("the store was closed meanwhile".to_owned()));
         }
         Ok(())

@@ -16,6 +16,9 @@ use std::sync::{Arc, PoisonError};
 /// Files that lie beside the pages on each side.
 const NOTES: [&str; 2] = [TAGS_FILE, DAMAGE_FILE];
 
+/// Why a side is away that was just taken up.
+pub const WAITS: &str = "it waits to be brought up to date";
+
 /// A mark for a new epoch.
 pub(super) fn mark() -> Result<u64, Error> {
     Ok(random_id()?.0.iter().fold(0, |mark, byte| mark << 8 | u64::from(*byte)))
@@ -129,6 +132,19 @@ impl Mirrored {
         }
     }
 
+    /// Notes, for who asks, why a side is away.
+    pub(super) fn note_why(&self, number: u32, why: &str) {
+        let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = self.set();
+        let mut sides = set.sides.clone();
+        for side in sides.iter_mut().filter(|side| side.number == number) {
+            if let State::Away(old) = &mut side.state {
+                why.clone_into(old);
+            }
+        }
+        self.publish(Set { record: set.record.clone(), sides });
+    }
+
     /// A side that was filled is whole from now on. No commit may be under way.
     pub(super) fn admit(&self, number: u32) -> Result<(), Error> {
         let failed = |e| Error::io("bring the mirror up to date", e);
@@ -188,7 +204,7 @@ impl Mirrored {
             return Err(e);
         }
         let mut sides = set.sides.clone();
-        let state = State::Away("it has not been brought up to date yet".to_owned());
+        let state = State::Away(WAITS.to_owned());
         let (place, tally) = (place.to_owned(), Arc::new(Tally::default()));
         sides.push(Side { number, place, site: Arc::clone(site), state, tally });
         self.publish(Set { record: Some(next), sides });

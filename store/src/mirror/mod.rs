@@ -31,6 +31,7 @@ mod set;
 mod site;
 
 pub use api::{MirrorState, MirrorStatus};
+pub use change::WAITS as MIRROR_WAITS;
 pub(crate) use gather::{Gathered, gather};
 pub use record::MAX_SIDES;
 pub(crate) use set::Mirrored;

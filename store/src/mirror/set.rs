@@ -90,6 +90,8 @@ pub(crate) struct Mirrored {
     /// A failure of writes, met by who did not make them: for who did.
     owed: Mutex<Option<io::Error>>,
     pool: BufferPool,
+    /// Sides that are being brought up to date are given up.
+    pub(super) stopping: AtomicBool,
     pub(super) canary: Option<Canary>,
     writes: AtomicU64,
 }
@@ -104,6 +106,7 @@ impl Mirrored {
             gate: Mutex::new(()),
             owed: Mutex::new(None),
             pool: BufferPool::default(),
+            stopping: AtomicBool::new(false),
             canary,
             writes: AtomicU64::new(0),
         })

@@ -199,7 +199,8 @@ impl Harness {
     fn add(&mut self, store: &Store) -> Result<(), String> {
         let known = store.mirrors();
         let free = (1..SIDES).map(|side| side.to_string()).find(|name| {
-            let blank = self.sides.side(name).noted(MIRRORS_FILE).is_none();
+            let side = self.sides.side(name);
+            let blank = side.noted(MIRRORS_FILE).is_none() && !side.disk().is_gone();
             blank && !known.iter().any(|side| side.place.to_str() == Some(name))
         });
         match free {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use semper::control::{Connection, ControlError, Reply, Request};
 use semper::runtime::Scrubbing;
-use semper_store::{CheckReport, Fault, Generation, OpenOptions, PAGE_SIZE, Rotten, Store};
+use semper_store::{CheckReport, Generation, OpenOptions, PAGE_SIZE, Store};
 
 use super::failure::code;
 use super::served::to_rotten;
@@ -34,8 +34,7 @@ pub fn run(scrub: &Scrub) -> Result<ExitCode, Failure> {
         return Err(Failure::new(code::IN_USE, format!("another scrub of {} is under way", dir.display())));
     };
     loop {
-        let mut report = pass(scrub, &mut kept)?;
-        let mended = mend(&scrub.on.store, &mut report)?;
+        let (report, mended) = pass(scrub, &mut kept)?;
         kept.end(report.pages + report.nodes, report.faults.len() as u64 + report.more_faults, mended);
         let code = check::tell(&report, &scrub.on, mended)?;
         let Some(every) = scrub.every else { return Ok(code) };
@@ -43,55 +42,50 @@ pub fn run(scrub: &Scrub) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Reads all of the newest generation, and what older ones have besides.
-fn pass(scrub: &Scrub, kept: &mut Scrubbing) -> Result<CheckReport, Failure> {
+/// Reads all of the newest generation, and what older ones have besides; says what was found, and how much of it was put right.
+fn pass(scrub: &Scrub, kept: &mut Scrubbing) -> Result<(CheckReport, u64), Failure> {
     let dir = &scrub.on.store;
     for _ in 0..TRIES {
         let held = held::open_beside(dir, &[None])?;
         let generation = held.generations[0];
-        let report = read(&held.store, generation, scrub.rate_limit, kept);
+        let mut report = read(&held.store, generation, scrub.rate_limit, kept);
         if !report.superseded.contains(&generation) {
-            return Ok(report);
+            // What is rotten is of a generation that is held.
+            let mended = mend(dir, &mut report)?;
+            return Ok((report, mended));
         }
         eprintln!("semper: {} went while it was read; again", generation);
     }
     Err(gone(dir))
 }
 
-/// Has what is rotten on some sides written anew; what could not be stays in the report. Says how many blocks were.
+/// Has what is rotten on some sides written anew. What could not be stays in the report, if it is still needed. Says how many blocks were.
 fn mend(dir: &Path, report: &mut CheckReport) -> Result<u64, Failure> {
-    if report.rotten.is_empty() {
-        return Ok(0);
-    }
-    let mut left = Vec::new();
-    let mut store = None;
-    for some in report.rotten.chunks(MENDED_AT_ONCE) {
-        match Connection::open(dir) {
+    let rotten = std::mem::take(&mut report.rotten);
+    for some in rotten.chunks(MENDED_AT_ONCE) {
+        let left = match Connection::open(dir) {
             Ok(connection) => {
                 let request = Request::Mend { blocks: some.iter().map(|rotten| to_rotten(&rotten.block)).collect() };
                 match connection.ask(&request).map_err(|error| Failure::control(dir, error))? {
-                    Reply::Mended { left: 0, .. } => {}
-                    Reply::Mended { .. } => left.extend_from_slice(some),
+                    Reply::Mended { left } => left,
                     other => return Err(Failure::control(dir, ControlError::Unexpected(Box::new(other)))),
                 }
             }
             Err(ControlError::NotRunning) => {
-                let options = OpenOptions { walk_in_commit: true, ..OpenOptions::default() };
-                let open = match store.take() {
-                    Some(open) => open,
-                    None => Store::open(dir, &options)?,
-                };
-                left.extend(some.iter().filter(|rotten| open.mend(&rotten.block).is_none()).cloned());
-                store = Some(open);
+                let store = Store::open(dir, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })?;
+                let left = (0..).zip(some).filter(|(_, rotten)| store.mend(&rotten.block).is_none());
+                left.map(|(at, _)| at).collect()
             }
             Err(error) => return Err(Failure::control(dir, error)),
-        }
+        };
+        report.rotten.extend((0..).zip(some).filter(|(at, _)| left.contains(at)).map(|(_, rotten)| rotten.clone()));
     }
-    let mended = std::mem::replace(&mut report.rotten, left);
-    let is_left = |fault: &Fault| report.rotten.iter().any(|left| left.fault == *fault);
-    let mended: Vec<&Rotten> = mended.iter().filter(|rotten| !is_left(&rotten.fault)).collect();
-    mended.iter().for_each(|rotten| eprintln!("semper: written anew: {}", rotten.fault));
-    Ok(mended.len() as u64)
+    let mended = rotten.len() - report.rotten.len();
+    if !report.rotten.is_empty() {
+        let kept = Store::open_read_only(dir)?.generations();
+        report.rotten.retain(|rotten| kept.iter().any(|kept| kept.generation == rotten.fault.generation));
+    }
+    Ok(mended as u64)
 }
 
 fn gone(dir: &Path) -> Failure {

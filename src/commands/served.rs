@@ -226,9 +226,9 @@ impl Served for Stoppable {
         self.runtime.remove_mirror(Path::new(OsStr::from_bytes(dir))).map_err(refusal)
     }
 
-    fn mend(&self, blocks: &[Rotten]) -> (u64, u64) {
-        let mended = blocks.iter().filter(|block| self.runtime.mend(&from_rotten(block)).is_some()).count() as u64;
-        (mended, blocks.len() as u64 - mended)
+    fn mend(&self, blocks: &[Rotten]) -> Vec<u32> {
+        let left = (0..).zip(blocks).filter(|(_, block)| self.runtime.mend(&from_rotten(block)).is_none());
+        left.map(|(at, _)| at).collect()
     }
 
     fn trim_journal(&self, wish: &Wish) -> Result<Option<Gone>, Refusal> {

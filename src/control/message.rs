@@ -212,10 +212,8 @@ pub enum Reply {
     },
     /// What was written anew.
     Mended {
-        /// Blocks that were, on so many sides each.
-        blocks: u64,
-        /// Blocks of which no side has what they should be, or which are not in use any more.
-        left: u64,
+        /// Which of the blocks were not, by their place in the request: no side has what they should be, or they are not in use any more.
+        left: Vec<u32>,
     },
     /// What went of the journal; none: there is none.
     Trimmed(Option<Gone>),

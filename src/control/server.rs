@@ -83,8 +83,8 @@ pub trait Served: Send + Sync + 'static {
     /// # Errors
     /// When it is none, or the only one that has everything.
     fn remove_mirror(&self, dir: &[u8]) -> Result<(), Refusal>;
-    /// Writes anew what is rotten on some sides; says how many blocks were, and of how many nobody has what they should be.
-    fn mend(&self, blocks: &[Rotten]) -> (u64, u64);
+    /// Writes anew what is rotten on some sides; says which of the blocks nobody has as they should be.
+    fn mend(&self, blocks: &[Rotten]) -> Vec<u32>;
     /// Lets old records of the journal go; none: there is no journal.
     ///
     /// # Errors
@@ -270,10 +270,7 @@ impl Shared {
             Request::Grow { size_bytes } => served.grow(size_bytes).map(|()| Reply::Done),
             Request::AddMirror { dir, rate } => served.add_mirror(&dir, rate).map(|()| Reply::Done),
             Request::RemoveMirror { dir } => served.remove_mirror(&dir).map(|()| Reply::Done),
-            Request::Mend { blocks } => {
-                let (blocks, left) = served.mend(&blocks);
-                Ok(Reply::Mended { blocks, left })
-            }
+            Request::Mend { blocks } => Ok(Reply::Mended { left: served.mend(&blocks) }),
             Request::TrimJournal { before, older_than, keep_bytes, only_covered } => {
                 let wish = Wish { before, older_than, keep_bytes, only_covered };
                 served.trim_journal(&wish).map(Reply::Trimmed)

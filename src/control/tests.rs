@@ -30,8 +30,8 @@ impl Served for Stub {
     fn remove_mirror(&self, _dir: &[u8]) -> Result<(), Refusal> {
         Ok(())
     }
-    fn mend(&self, blocks: &[Rotten]) -> (u64, u64) {
-        (blocks.len() as u64, 0)
+    fn mend(&self, blocks: &[Rotten]) -> Vec<u32> {
+        (0..).zip(blocks).filter(|(_, block)| block.page.is_none()).map(|(at, _)| at).collect()
     }
     fn trim_journal(&self, _wish: &Wish) -> Result<Option<Gone>, Refusal> {
         Ok(None)

@@ -4,6 +4,8 @@ use super::{Runtime, RuntimeError};
 use semper_store::{Block, MirrorState, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread;
@@ -70,12 +72,13 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub fn start(store: &Arc<Store>) -> Self {
+    pub fn start(dir: &Path, store: &Arc<Store>) -> Self {
+        hand_down(dir, store);
         let keeper = Self { told: Arc::default(), store: Arc::downgrade(store) };
-        let (told, store) = (Arc::clone(&keeper.told), Weak::clone(&keeper.store));
+        let (told, store, dir) = (Arc::clone(&keeper.told), Weak::clone(&keeper.store), dir.to_path_buf());
         let run = move || {
             while let Some(store) = next(&told, &store) {
-                look(&told, &store);
+                look(&told, &dir, &store);
             }
         };
         if let Err(error) = thread::Builder::new().name("mirrors".into()).spawn(run) {
@@ -112,7 +115,8 @@ fn next(told: &(Mutex<Told>, Condvar), store: &Weak<Store>) -> Option<Arc<Store>
     if waited.stopped { None } else { store.upgrade() }
 }
 
-fn look(told: &(Mutex<Told>, Condvar), store: &Store) {
+fn look(told: &(Mutex<Told>, Condvar), dir: &Path, store: &Store) {
+    store.look_after_mirrors();
     for side in store.mirrors() {
         if !matches!(side.state, MirrorState::Away { .. }) {
             continue;
@@ -130,6 +134,7 @@ fn look(told: &(Mutex<Told>, Condvar), store: &Store) {
         match filled {
             Ok(()) => {
                 tracing::info!("the mirror {} is up to date", side.place.display());
+                hand_down(dir, store);
                 told.waits.remove(&side.number);
             }
             Err(error) => {
@@ -137,6 +142,23 @@ fn look(told: &(Mutex<Told>, Condvar), store: &Store) {
                 tracing::info!("the mirror {} is not up to date: {error}", side.place.display());
                 told.waits.insert(side.number, (Instant::now() + wait, (2 * wait).min(LONGEST_WAIT)));
             }
+        }
+    }
+}
+
+/// What `dir`, in which the world lives now, knows of what left it and of its lives: the others keep no older word of it. They know how often the
+/// world was started; marks are for the death of the runtime, and are not needed after that of a disk.
+fn hand_down(dir: &Path, store: &Store) {
+    let console = |side: &Path| side.join("console");
+    let life = fs::read(console(dir).join("life"));
+    for side in store.side_dirs().iter().filter(|side| **side != dir && fs::canonicalize(dir).ok().as_ref() != Some(side)) {
+        let handed = fs::remove_dir_all(console(side)).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) });
+        let handed = handed.and_then(|()| match &life {
+            Ok(life) => fs::create_dir(console(side)).and_then(|()| fs::write(console(side).join("life"), life)),
+            Err(_) => Ok(()),
+        });
+        if let Err(error) = handed {
+            tracing::warn!(%error, "{} does not know of this life of the world", side.display());
         }
     }
 }

@@ -40,7 +40,7 @@ use indicatif::BinaryBytes;
 use rot::Watch;
 use semper_checkpoint::{Checkpointer, Held, Policy};
 use semper_domains::kernel::{Kernel, KernelError};
-use semper_journal::Retention;
+use semper_journal::{JOURNAL_DIR, Retention};
 use semper_pager::{Pager, PagerConfig, TrackingChoice};
 use semper_store::{CreateOptions, Generation, OpenOptions, Store};
 use stall::Stall;
@@ -189,7 +189,7 @@ impl Runtime {
         let kernel = Kernel::open(
             Arc::clone(&pager),
             (store.id(), store.generation()),
-            dir,
+            (dir, store.folder(JOURNAL_DIR)?),
             options.output,
             options.retention.clone(),
             Arc::clone(&around) as Arc<_>,
@@ -232,7 +232,7 @@ impl Runtime {
                 checkpointer.shut_down();
             }
         });
-        let mirrors = mirrors::Keeper::start(&store);
+        let mirrors = mirrors::Keeper::start(dir, &store);
         let (dir, options) = (dir.to_path_buf(), options.clone());
         Ok(Self {
             dir,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use semper_journal::{Error, JOURNAL_DIR, Options, Writer};
-use semper_store::{DirFolder, Folder, Store, StoreId};
+use semper_store::{Folder, Store, StoreId};
 
 use super::failure::journal_code;
 use super::{Failure, say};
@@ -27,8 +27,8 @@ pub fn run(command: &JournalCommand) -> Result<ExitCode, Failure> {
 
 /// The journal's directory, to look at, and whose it should be. A runtime may go on meanwhile.
 fn folder(store: &Path) -> Result<(Arc<dyn Folder>, StoreId), Failure> {
-    let id = Store::open_read_only(store)?.id();
-    Ok((Arc::new(DirFolder::read_only(&store.join(JOURNAL_DIR))), id))
+    let store = Store::open_read_only(store)?;
+    Ok((store.folder(JOURNAL_DIR)?, store.id()))
 }
 
 /// What a command on a store without a journal says, and does not fail for.

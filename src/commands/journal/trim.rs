@@ -1,12 +1,11 @@
 //! `semper journal trim`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use semper::control::{Connection, ControlError, Gone, Reply, Request};
 use semper::runtime::journal_seen;
 use semper_journal::{Error, JOURNAL_DIR, Journal, Trimmed, Wish};
-use semper_store::{DirFolder, Folder, OpenOptions, Store};
+use semper_store::{OpenOptions, Store};
 
 use super::super::failure::code;
 use super::super::{Failure, say};
@@ -52,7 +51,7 @@ fn at_rest(command: &JournalTrim) -> Result<(), Failure> {
     // As long as the store is open here, no runtime can begin.
     let store = Store::open(&command.store, &OpenOptions::default())?;
     let failed = |error: Error| Failure::journal(&command.store, &error);
-    let folder: Arc<dyn Folder> = Arc::new(DirFolder::new(&command.store.join(JOURNAL_DIR)));
+    let folder = store.folder(JOURNAL_DIR)?;
     let seen = journal_seen(&command.store)?;
     if seen <= 1 && !semper_journal::exists(&*folder).map_err(failed)? {
         say_none(&command.store);

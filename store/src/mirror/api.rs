@@ -2,11 +2,14 @@
 
 use super::catch_up::catch_up;
 use super::change::{WAITS, keep, mark, set_worth};
+use super::folder::MirroredFolder;
 use super::record::{Record, Worth};
 use super::set::{Mirrored, Side, State};
 use super::site::{MIRRORS_FILE, Site, Sites};
 use crate::directory::{self, PAGES_FILE};
+use crate::disk::Disk;
 use crate::error::Error;
+use crate::folder::Folder;
 use crate::open::{blank, place};
 use crate::store::Store;
 use std::fs;
@@ -84,6 +87,14 @@ impl Store {
         mirrored.set().whole().filter_map(|(side, _)| side.site.dir().map(Path::to_owned)).collect()
     }
 
+    /// The folder `name` beside the pages, the same on all sides that count.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`] for a store that lies in no directory.
+    pub fn folder(&self, name: &str) -> Result<Arc<dyn Folder>, Error> {
+        Ok(Arc::new(MirroredFolder::new(self.shared.mirrored()?, name)))
+    }
+
     /// Takes up `dir` as a mirror, or as one again; gives its number. It has nothing yet: [`Store::fill_mirror`] changes that.
     ///
     /// # Errors
@@ -151,7 +162,7 @@ impl Store {
         if directory::prepare(dir)? {
             let (disk, _) = site.open()?;
             blank(&*disk, &pages)?;
-            let length = |disk: &dyn crate::disk::Disk| disk.len().map_err(|e| Error::io("find its length", e));
+            let length = |disk: &dyn Disk| disk.len().map_err(|e| Error::io("find its length", e));
             let device = !fs::metadata(&pages).is_ok_and(|pages| pages.is_file());
             if device && length(&*disk)? < length(&*self.shared.disk)? {
                 return Err(bad("it is smaller than the store".to_owned()));
@@ -168,6 +179,16 @@ impl Store {
     pub fn fill_mirror(&self, number: u32, rate: Option<u64>) -> Result<(), Error> {
         self.shared.check_writable()?;
         catch_up(&self.shared, number, rate)
+    }
+
+    /// Leaves out sides whose pages were removed or replaced under the store: what is written there is lost. To be called now and then.
+    pub fn look_after_mirrors(&self) {
+        let Some(mirrored) = self.shared.mirrored.as_ref().filter(|mirrored| mirrored.copies().len() > 1) else { return };
+        let set = mirrored.set();
+        let gone = set.whole().filter_map(|(side, _)| Some((side.number, side.site.stands().err()?))).collect();
+        if let Err(e) = mirrored.judge(&set, gone) {
+            tracing::warn!("no side of the store is where it was: {e}");
+        }
     }
 
     /// Gives up bringing sides up to date: the store is about to be closed.

@@ -3,6 +3,7 @@
 //! A side that went away has every block that was born up to the last generation that it had all of and is still referred to: such a place
 //! is not written again. So the trees are walked past all that is not younger. What is committed meanwhile is written to it as to the others.
 
+use super::folder;
 use super::gather::newest_root;
 use super::record::Record;
 use super::set::{Side, Tally};
@@ -18,6 +19,7 @@ use crate::root::{FIRST_PLACE, Kept};
 use crate::shared::Shared;
 use crate::tree::Reader;
 use crate::width::to_usize;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -63,6 +65,7 @@ fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Erro
     let start = prepare(shared, side)?;
     side.tally.done.store(0, Ordering::Relaxed);
     side.tally.total.store(0, Ordering::Relaxed);
+    folder::empty(side).map_err(|e| Error::io(format!("empty the journal in {}", side.place), e))?;
     let mut trees = {
         let writer = shared.start_writing();
         shared.check_writable()?;
@@ -95,6 +98,8 @@ fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Erro
         copy.seen = FreeMap::new(shared.current().root.places);
         trees.iter().try_for_each(|kept| copy.generation(kept))?;
     }
+    let copied = folder::copy(mirrored, side.number, &mut |bytes| copy.copied(bytes).map_err(io::Error::other));
+    copied.map_err(|e| Error::io(format!("copy the journal to {}", side.place), e))?;
     start.disk.flush().map_err(|e| Error::io(format!("flush {}", side.place), e))?;
     if copy.lost > 0 {
         tracing::error!("{} blocks that do not hold were copied to {} as they are; semper check names them", copy.lost, side.place);
@@ -257,8 +262,11 @@ impl Copy<'_> {
             self.disk.flush().map_err(failed)?;
             self.unflushed = 0;
         }
-        let done = self.tally.done.fetch_add(blocks * PAGE_SIZE as u64, Ordering::Relaxed) + blocks * PAGE_SIZE as u64;
-        self.pace(done)
+        self.copied(blocks * PAGE_SIZE as u64)
+    }
+
+    fn copied(&self, bytes: u64) -> Result<(), Error> {
+        self.pace(self.tally.done.fetch_add(bytes, Ordering::Relaxed) + bytes)
     }
 
     /// Whether there is a point in going on.

@@ -111,7 +111,10 @@ impl Mirrored {
         }
         let mut sides = set.sides.clone();
         if kept.is_ok() {
-            sides.iter_mut().filter(|side| side.number == number).for_each(|side| side.state = state.clone());
+            for side in sides.iter_mut().filter(|side| side.number == number) {
+                side.state = state.clone();
+                side.turn += u64::from(worth == Worth::Filling);
+            }
         }
         // Who has the epoch already must find it in the past of the next.
         let next = if kept.is_ok() { next } else { record.after(next) };
@@ -206,7 +209,7 @@ impl Mirrored {
         let mut sides = set.sides.clone();
         let state = State::Away(WAITS.to_owned());
         let (place, tally) = (place.to_owned(), Arc::new(Tally::default()));
-        sides.push(Side { number, place, site: Arc::clone(site), state, tally });
+        sides.push(Side { number, place, site: Arc::clone(site), state, turn: 0, tally });
         self.publish(Set { record: Some(next), sides });
         Ok(number)
     }

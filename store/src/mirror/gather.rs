@@ -94,7 +94,7 @@ fn alone(
 ) -> Result<Gathered, Error> {
     let (disk, io_kind) = site.open()?;
     let (place, site, state, tally) = (home.to_owned(), Arc::clone(site), State::Whole(disk), Arc::default());
-    let sides = vec![Side { number: 0, place, site, state, tally }];
+    let sides = vec![Side { number: 0, place, site, state, turn: 0, tally }];
     let disk = Mirrored::new(Arc::clone(sites), read_only, Set { record: None, sides }, canary);
     Ok(Gathered { disk, io_kind, notes: Vec::new() })
 }
@@ -202,7 +202,7 @@ fn open(sites: &Arc<dyn Sites>, record: &Record, found: &[Found], lost: &[(u32, 
             opened.notes.push(format!("the side {} is left out: {why}", member.place));
         }
         let (number, place, site) = (member.number, member.place.clone(), sites.at(&member.place));
-        opened.sides.push(Side { number, place, site, state, tally: Arc::new(Tally::default()) });
+        opened.sides.push(Side { number, place, site, state, turn: 0, tally: Arc::new(Tally::default()) });
     }
     opened
 }

@@ -19,12 +19,14 @@
 //! | `set` | the sides as one disk |
 //! | `gather` | opening: which sides are whole |
 //! | `change` | who is whole, from now on |
+//! | `folder` | the same for the files of the journal |
 //! | `catch_up` | bringing a side up to date |
 //! | `api` | what users of the store see |
 
 mod api;
 mod catch_up;
 mod change;
+mod folder;
 mod gather;
 mod record;
 mod set;

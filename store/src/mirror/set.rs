@@ -32,6 +32,8 @@ pub(super) struct Side {
     pub place: String,
     pub site: Arc<dyn Site>,
     pub state: State,
+    /// How often it has come back.
+    pub turn: u64,
     pub tally: Arc<Tally>,
 }
 
@@ -130,6 +132,18 @@ impl Mirrored {
         set.whole().find_map(|(side, _)| side.site.note(name).ok()).flatten()
     }
 
+    /// An empty write buffer.
+    pub(super) fn buffer(&self) -> io::Result<DiskBuf> {
+        self.pool.take()
+    }
+
+    /// A copy of a write buffer.
+    pub(super) fn copied(&self, data: &DiskBuf) -> io::Result<DiskBuf> {
+        let mut copy = self.pool.take()?;
+        copy.extend(data);
+        Ok(copy)
+    }
+
     /// A copy of `data` for each side but the last, which takes `data` itself.
     fn write_all(&self, set: &Set, offset: u64, data: DiskBuf) -> Vec<Failed> {
         let mut disks: Vec<(u32, &Arc<dyn Disk>)> = set.whole().map(|(side, disk)| (side.number, disk)).collect();
@@ -143,11 +157,7 @@ impl Mirrored {
         let Some(((last, disk), others)) = disks.split_last() else { return Vec::new() };
         let mut failed = Vec::new();
         for (number, other) in others {
-            let copy = self.pool.take().map(|mut copy| {
-                copy.extend(&data);
-                copy
-            });
-            if let Err(e) = copy.and_then(|copy| other.write_at(offset, copy)) {
+            if let Err(e) = self.copied(&data).and_then(|copy| other.write_at(offset, copy)) {
                 failed.push((*number, e));
             }
         }
@@ -336,8 +346,12 @@ impl Disk for Mirrored {
         for (side, disk) in &bad {
             match self.rewrite(disk, offset, out) {
                 Ok(()) => {
-                    side.tally.mended.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!("place {} of {} was rotten, and is written anew", offset / PAGE_SIZE as u64, side.place);
+                    let place = offset / PAGE_SIZE as u64;
+                    if side.tally.mended.fetch_add(1, Ordering::Relaxed) == 0 {
+                        tracing::warn!("place {place} of {} was rotten, and is written anew; more of it is counted only", side.place);
+                    } else {
+                        tracing::debug!("place {place} of {} was rotten, and is written anew", side.place);
+                    }
                 }
                 Err(e) => failed.push((side.number, e)),
             }

@@ -4,9 +4,11 @@ use crate::directory::{self, Lock, NEW_FILE, PAGES_FILE};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::file::{FileDisk, IoChoice, IoKind};
+use crate::folder::{DirFolder, Folder};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,6 +47,17 @@ pub trait Site: Send + Sync {
     /// What the host says.
     fn keep(&self, name: &str, text: Option<&str>) -> Result<(), Error>;
 
+    /// The folder `name` beside the pages.
+    fn folder(&self, name: &str) -> Arc<dyn Folder>;
+
+    /// Whether what was opened is still there, under its name: what is written to a file that was removed is lost.
+    ///
+    /// # Errors
+    /// It is not.
+    fn stands(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Its directory, if it lies in one.
     fn dir(&self) -> Option<&Path> {
         None
@@ -77,7 +90,7 @@ impl Sites for Dirs {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let site = known.entry(place.to_owned()).or_insert_with(|| {
             let (dir, io, read_only) = (PathBuf::from(place), self.io, self.read_only);
-            Arc::new(DirSite { dir, io, read_only, lock: Mutex::new(None) })
+            Arc::new(DirSite { dir, io, read_only, lock: Mutex::new(None), opened: Mutex::new(None) })
         });
         Arc::clone(site) as Arc<dyn Site>
     }
@@ -89,6 +102,13 @@ pub(crate) struct DirSite {
     io: IoChoice,
     read_only: bool,
     lock: Mutex<Option<Lock>>,
+    /// Device and number of the file that was opened.
+    opened: Mutex<Option<(u64, u64)>>,
+}
+
+fn node(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::metadata(path)?;
+    Ok((found.dev(), found.ino()))
 }
 
 impl Site for DirSite {
@@ -105,6 +125,7 @@ impl Site for DirSite {
         let disk = if self.read_only { FileDisk::open_read_only(&path) } else { FileDisk::open(&path, self.io) };
         let disk = disk.map_err(|e| Error::io(format!("open {}", path.display()), e))?;
         let kind = disk.kind();
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = node(&path).ok();
         Ok((Arc::new(disk), kind))
     }
 
@@ -146,6 +167,19 @@ impl Site for DirSite {
                 }
                 _ => Ok(()),
             },
+        }
+    }
+
+    fn folder(&self, name: &str) -> Arc<dyn Folder> {
+        let dir = self.dir.join(name);
+        Arc::new(if self.read_only { DirFolder::read_only(&dir) } else { DirFolder::new(&dir) })
+    }
+
+    fn stands(&self) -> io::Result<()> {
+        let found = node(&self.dir.join(PAGES_FILE))?;
+        match *self.opened.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(opened) if opened != found => Err(io::Error::other("another file lies there now")),
+            _ => Ok(()),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Sides of a mirrored store on simulated disks.
 
-use super::SimDisk;
+use super::{SimDisk, SimFolder};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::file::IoKind;
+use crate::folder::Folder;
 use crate::mirror::{Site, Sites};
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A simulated disk, and what is noted beside it.
 pub struct SimSide {
     disk: Arc<SimDisk>,
+    folder: Arc<SimFolder>,
     notes: Mutex<BTreeMap<String, String>>,
 }
 
@@ -20,6 +22,12 @@ impl SimSide {
     #[must_use]
     pub fn disk(&self) -> &Arc<SimDisk> {
         &self.disk
+    }
+
+    /// The folder beside it, whose disk has a power of its own.
+    #[must_use]
+    pub fn files(&self) -> &Arc<SimFolder> {
+        &self.folder
     }
 
     /// What a small file says, whether or not the disk is there.
@@ -42,6 +50,10 @@ impl Site for SimSide {
     fn make(&self, len: u64) -> Result<(), Error> {
         let failed = |e| Error::io("make a side", e);
         if self.disk.len().map_err(failed)? < len { self.disk.set_len(len).map_err(failed) } else { Ok(()) }
+    }
+
+    fn folder(&self, _name: &str) -> Arc<dyn Folder> {
+        Arc::clone(&self.folder) as Arc<dyn Folder>
     }
 
     fn note(&self, name: &str) -> io::Result<Option<String>> {
@@ -74,7 +86,7 @@ impl SimSides {
     pub fn new(count: usize) -> Arc<Self> {
         let first = SimDisk::new();
         let disks = (0..count).map(|i| if i == 0 { Arc::clone(&first) } else { first.beside() });
-        let side = |disk| Arc::new(SimSide { disk, notes: Mutex::default() });
+        let side = |disk| Arc::new(SimSide { disk, folder: SimFolder::new(), notes: Mutex::default() });
         let sides = disks.enumerate().map(|(i, disk)| (i.to_string(), side(disk))).collect();
         Arc::new(Self { sides })
     }

@@ -1,6 +1,7 @@
 //! The words of the command line: commands and flags.
 
 mod backup;
+mod mirror;
 mod values;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use semper::runtime::{Grants, Listen, StartKey};
 
+pub use mirror::{AddMirror, Mirror, RemoveMirror};
 pub use backup::{At, Backup, Create, Follow, Keygen, Look, Prune, Restore, Verify};
 use values::{
     Addresses, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen, parse_moment,
@@ -140,6 +142,9 @@ pub enum Command {
     /// beside a running runtime; trimming needs the store at rest.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Keep a store on several disks, written in step: docs/operations.md
+    #[command(subcommand)]
+    Mirror(Mirror),
     /// Back up a store, running or not, and make a new store of backups: docs/operations.md
     #[command(subcommand)]
     Backup(Backup),

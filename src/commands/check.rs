@@ -19,6 +19,10 @@ struct Document {
     pages: u64,
     nodes: u64,
     faults: Vec<Fault>,
+    /// What does not hold on one side, and on another does.
+    rotten: Vec<Fault>,
+    /// How much was written anew from another side.
+    mended: u64,
     more_faults: u64,
     notes: Vec<String>,
 }
@@ -32,6 +36,18 @@ struct Fault {
     reason: String,
 }
 
+impl From<&semper_store::Fault> for Fault {
+    fn from(fault: &semper_store::Fault) -> Self {
+        Self {
+            generation: fault.generation.0,
+            segment: fault.page.map(|(segment, _)| segment.0),
+            page: fault.page.map(|(_, page)| page.0),
+            place: fault.place,
+            reason: fault.reason.clone(),
+        }
+    }
+}
+
 pub fn run(command: &Status) -> Result<ExitCode, Failure> {
     let store = Store::open_read_only(&command.store)?;
     let bar = bar(0);
@@ -41,21 +57,21 @@ pub fn run(command: &Status) -> Result<ExitCode, Failure> {
         bar.set_message(progress.generation.to_string());
     });
     bar.finish_and_clear();
-    tell(&report, command)
+    tell(&report, command, 0)
 }
 
-/// Prints what was found.
-pub fn tell(report: &CheckReport, command: &Status) -> Result<ExitCode, Failure> {
+/// Prints what was found, and how much of it was put right.
+pub fn tell(report: &CheckReport, command: &Status, mended: u64) -> Result<ExitCode, Failure> {
     if command.json {
-        print_json(report)?;
+        print_json(report, mended)?;
     } else {
-        print(report, &command.store.display().to_string());
+        print(report, &command.store.display().to_string(), mended);
     }
     Ok(ExitCode::from(if report.is_sound() { 0 } else { code::FOUND }))
 }
 
-fn print(report: &CheckReport, store: &str) {
-    for fault in &report.faults {
+fn print(report: &CheckReport, store: &str, mended: u64) {
+    for fault in report.faults.iter().chain(report.rotten.iter().map(|rotten| &rotten.fault)) {
         say(fault);
     }
     if report.more_faults > 0 {
@@ -70,8 +86,15 @@ fn print(report: &CheckReport, store: &str) {
         HumanCount(report.nodes),
         report.generations.len()
     );
+    if mended > 0 {
+        say(format_args!("{} blocks were rotten on one side, and are written anew from another.", HumanCount(mended)));
+    }
     if report.is_sound() {
         say(format_args!("{store} is sound: {read}."));
+        return;
+    }
+    if report.faults.is_empty() && !report.rotten.is_empty() {
+        say(format_args!("{store} is rotten on one side, and nothing is lost: {read}. semper scrub {store} puts it right."));
         return;
     }
     say(format_args!("{store} is DAMAGED: {read}."));
@@ -81,24 +104,16 @@ fn print(report: &CheckReport, store: &str) {
     say("If an older generation is whole, semper resume goes on from it, and says so. Copy the store before you try.");
 }
 
-fn print_json(report: &CheckReport) -> Result<(), Failure> {
+fn print_json(report: &CheckReport, mended: u64) -> Result<(), Failure> {
     let document = Document {
         sound: report.is_sound(),
         generations: report.generations.iter().map(|info| info.generation.0).collect(),
         superseded: report.superseded.iter().map(|generation| generation.0).collect(),
         pages: report.pages,
         nodes: report.nodes,
-        faults: report
-            .faults
-            .iter()
-            .map(|fault| Fault {
-                generation: fault.generation.0,
-                segment: fault.page.map(|(segment, _)| segment.0),
-                page: fault.page.map(|(_, page)| page.0),
-                place: fault.place,
-                reason: fault.reason.clone(),
-            })
-            .collect(),
+        faults: report.faults.iter().map(Fault::from).collect(),
+        rotten: report.rotten.iter().map(|rotten| Fault::from(&rotten.fault)).collect(),
+        mended,
         more_faults: report.more_faults,
         notes: report.notes.clone(),
     };

@@ -62,7 +62,7 @@ impl Failure {
             ControlError::NotRunning if !store.is_dir() => {
                 Failure::new(code::NO_STORE, format!("there is no store {shown}; semper run makes one"))
             }
-            ControlError::NotRunning if store.join("pages").symlink_metadata().is_err() => {
+            ControlError::NotRunning if !semper_store::Store::lies_in(store) => {
                 RuntimeError::no_store(store).into()
             }
             ControlError::NotRunning => Failure::new(
@@ -167,9 +167,11 @@ fn store_code(error: &semper_store::Error) -> u8 {
         | Error::NotAStore { .. }
         | Error::Version { .. }
         | Error::Truncated { .. }
+        | Error::Parted { .. }
+        | Error::NotWhole { .. }
         | Error::Corrupt(_) => code::NO_STORE,
         Error::BadSize { bytes, .. } if *bytes < semper_store::MIN_SIZE_BYTES => code::TOO_SMALL,
-        Error::BadSize { .. } | Error::BadTag { .. } | Error::TooManyHeld { .. } => code::USAGE,
+        Error::BadSize { .. } | Error::BadMirror { .. } | Error::BadTag { .. } | Error::TooManyHeld { .. } => code::USAGE,
         Error::NoSuchGeneration { .. } => code::NOT_FOUND,
         Error::Full { .. } => code::TOO_SMALL,
         Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 pub fn run(command: &Logs) -> Result<ExitCode, Failure> {
     let store = &command.store;
-    if store.join("pages").symlink_metadata().is_err() {
+    if !semper_store::Store::lies_in(store) {
         let shown = store.display();
         return Err(Failure::new(code::NO_STORE, format!("there is no store {shown}; semper run makes one")));
     }

@@ -22,6 +22,7 @@ mod inspect;
 mod journal;
 mod logs;
 mod ls;
+mod mirror;
 mod moving;
 mod resume;
 mod rewind;
@@ -69,6 +70,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Grow(grow) => grow::run(&grow),
         Command::Journal(command) => journal::run(&command),
         Command::Backup(backup) => backup::run(&backup),
+        Command::Mirror(mirror) => mirror::run(&mirror),
         Command::Check(check) => check::run(&check),
         Command::Scrub(scrub) => scrub::run(&scrub),
         Command::Doctor(doctor) => doctor::run(&doctor),

@@ -31,7 +31,7 @@ pub fn run(rewind: &Rewind) -> Result<ExitCode, Failure> {
 /// Notes in the journal, if there is one, that what was recorded up to now does not follow the generation that is about to come. Should we die
 /// in between, the note speaks of a generation that is not there, or that came by itself and has all before the note behind it.
 fn note(dir: &Path, store: &Store) {
-    let noted = open_at_rest(dir, store.id(), false).and_then(|journal| {
+    let noted = open_at_rest(dir, store, false).and_then(|journal| {
         let Some(journal) = journal else { return Ok(()) };
         let noted = journal.note(&Note::Rewound { generation: store.next_generation().0 });
         journal.quiesce();

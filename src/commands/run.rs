@@ -108,7 +108,7 @@ struct Made {
 impl Made {
     /// None if there is a store, or if it is to lie on what the user laid there.
     fn when_started(dir: &Path) -> Option<Made> {
-        let new = dir.join("pages").symlink_metadata().is_err();
+        let new = !semper_store::Store::lies_in(dir);
         let ways = dir.ancestors().filter(|way| !way.as_os_str().is_empty());
         let directories = ways.take_while(|way| way.symlink_metadata().is_err()).map(Path::to_path_buf).collect();
         new.then(|| Made { dir: dir.to_path_buf(), directories })

@@ -5,15 +5,20 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use semper::control::{Connection, ControlError, Reply, Request};
 use semper::runtime::Scrubbing;
-use semper_store::{CheckReport, Generation, PAGE_SIZE};
+use semper_store::{CheckReport, Generation, OpenOptions, PAGE_SIZE, Store};
 
 use super::failure::code;
+use super::served::to_rotten;
 use super::{Failure, bar, check, give_way, held};
 use crate::cli::Scrub;
 
 /// How often a reading is begun anew, because the generation that it began with went.
 const TRIES: u32 = 5;
+
+/// Blocks that a runtime is asked at once to write anew.
+const MENDED_AT_ONCE: usize = 256;
 
 /// How often it is kept how far it has come.
 const KEPT: Duration = Duration::from_millis(500);
@@ -29,27 +34,58 @@ pub fn run(scrub: &Scrub) -> Result<ExitCode, Failure> {
         return Err(Failure::new(code::IN_USE, format!("another scrub of {} is under way", dir.display())));
     };
     loop {
-        let report = pass(scrub, &mut kept)?;
-        kept.end(report.pages + report.nodes, report.faults.len() as u64 + report.more_faults);
-        let code = check::tell(&report, &scrub.on)?;
+        let (report, mended) = pass(scrub, &mut kept)?;
+        kept.end(report.pages + report.nodes, report.faults.len() as u64 + report.more_faults, mended);
+        let code = check::tell(&report, &scrub.on, mended)?;
         let Some(every) = scrub.every else { return Ok(code) };
         thread::sleep(every);
     }
 }
 
-/// Reads all of the newest generation, and what older ones have besides.
-fn pass(scrub: &Scrub, kept: &mut Scrubbing) -> Result<CheckReport, Failure> {
+/// Reads all of the newest generation, and what older ones have besides; says what was found, and how much of it was put right.
+fn pass(scrub: &Scrub, kept: &mut Scrubbing) -> Result<(CheckReport, u64), Failure> {
     let dir = &scrub.on.store;
     for _ in 0..TRIES {
         let held = held::open_beside(dir, &[None])?;
         let generation = held.generations[0];
-        let report = read(&held.store, generation, scrub.rate_limit, kept);
+        let mut report = read(&held.store, generation, scrub.rate_limit, kept);
         if !report.superseded.contains(&generation) {
-            return Ok(report);
+            // What is rotten is of a generation that is held.
+            let mended = mend(dir, &mut report)?;
+            return Ok((report, mended));
         }
         eprintln!("semper: {} went while it was read; again", generation);
     }
     Err(gone(dir))
+}
+
+/// Has what is rotten on some sides written anew. What could not be stays in the report, if it is still needed. Says how many blocks were.
+fn mend(dir: &Path, report: &mut CheckReport) -> Result<u64, Failure> {
+    let rotten = std::mem::take(&mut report.rotten);
+    for some in rotten.chunks(MENDED_AT_ONCE) {
+        let left = match Connection::open(dir) {
+            Ok(connection) => {
+                let request = Request::Mend { blocks: some.iter().map(|rotten| to_rotten(&rotten.block)).collect() };
+                match connection.ask(&request).map_err(|error| Failure::control(dir, error))? {
+                    Reply::Mended { left } => left,
+                    other => return Err(Failure::control(dir, ControlError::Unexpected(Box::new(other)))),
+                }
+            }
+            Err(ControlError::NotRunning) => {
+                let store = Store::open(dir, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })?;
+                let left = (0..).zip(some).filter(|(_, rotten)| store.mend(&rotten.block).is_none());
+                left.map(|(at, _)| at).collect()
+            }
+            Err(error) => return Err(Failure::control(dir, error)),
+        };
+        report.rotten.extend((0..).zip(some).filter(|(at, _)| left.contains(at)).map(|(_, rotten)| rotten.clone()));
+    }
+    let mended = rotten.len() - report.rotten.len();
+    if !report.rotten.is_empty() {
+        let kept = Store::open_read_only(dir)?.generations();
+        report.rotten.retain(|rotten| kept.iter().any(|kept| kept.generation == rotten.fault.generation));
+    }
+    Ok(mended as u64)
 }
 
 fn gone(dir: &Path) -> Failure {

@@ -4,16 +4,18 @@ use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use semper::control::{self, Debugged, Ending, Gone, Handed, Program, Refusal, Served};
+use semper::control::{self, Debugged, Ending, Gone, Handed, Program, Refusal, Rotten, Served};
 use semper::runtime::{
     Act, ConsoleFds, ExitStatus, Grants, HandOver, Import, Listen, Moved, NewProgram, Runtime, RuntimeError, StartKey,
     TerminalOf,
 };
 use semper_domains::console::share_controlling_terminal;
 use semper_journal::{Trimmed, Wish};
+use semper_store::{Block, BlockKind};
 
 use super::Failure;
 use super::debugging::Debugging;
@@ -126,6 +128,22 @@ fn unpacked((ip, port): (u32, u16)) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::from_bits(ip), port)
 }
 
+/// A block as it travels.
+pub fn to_rotten(block: &Block) -> Rotten {
+    let Block { place, birth, checksum, kind } = *block;
+    let (page, level) = match kind {
+        BlockKind::Page { segment, page } => (Some((segment, page)), 0),
+        BlockKind::Node { level } => (None, level),
+    };
+    Rotten { place, birth, checksum, page, level }
+}
+
+fn from_rotten(block: &Rotten) -> Block {
+    let Rotten { place, birth, checksum, page, level } = *block;
+    let kind = page.map_or(BlockKind::Node { level }, |(segment, page)| BlockKind::Page { segment, page });
+    Block { place, birth, checksum, kind }
+}
+
 fn from_message(program: Program) -> NewProgram {
     NewProgram {
         name: program.name,
@@ -200,6 +218,19 @@ impl Served for Stoppable {
 
     fn grow(&self, size_bytes: u64) -> Result<(), Refusal> {
         self.runtime.grow(size_bytes).map_err(refusal)
+    }
+
+    fn add_mirror(&self, dir: &[u8], rate: u64) -> Result<(), Refusal> {
+        self.runtime.add_mirror(Path::new(OsStr::from_bytes(dir)), rate).map_err(refusal)
+    }
+
+    fn remove_mirror(&self, dir: &[u8]) -> Result<(), Refusal> {
+        self.runtime.remove_mirror(Path::new(OsStr::from_bytes(dir))).map_err(refusal)
+    }
+
+    fn mend(&self, blocks: &[Rotten]) -> Vec<u32> {
+        let left = (0..).zip(blocks).filter(|(_, block)| self.runtime.mend(&from_rotten(block)).is_none());
+        left.map(|(at, _)| at).collect()
     }
 
     fn trim_journal(&self, wish: &Wish) -> Result<Option<Gone>, Refusal> {

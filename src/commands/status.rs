@@ -8,7 +8,7 @@ use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 use semper::runtime::{Caches, DomainStatus, JournalStatus, Moved, ScrubPass, ScrubStatus};
 
 use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
-use super::{Failure, say};
+use super::{Failure, mirror, say};
 use crate::cli::Status;
 
 const PAGE_BYTES: u64 = 4096;
@@ -25,7 +25,7 @@ pub fn run(command: &Status) -> Result<ExitCode, Failure> {
 }
 
 fn show(status: &Shown) {
-    let Shown { live, stalled, store, domains, memory, journal, native, scrub, checkpoints } = status;
+    let Shown { live, stalled, store, domains, memory, journal, native, mirrors, scrub, checkpoints } = status;
     say(format_args!("store        {} ({})", store.dir, store.id));
     match Moved::of(Path::new(&store.dir)) {
         Ok(Some(Moved { to, .. })) => say(format_args!("state        moved to {to}")),
@@ -36,6 +36,9 @@ fn show(status: &Shown) {
         say(format_args!("stalled      {stalled}"));
     }
     show_space(store);
+    for (at, side) in mirrors.iter().enumerate() {
+        say(format_args!("{:<12} {}", if at == 0 { "sides" } else { "" }, mirror::line(side)));
+    }
     if let Some(memory) = memory {
         show_memory(memory);
     }
@@ -91,10 +94,12 @@ fn show_scrub(scrub: &ScrubStatus) {
         let how = if scrub.live { "is at" } else { "was ended at" };
         say(format_args!("scrub        {how} {percent} % of generation {generation}, begun {}", age(*begun_at)));
     }
-    if let Some(ScrubPass { generation, ended_at, pages, faults, .. }) = &scrub.last {
+    if let Some(ScrubPass { generation, ended_at, pages, faults, repaired, .. }) = &scrub.last {
         let found = if *faults == 0 { "sound".to_owned() } else { format!("DAMAGED, {} faults", HumanCount(*faults)) };
         let (pages, when) = (HumanCount(*pages), age(ended_at.unwrap_or_default()));
-        say(format_args!("scrub        {found}: {pages} pages from generation {generation} on read, {when}"));
+        let repaired =
+            if *repaired == 0 { String::new() } else { format!(", {} blocks repaired", HumanCount(*repaired)) };
+        say(format_args!("scrub        {found}: {pages} pages from generation {generation} on read{repaired}, {when}"));
     }
 }
 

@@ -80,6 +80,23 @@ pub enum Request {
         /// To this size.
         size_bytes: u64,
     },
+    /// A directory becomes a mirror of the store, or one again. Answered by [`Reply::Done`] when it is one; it is brought up to date then.
+    AddMirror {
+        /// The directory, an absolute path.
+        dir: Vec<u8>,
+        /// The most bytes to copy in a second.
+        rate: u64,
+    },
+    /// A directory is no mirror of the store any more. Answered by [`Reply::Done`].
+    RemoveMirror {
+        /// The directory, an absolute path.
+        dir: Vec<u8>,
+    },
+    /// Blocks that are rotten on some sides of the store are written anew. Answered by [`Reply::Mended`].
+    Mend {
+        /// Which.
+        blocks: Vec<Rotten>,
+    },
     /// Old records of the journal go. Answered by [`Reply::Trimmed`].
     TrimJournal {
         /// Records before this one.
@@ -99,6 +116,21 @@ pub enum Request {
         /// Whether the domain is left stopped at the end.
         leave_stopped: bool,
     },
+}
+
+/// A block of the store, as what refers to it says.
+#[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Rotten {
+    /// Where it lies, in pages.
+    pub place: u64,
+    /// The generation that wrote it.
+    pub birth: u64,
+    /// Its checksum.
+    pub checksum: u64,
+    /// Segment and page; none for a tree node.
+    pub page: Option<(u64, u64)>,
+    /// How far a tree node is above the pages.
+    pub level: u8,
 }
 
 /// What an operator does to a domain.
@@ -179,6 +211,11 @@ pub enum Reply {
     Generation {
         /// Its number.
         generation: u64,
+    },
+    /// What was written anew.
+    Mended {
+        /// Which of the blocks were not, by their place in the request: no side has what they should be, or they are not in use any more.
+        left: Vec<u32>,
     },
     /// What went of the journal; none: there is none.
     Trimmed(Option<Gone>),

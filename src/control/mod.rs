@@ -18,6 +18,6 @@ pub mod wire;
 
 pub use client::{Connection, ControlError};
 pub use debug::{DebugConnection, DebugReply, DebugRequest, Debugged, MAX_MEMORY_BYTES};
-pub use message::{Act, Ending, Gone, Program, Refusal, Reply, Request};
+pub use message::{Act, Ending, Gone, Program, Refusal, Reply, Request, Rotten};
 pub use server::{Handed, Served, Server};
 pub use socket::{Bound, SOCKET_NAME};

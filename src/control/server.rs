@@ -12,7 +12,7 @@ use semper_journal::Wish;
 use tracing::{debug, warn};
 
 use super::debug::{self, Debugged};
-use super::message::{Act, Ending, Gone, Program, Refusal, Reply, Request};
+use super::message::{Act, Ending, Gone, Program, Refusal, Reply, Request, Rotten};
 use super::socket::{self, Bound};
 use super::wire::{self, WireError};
 
@@ -73,6 +73,18 @@ pub trait Served: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be.
     fn grow(&self, size_bytes: u64) -> Result<(), Refusal>;
+    /// Takes up a mirror, which is brought up to date then, at so many bytes in a second.
+    ///
+    /// # Errors
+    /// When it cannot be one.
+    fn add_mirror(&self, dir: &[u8], rate: u64) -> Result<(), Refusal>;
+    /// Makes a directory no mirror any more.
+    ///
+    /// # Errors
+    /// When it is none, or the only one that has everything.
+    fn remove_mirror(&self, dir: &[u8]) -> Result<(), Refusal>;
+    /// Writes anew what is rotten on some sides; says which of the blocks nobody has as they should be.
+    fn mend(&self, blocks: &[Rotten]) -> Vec<u32>;
     /// Lets old records of the journal go; none: there is no journal.
     ///
     /// # Errors
@@ -256,6 +268,9 @@ impl Shared {
             }
             Request::Untag { name } => served.untag(&name).map(|generation| Reply::Generation { generation }),
             Request::Grow { size_bytes } => served.grow(size_bytes).map(|()| Reply::Done),
+            Request::AddMirror { dir, rate } => served.add_mirror(&dir, rate).map(|()| Reply::Done),
+            Request::RemoveMirror { dir } => served.remove_mirror(&dir).map(|()| Reply::Done),
+            Request::Mend { blocks } => Ok(Reply::Mended { left: served.mend(&blocks) }),
             Request::TrimJournal { before, older_than, keep_bytes, only_covered } => {
                 let wish = Wish { before, older_than, keep_bytes, only_covered };
                 served.trim_journal(&wish).map(Reply::Trimmed)

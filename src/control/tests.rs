@@ -24,6 +24,15 @@ impl Served for Stub {
     fn grow(&self, _size_bytes: u64) -> Result<(), Refusal> {
         Ok(())
     }
+    fn add_mirror(&self, _dir: &[u8], _rate: u64) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn remove_mirror(&self, _dir: &[u8]) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn mend(&self, blocks: &[Rotten]) -> Vec<u32> {
+        (0..).zip(blocks).filter(|(_, block)| block.page.is_none()).map(|(at, _)| at).collect()
+    }
     fn trim_journal(&self, _wish: &Wish) -> Result<Option<Gone>, Refusal> {
         Ok(None)
     }

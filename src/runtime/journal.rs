@@ -4,7 +4,7 @@ use super::status::offline_pager;
 use super::{Runtime, RuntimeError};
 use semper_journal::{Error, JOURNAL_DIR, Reader, Trimmed, Wish};
 use semper_pager::{Backing, BackingError, Pager, PagerConfig, TrackingChoice};
-use semper_store::{DirFolder, Generation, PageIndex, SegmentId, Store, StoreId};
+use semper_store::{Generation, PageIndex, SegmentId, Store, StoreId};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ pub struct JournalStatus {
     pub bytes: u64,
 }
 
-/// What there is of the journal of `store` in `dir`; none without one, the reason where it cannot be read. Only its newest segment is
+/// What there is of the journal of `store`; none without one, the reason where it cannot be read. Only its newest segment is
 /// looked through: `semper journal verify` looks at all.
-pub(super) fn journal_status(dir: &Path, store: StoreId) -> Option<Result<JournalStatus, String>> {
-    let folder = || Arc::new(DirFolder::read_only(&dir.join(JOURNAL_DIR)));
+pub(super) fn journal_status(store: &Store) -> Option<Result<JournalStatus, String>> {
+    let folder = store.folder(JOURNAL_DIR).ok()?;
     let look = || -> Result<JournalStatus, Error> {
-        let mut reader = Reader::open(folder(), store, u64::MAX)?;
+        let mut reader = Reader::open(folder, store.id(), u64::MAX)?;
         while reader.step()?.is_some() {}
         let bytes = reader.segments() as u64 * reader.segment_bytes();
         Ok(JournalStatus { first: reader.first(), end: reader.next_sequence(), bytes })

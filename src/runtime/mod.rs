@@ -8,6 +8,7 @@ mod hand_over;
 mod journal;
 mod kept;
 mod libraries;
+mod mirrors;
 mod moved;
 mod objects;
 mod program;
@@ -22,6 +23,7 @@ mod world;
 pub use error::RuntimeError;
 pub use hand_over::HandOver;
 pub use journal::{JournalStatus, journal_known, journal_seen};
+pub use mirrors::{DEFAULT_MIRROR_RATE, Side, sides};
 pub use moved::{Moved, shown_id};
 pub use objects::{Inspected, Listing, offline_inspect, offline_listing};
 pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
@@ -40,7 +42,7 @@ use indicatif::BinaryBytes;
 use rot::Watch;
 use semper_checkpoint::{Checkpointer, Held, Policy};
 use semper_domains::kernel::{Kernel, KernelError};
-use semper_journal::Retention;
+use semper_journal::{JOURNAL_DIR, Retention};
 use semper_pager::{Pager, PagerConfig, TrackingChoice};
 use semper_store::{CreateOptions, Generation, OpenOptions, Store};
 use stall::Stall;
@@ -125,6 +127,7 @@ pub struct Runtime {
     watch: Arc<Watch>,
     stall: Arc<Stall>,
     standing: Arc<hand_over::Standing>,
+    mirrors: mirrors::Keeper,
     options: Options,
     notes: Vec<String>,
     /// Held while a program is added, so that a name that was found free stays free.
@@ -159,13 +162,16 @@ impl Runtime {
         }
         let (store, ignored) = open_store(dir, how)?;
         // Looked at while the store is locked: who notes that it moved has it locked, too.
-        if let Some(Moved { to, .. }) = Moved::of(dir)? {
-            return Err(RuntimeError::Moved { dir: dir.to_path_buf(), to });
+        for side in store.side_dirs().iter().map(PathBuf::as_path).chain([dir]) {
+            if let Some(Moved { to, .. }) = Moved::of(side)? {
+                return Err(RuntimeError::Moved { dir: dir.to_path_buf(), to });
+            }
         }
         let mut store = Arc::new(store);
         let stands = |store: &Store| format!("{} stands", store.generation());
         let mut notes: Vec<String> =
             store.recovery().fallen_back.iter().map(|reason| format!("{}: {reason}", stands(&store))).collect();
+        notes.extend(store.recovery().left_out.iter().cloned());
         notes.extend(ignored);
         loop {
             match Self::load(dir, Arc::clone(&store), &options, &mut console) {
@@ -194,7 +200,7 @@ impl Runtime {
         let kernel = Kernel::open(
             Arc::clone(&pager),
             (store.id(), store.generation()),
-            dir,
+            (dir, store.folder(JOURNAL_DIR)?),
             options.output,
             options.retention.clone(),
             Arc::clone(&around) as Arc<_>,
@@ -238,6 +244,7 @@ impl Runtime {
                 checkpointer.shut_down();
             }
         });
+        let mirrors = mirrors::Keeper::start(dir, &store);
         let (dir, options) = (dir.to_path_buf(), options.clone());
         Ok(Self {
             dir,
@@ -248,6 +255,7 @@ impl Runtime {
             watch,
             stall,
             standing,
+            mirrors,
             options,
             notes: Vec::new(),
             adding: Mutex::new(()),
@@ -359,6 +367,7 @@ impl Runtime {
     /// # Errors
     /// When the final checkpoint cannot be committed; the world stops all the same, at the last good generation.
     pub fn stop(&self) -> Result<(), RuntimeError> {
+        self.mirrors.stop();
         let last = self.checkpointer.final_checkpoint();
         self.kernel.close();
         self.checkpointer.shut_down();
@@ -368,6 +377,7 @@ impl Runtime {
 
     /// Ends a world that stands because it has moved away: nothing is committed any more.
     pub fn close_moved(&self) {
+        self.mirrors.stop();
         self.kernel.close();
         self.checkpointer.shut_down();
         self.keep_figures();
@@ -397,7 +407,7 @@ fn open_store(dir: &Path, how: Start) -> Result<(Store, Option<String>), Runtime
             });
             Ok((store, ignored))
         }
-        Start::Resume { .. } if dir.join("pages").symlink_metadata().is_err() => Err(RuntimeError::no_store(dir)),
+        Start::Resume { .. } if !Store::lies_in(dir) => Err(RuntimeError::no_store(dir)),
         Start::CreateOrOpen { size_bytes } | Start::Resume { size_bytes, .. } => {
             let newest = if let Start::Resume { generation, .. } = how { generation.map(Generation) } else { None };
             let store = Store::open(dir, &OpenOptions { newest, ..OpenOptions::default() })?;

@@ -40,6 +40,9 @@ pub struct ScrubPass {
     pub pages_total: u64,
     /// What did not hold.
     pub faults: u64,
+    /// What was rotten on one side of a mirrored store, and was written anew.
+    #[serde(default)]
+    pub repaired: u64,
 }
 
 impl ScrubStatus {
@@ -94,9 +97,9 @@ impl Scrubbing {
     }
 
     /// It has come to its end.
-    pub fn end(&mut self, pages: u64, faults: u64) {
+    pub fn end(&mut self, pages: u64, faults: u64, repaired: u64) {
         if let Some(now) = self.status.now.take() {
-            self.status.last = Some(ScrubPass { ended_at: Some(seconds()), pages, pages_total: pages, faults, ..now });
+            self.status.last = Some(ScrubPass { ended_at: Some(seconds()), pages, pages_total: pages, faults, repaired, ..now });
         }
         self.write();
     }
@@ -129,7 +132,7 @@ mod tests {
         assert!(Scrubbing::begin(dir.path()).unwrap().is_none());
         scrub.pass(u64::MAX);
         scrub.at(u64::MAX, u64::MAX);
-        scrub.end(u64::MAX, u64::MAX);
+        scrub.end(u64::MAX, u64::MAX, u64::MAX);
         scrub.pass(u64::MAX);
         scrub.at(u64::MAX, u64::MAX);
         let status = read().unwrap();

@@ -1,6 +1,7 @@
 //! What `semper status` shows, of a live world or of a store at rest.
 
 use super::journal::{JournalStatus, journal_status};
+use super::mirrors::{Side, sides};
 use super::rot::Watch;
 use super::scrub::ScrubStatus;
 use super::world::StoreBacking;
@@ -31,6 +32,8 @@ pub struct Status {
     pub journal: Option<Result<JournalStatus, String>>,
     /// What of the native domains is in memory; of a live world only.
     pub native: Option<Caches>,
+    /// The sides of the store, its own directory first; empty if it has no mirrors.
+    pub mirrors: Vec<Side>,
     /// What scrubs read and found; none if there was none.
     pub scrub: Option<ScrubStatus>,
     /// Figures of the last checkpoints; at rest those that the last runtime left.
@@ -198,7 +201,8 @@ impl Runtime {
                 evicted: usage.evictions,
             }),
             native: Some(self.kernel.native.caches()),
-            journal: journal_status(&self.dir, self.store.id()),
+            journal: journal_status(&self.store),
+            mirrors: sides(&self.store),
             scrub: ScrubStatus::read(&self.dir),
             checkpoints: Some(self.checkpointer.summary()),
         }
@@ -228,7 +232,8 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
             .collect(),
         memory: None,
         native: None,
-        journal: journal_status(dir, store.id()),
+        journal: journal_status(&store),
+        mirrors: sides(&store),
         scrub: ScrubStatus::read(dir),
         checkpoints: super::kept::read(dir),
     })
@@ -242,7 +247,7 @@ pub(super) type AtRest = (Arc<Store>, Arc<Pager>);
 /// # Errors
 /// When there is no store, or it is damaged.
 pub(super) fn offline_pager(dir: &Path) -> Result<Option<AtRest>, RuntimeError> {
-    if dir.join("pages").symlink_metadata().is_err() {
+    if !Store::lies_in(dir) {
         return Err(RuntimeError::no_store(dir));
     }
     let store = Arc::new(Store::open_read_only(dir)?);

@@ -29,6 +29,16 @@ pub enum Canary {
     ForgetRemoval,
     /// What only a held generation needs is taken for free.
     FreeWhatIsHeld,
+    /// Now and then a write reaches one side of a mirrored store only.
+    WriteOneSide,
+    /// Only the first side is flushed.
+    FlushOneSide,
+    /// That a side went away is not noted.
+    ForgetAway,
+    /// What is committed while a side is brought up to date is not written to it.
+    FillBlind,
+    /// A side that comes back is taken for whole as it is.
+    AdmitStale,
 }
 
 impl Canary {
@@ -45,6 +55,10 @@ impl Canary {
         Self::ForgetRemoval,
         Self::FreeWhatIsHeld,
     ];
+
+    /// Those that the harness of mirrors must find.
+    pub const MIRRORS: [Self; 5] =
+        [Self::WriteOneSide, Self::FlushOneSide, Self::ForgetAway, Self::FillBlind, Self::AdmitStale];
 
     pub(crate) fn planted(self, planted: Option<Self>) -> bool {
         cfg!(feature = "sim") && planted == Some(self)

@@ -3,12 +3,13 @@
 use crate::error::{Error, Fault};
 use crate::freemap::FreeMap;
 use crate::ids::{Generation, PAGE_SIZE, PageIndex, SegmentId};
+use crate::mend::Block;
 use crate::node::{BlockRef, Node, Slot};
 use crate::recover::read_root;
 use crate::root::{FIRST_PLACE, Kept, Root};
 use crate::shared::{Map, Shared};
 use crate::store::{GenerationInfo, Store, info};
-use crate::tree::{Reader, read_place};
+use crate::tree::Reader;
 use crate::width::to_usize;
 use std::collections::VecDeque;
 
@@ -51,6 +52,8 @@ pub struct CheckReport {
     pub faults: Vec<Fault>,
     /// Faults beyond those that are listed.
     pub more_faults: u64,
+    /// What does not hold on some sides of a mirrored store, and on another does: nothing is lost, and [`Store::mend`] puts it right.
+    pub rotten: Vec<Rotten>,
     /// Generations that a live runtime gave up while they were read; nothing is said about these.
     pub superseded: Vec<Generation>,
     /// Whether every page in use is marked as used; none if that could not be told (a handle for reading, or a commit
@@ -60,11 +63,20 @@ pub struct CheckReport {
     pub notes: Vec<String>,
 }
 
+/// A block that is rotten on some sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotten {
+    /// Which one, and where.
+    pub fault: Fault,
+    /// What it should be.
+    pub block: Block,
+}
+
 impl CheckReport {
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.faults.is_empty() && self.free_map_holds != Some(false)
+        self.faults.is_empty() && self.rotten.is_empty() && self.free_map_holds != Some(false)
     }
 }
 
@@ -108,7 +120,7 @@ impl Store {
 
     /// Takes back what was said about generations that are kept no longer.
     fn forgive(&self, report: &mut CheckReport) {
-        if report.faults.is_empty() && !self.shared.read_only {
+        if report.faults.is_empty() && report.rotten.is_empty() && !self.shared.read_only {
             return;
         }
         for info in &report.generations {
@@ -118,6 +130,7 @@ impl Store {
         }
         let gone = &report.superseded;
         report.faults.retain(|fault| !gone.contains(&fault.generation));
+        report.rotten.retain(|rotten| !gone.contains(&rotten.fault.generation));
     }
 
     fn compare_map(&self, root: &Root, seen: &FreeMap) -> Option<bool> {
@@ -167,6 +180,7 @@ impl Check<'_> {
     }
 
     fn node(&mut self, reader: &Reader<'_>, block: BlockRef, level: u8) {
+        self.compare(reader, block, level);
         let node = match reader.node_from_disk(block, level) {
             Ok(node) => node,
             Err(e) => return self.fault(reader, block, None, e),
@@ -200,21 +214,48 @@ impl Check<'_> {
         }
     }
 
+    /// Reads a node from each side, if there are several.
+    fn compare(&mut self, reader: &Reader<'_>, block: BlockRef, level: u8) {
+        let copies = reader.disk.copies();
+        if copies.len() < 2 {
+            return;
+        }
+        let mut bytes = vec![0; PAGE_SIZE];
+        let mut holds = |copy: &u32| {
+            let read = reader.disk.read_copy(*copy, block.place * PAGE_SIZE as u64, &mut bytes);
+            read.is_ok() && reader.node_holds(&bytes, block, level)
+        };
+        let bad: Vec<u32> = copies.iter().copied().filter(|copy| !holds(copy)).collect();
+        if bad.len() < copies.len() {
+            self.rotten(reader, None, Block::node(block, level), &bad);
+        }
+    }
+
     fn read_group(&mut self, reader: &Reader<'_>, group: &[Slot]) {
         let first = group[0].block.place;
         let mut bytes = vec![0; to_usize(span(group)) * PAGE_SIZE];
-        let whole = read_place(reader.disk, first, &mut bytes);
-        if whole.is_err() && group.len() > 1 {
-            // One by one, to name the page that cannot be read.
-            group.chunks(1).for_each(|one| self.read_group(reader, one));
-            return;
+        let copies = reader.disk.copies();
+        let mut bad: Vec<Vec<u32>> = vec![Vec::new(); group.len()];
+        for copy in &copies {
+            let whole = reader.disk.read_copy(*copy, first * PAGE_SIZE as u64, &mut bytes);
+            if whole.is_err() && group.len() > 1 {
+                // One by one, to name the page that cannot be read.
+                group.chunks(1).for_each(|one| self.read_group(reader, one));
+                return;
+            }
+            for (slot, bad) in group.iter().zip(&mut bad) {
+                let at = to_usize(slot.block.place - first) * PAGE_SIZE;
+                if whole.is_err() || !reader.page_holds(&bytes[at..at + PAGE_SIZE], slot) {
+                    bad.push(*copy);
+                }
+            }
         }
-        for slot in group {
-            let at = to_usize(slot.block.place - first) * PAGE_SIZE;
-            // The group has one page if it could not be read.
-            let read = whole.as_ref().map_or_else(|_| reader.pages(&[*slot], &mut bytes), |()| Ok(()));
-            if let Err(e) = read.and_then(|()| reader.check_page(slot, &bytes[at..at + PAGE_SIZE])) {
-                self.fault(reader, slot.block, Some((SegmentId(slot.key.segment), PageIndex(slot.key.page))), e);
+        for (slot, bad) in group.iter().zip(bad) {
+            let page = Some((SegmentId(slot.key.segment), PageIndex(slot.key.page)));
+            if bad.len() < copies.len() {
+                self.rotten(reader, page, Block::page(slot), &bad);
+            } else if let Err(e) = reader.pages(&[*slot], &mut bytes[..PAGE_SIZE]) {
+                self.fault(reader, slot.block, page, e);
             }
         }
         self.report.pages += group.len() as u64;
@@ -223,6 +264,18 @@ impl Check<'_> {
             blocks_done: self.report.pages + self.report.nodes,
             blocks_total: self.total.max(self.report.pages + self.report.nodes),
         });
+    }
+
+    /// Notes a block that holds somewhere, and not on the sides `bad`.
+    fn rotten(&mut self, reader: &Reader<'_>, page: Option<(SegmentId, PageIndex)>, block: Block, bad: &[u32]) {
+        let Some(sides) = self.shared.mirrored.as_ref().filter(|_| !bad.is_empty()) else { return };
+        let reason = format!("it does not hold on {}; another side has it", sides.places(bad).join(" and on "));
+        let fault = Fault { generation: reader.generation, page, place: block.place, reason };
+        if self.report.rotten.len() < LISTED_FAULTS {
+            self.report.rotten.push(Rotten { fault, block });
+        } else {
+            self.report.more_faults += 1;
+        }
     }
 
     fn fault(&mut self, reader: &Reader<'_>, block: BlockRef, page: Option<(SegmentId, PageIndex)>, e: Error) {

@@ -5,17 +5,16 @@
 //! where the damage lies, and has the file [`DAMAGE_FILE`] say that the generations since are not to be used.
 
 use crate::cache::NodeCache;
-use crate::directory::{self, DAMAGE_FILE};
+use crate::directory::DAMAGE_FILE;
 use crate::error::{Error, Fault};
 use crate::ids::{Generation, PAGE_SIZE};
+use crate::mirror::Mirrored;
 use crate::node::BlockRef;
 use crate::open::{OpenOptions, reopen};
 use crate::root::Kept;
 use crate::store::Store;
 use crate::tree::Reader;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 /// The first line of the file.
 const TITLE: &str = "semper: generations that are not used, because damage was found in them";
@@ -34,10 +33,13 @@ impl Left {
     }
 }
 
-/// What the file in `dir` says. A line that is none of ours is passed over: the file only ever takes choices away, and recovery
+/// What the file says. A line that is none of ours is passed over: the file only ever takes choices away, and recovery
 /// does without it when it would leave none.
-pub(crate) fn read(dir: &Path) -> Vec<Left> {
-    let text = fs::read_to_string(dir.join(DAMAGE_FILE)).unwrap_or_default();
+pub(crate) fn read(sides: &Mirrored) -> Vec<Left> {
+    lines(&sides.note(DAMAGE_FILE).unwrap_or_default())
+}
+
+fn lines(text: &str) -> Vec<Left> {
     text.lines().filter_map(parse).collect()
 }
 
@@ -47,18 +49,18 @@ fn parse(line: &str) -> Option<Left> {
     Some(Left { first: first.parse().ok()?, last: last.parse().ok()?, why: why.to_owned() })
 }
 
-fn write(dir: &Path, left: &[Left]) -> Result<(), Error> {
+fn text(left: &[Left]) -> String {
     let mut text = format!("{TITLE}\n");
     for Left { first, last, why } in left {
         let _ = writeln!(text, "{first}-{last} {}", why.replace('\n', " "));
     }
-    directory::replace(dir, DAMAGE_FILE, &text)
+    text
 }
 
 /// Removes the file: no root lists any of the generations that it names.
-pub(crate) fn forget(dir: &Path) {
-    if let Err(e) = fs::remove_file(dir.join(DAMAGE_FILE)) {
-        tracing::debug!("cannot remove {} in {}: {e}", DAMAGE_FILE, dir.display());
+pub(crate) fn forget(sides: &Mirrored) {
+    if let Err(e) = sides.keep_note(DAMAGE_FILE, None) {
+        tracing::debug!("{e}");
     }
 }
 
@@ -103,16 +105,14 @@ impl Store {
     /// # Errors
     /// What the host says; [`Error::BadArgument`] for a store that lies in no directory, or if `to` is the newest.
     pub fn leave_newer_than(&self, to: Generation, why: &str) -> Result<(), Error> {
-        let Some(dir) = &self.shared.dir else {
-            return Err(Error::BadArgument("a store on a disk of the caller's has no directory".to_owned()));
-        };
+        let sides = self.shared.mirrored()?;
         let last = self.shared.current().root.highest;
         if to.0 >= last {
             return Err(Error::BadArgument(format!("{to} is not older than the newest generation")));
         }
-        let mut left = read(dir);
+        let mut left = read(sides);
         left.push(Left { first: to.0 + 1, last, why: why.to_owned() });
-        write(dir, &left)
+        sides.keep_note(DAMAGE_FILE, Some(&text(&left)))
     }
 
     /// Opens the store anew under the same lock, heeding what [`Store::leave_newer_than`] noted. This handle takes no more commits.
@@ -142,18 +142,15 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_the_rest_is_passed_over() {
-        let dir = tempfile::tempdir().unwrap();
         let left = [
             Left { first: 3, last: 5, why: "corrupt: a tree node".to_owned() },
             Left { first: 9, last: 9, why: "segment 0,\npage 1".to_owned() },
         ];
-        write(dir.path(), &left).unwrap();
-        let again = read(dir.path());
+        let again = lines(&text(&left));
         assert_eq!(again.len(), 2);
         assert_eq!(again[0], left[0]);
         assert_eq!(again[1].why, "segment 0, page 1");
         assert!(again[0].contains(3) && again[0].contains(5) && !again[0].contains(6));
-        fs::write(dir.path().join(DAMAGE_FILE), "7-\nx\n-1 y\n4-6 kept\n\u{fffd}").unwrap();
-        assert_eq!(read(dir.path()), [Left { first: 4, last: 6, why: "kept".to_owned() }]);
+        assert_eq!(lines("7-\nx\n-1 y\n4-6 kept\n\u{fffd}"), [Left { first: 4, last: 6, why: "kept".to_owned() }]);
     }
 }

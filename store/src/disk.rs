@@ -65,6 +65,25 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// The host has no space. A host that cannot promise anything answers `Ok`.
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// The numbers of the copies that it keeps of everything; a plain disk has one.
+    fn copies(&self) -> Vec<u32> {
+        vec![0]
+    }
+
+    /// As [`Disk::read_at`], of one copy.
+    ///
+    /// # Errors
+    /// As [`Disk::read_at`].
+    fn read_copy(&self, _copy: u32, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.read_at(offset, out)
+    }
+
+    /// Fills `out` from a copy of which `holds` is true, and writes that over the copies of which it is not. Says how many those
+    /// were; none: no copy holds, and nothing was done.
+    fn mend(&self, _offset: u64, _out: &mut [u8], _holds: &dyn Fn(&[u8]) -> bool) -> Option<u32> {
+        None
+    }
 }
 
 /// Bytes in a write buffer: large enough that a disk streams.

@@ -128,6 +128,36 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A directory that cannot be what it was named for, a mirror.
+    #[error("{}: {why}", dir.display())]
+    BadMirror {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Two sides of a mirrored store that went on without each other.
+    #[error(
+        "{} and {} went on without each other: what one has the other has not, and nothing is given up unasked; keep one (semper mirror remove {} {}), \
+         or move the other away",
+        one.display(), other.display(), one.display(), other.display()
+    )]
+    Parted {
+        /// One.
+        one: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
+    /// No side of a mirrored store that can be reached has all that was committed.
+    #[error("{} does not have all that was committed, and the side that has, {whole}, cannot be used ({why}); bring that back", dir.display())]
+    NotWhole {
+        /// The side that was named.
+        dir: PathBuf,
+        /// The sides that have all.
+        whole: String,
+        /// Why each cannot be used.
+        why: String,
+    },
     /// What the disk gave back is not what was written.
     #[error("corrupt: {0}")]
     Corrupt(Fault),

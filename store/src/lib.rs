@@ -23,7 +23,7 @@
 //!
 //! # What it does not do
 //!
-//! It does not cache pages (the host does), decide when to commit, or repair: it finds damage and names it.
+//! It does not cache pages (the host does) or decide when to commit. What is rotten on every side of it is found and named, and not repaired.
 //!
 //! # Where things are
 //!
@@ -31,13 +31,14 @@
 //! | --- | --- |
 //! | `disk`, `file`, `uring` | the narrow road to the disk |
 //! | `folder` | the same to many files, for the journal |
+//! | `mirror` | the same pages on several disks |
 //! | `directory`, `open`, `recover`, `damage` | which store, whose, and which generation stands |
 //! | `root`, `node`, `checksum` | the bytes |
 //! | `tree`, `cache`, `changes` | reading, and what differs between two generations |
 //! | `commit`, `stream`, `update`, `fill` | writing |
 //! | `space`, `freemap`, `rebuild`, `reserve` | free space |
 //! | `hold`, `tags`, `rewind` | keeping a generation, and going back to one |
-//! | `check` | verifying everything |
+//! | `check`, `mend` | verifying everything, and putting right what another side has |
 //! | `sim`, `canary`, `crash` | the simulated disk, planted bugs, and places to be killed at, for tests |
 
 #![deny(unsafe_code)]
@@ -60,6 +61,8 @@ mod folder;
 mod freemap;
 mod hold;
 mod ids;
+mod mend;
+mod mirror;
 mod node;
 mod open;
 mod rebuild;
@@ -83,7 +86,7 @@ mod width;
 #[doc(hidden)]
 pub use canary::Canary;
 pub use changes::{Change, ChangeVisitor};
-pub use check::{CheckProgress, CheckReport};
+pub use check::{CheckProgress, CheckReport, Rotten};
 pub use commit::{Commit, Committed};
 pub use crash::{COMMIT_CRASH_POINTS, CRASH_VARIABLE, crash_point};
 pub use directory::{DAMAGE_FILE, LOCK_FILE, PAGES_FILE, TAGS_FILE};
@@ -94,6 +97,8 @@ pub use fill::Fill;
 pub use folder::{DirFolder, Folder};
 pub use hold::Hold;
 pub use ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, Page, PageIndex, PageRange, SegmentId, StoreId};
+pub use mend::{Block, BlockKind};
+pub use mirror::{MAX_SIDES, MIRROR_WAITS, MIRRORS_FILE, MirrorState, MirrorStatus, Site, Sites};
 pub use open::{CreateOptions, MIN_SIZE_BYTES, OpenOptions};
 pub use recover::Recovery;
 pub use reserve::Reservation;

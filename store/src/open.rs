@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::file::{FileDisk, IoChoice, IoKind};
 use crate::ids::{Generation, PAGE_SIZE, StoreId};
 use crate::node::TreeRef;
+use crate::mirror::{Dirs, Gathered, MIRRORS_FILE, Sites, gather};
 use crate::recover::{Found, Limits, Recovery, read_root, recover, recover_beside};
 use crate::root::{ATTRIBUTES_LEN, BadRoot, FIRST_PLACE, Kept, MAX_KEPT, MIN_KEPT, Root, SLOT_PLACES};
 use crate::shared::{Parts, Shared};
@@ -67,6 +68,8 @@ impl Store {
     /// [`Error::Occupied`], [`Error::NotAStore`], [`Error::Missing`] (the symlink leads nowhere), what the host says.
     pub fn is_to_be_made(dir: &Path) -> Result<bool, Error> {
         match dir.join(PAGES_FILE).symlink_metadata() {
+            // Its pages are lost, and may be found in a mirror.
+            Err(_) if dir.join(MIRRORS_FILE).exists() => Ok(false),
             // Whatever else is wrong with the directory, making the store tells.
             Err(_) => Ok(true),
             Ok(entry) if !entry.file_type().is_symlink() => Ok(false),
@@ -87,7 +90,9 @@ impl Store {
     pub fn create(dir: &Path, options: &CreateOptions) -> Result<Self, Error> {
         places_for(options.size_bytes)?;
         let laid = directory::prepare(dir)?;
-        let lock = directory::lock(dir)?;
+        let sites: Arc<dyn Sites> = Dirs::new(IoChoice::default(), false);
+        let home = place(dir)?;
+        sites.at(&home).lock()?;
         let path = dir.join(if laid { PAGES_FILE } else { NEW_FILE });
         if !laid {
             File::create(&path).map_err(|e| Error::io(format!("create {}", path.display()), e))?;
@@ -112,32 +117,51 @@ impl Store {
             fs::rename(&path, dir.join(PAGES_FILE)).map_err(|e| Error::io(format!("rename {}", path.display()), e))?;
         }
         directory::sync(dir)?;
-        open_locked(dir, Arc::new(lock), &OpenOptions::default())
+        open_sites(&sites, &home, &OpenOptions::default())
     }
 
-    /// Opens the store in `dir` for reading and writing.
+    /// Whether a store lies in `dir`: its pages, or word of mirrors that have them.
+    #[must_use]
+    pub fn lies_in(dir: &Path) -> bool {
+        [PAGES_FILE, MIRRORS_FILE].iter().any(|name| dir.join(name).symlink_metadata().is_ok())
+    }
+
+    /// Opens the store in `dir`, with its mirrors, for reading and writing.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::Missing`], [`Error::NotAStore`], [`Error::Version`], [`Error::Truncated`], what the host
-    /// says.
+    /// [`Error::InUse`], [`Error::Missing`], [`Error::NotAStore`], [`Error::Version`], [`Error::Truncated`], [`Error::Parted`],
+    /// [`Error::NotWhole`], what the host says.
     pub fn open(dir: &Path, options: &OpenOptions) -> Result<Self, Error> {
-        let path = directory::pages(dir)?;
-        look(&path).map_err(|e| e.about(&path))?;
-        let lock = directory::lock(dir)?;
-        open_locked(dir, Arc::new(lock), options)
+        if !dir.join(MIRRORS_FILE).exists() {
+            let path = directory::pages(dir)?;
+            look(&path).map_err(|e| e.about(&path))?;
+        }
+        let sites: Arc<dyn Sites> = Dirs::new(options.io, false);
+        open_sites(&sites, &place(dir)?, options).map_err(|e| e.about(&dir.join(PAGES_FILE)))
     }
 
-    /// Opens the store in `dir` for reading, beside a runtime that may have it open.
+    /// Opens the store in `dir`, with its mirrors, for reading, beside a runtime that may have it open.
     ///
     /// # Errors
     /// As [`Store::open`], but for the lock.
     pub fn open_read_only(dir: &Path) -> Result<Self, Error> {
-        let path = directory::pages(dir)?;
-        let disk = FileDisk::open_read_only(&path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
-        let io_kind = disk.kind();
-        let disk: Arc<dyn Disk> = Arc::new(disk);
-        let parts = Parts { disk, io_kind, read_only: true, canary: None, dir: None, lock: None };
-        finish(parts, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() }).map_err(|e| e.about(&path))
+        if !dir.join(MIRRORS_FILE).exists() {
+            directory::pages(dir)?;
+        }
+        let sites: Arc<dyn Sites> = Dirs::new(IoChoice::Plain, true);
+        let gathered = gather(&sites, &place(dir)?, true, None)?;
+        let mut parts = parts(gathered, None);
+        parts.read_only = true;
+        let options = OpenOptions { walk_in_commit: true, ..OpenOptions::default() };
+        finish(parts, &options).map_err(|e| e.about(&dir.join(PAGES_FILE)))
+    }
+
+    /// Opens a store whose sides lie where the caller says; `home` is the one that is read first.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_at(sites: &Arc<dyn Sites>, home: &str, options: &OpenOptions) -> Result<Self, Error> {
+        open_sites(sites, home, options)
     }
 
     /// Makes a store on a disk of the caller's.
@@ -156,19 +180,35 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_on(disk: Arc<dyn Disk>, options: &OpenOptions) -> Result<Self, Error> {
         let io_kind = IoKind::Custom;
-        let parts = Parts { disk, io_kind, read_only: false, canary: options.canary, dir: None, lock: None };
+        let (read_only, canary) = (false, options.canary);
+        let parts = Parts { disk, io_kind, read_only, canary, mirrored: None, notes: Vec::new() };
         finish(parts, options)
     }
 }
 
-fn open_locked(dir: &Path, lock: Arc<directory::Lock>, options: &OpenOptions) -> Result<Store, Error> {
-    let path = directory::pages(dir)?;
-    let disk = FileDisk::open(&path, options.io).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
-    let io_kind = disk.kind();
-    let disk: Arc<dyn Disk> = Arc::new(disk);
-    let (dir, lock) = (Some(dir.to_owned()), Some(lock));
-    let parts = Parts { disk, io_kind, read_only: false, canary: options.canary, dir, lock };
-    finish(parts, options).map_err(|e| e.about(&path))
+fn open_sites(sites: &Arc<dyn Sites>, home: &str, options: &OpenOptions) -> Result<Store, Error> {
+    let gathered = gather(sites, home, false, options.canary)?;
+    for note in &gathered.notes {
+        tracing::warn!("{note}");
+    }
+    finish(parts(gathered, options.canary), options)
+}
+
+fn parts(gathered: Gathered, canary: Option<Canary>) -> Parts {
+    let Gathered { disk, io_kind, notes } = gathered;
+    let mirrored = Some(Arc::clone(&disk));
+    Parts { disk, io_kind, read_only: false, canary, mirrored, notes }
+}
+
+/// A directory as a side's place: an absolute path.
+pub(crate) fn place(dir: &Path) -> Result<String, Error> {
+    let bad = |why: &str| Error::BadMirror { dir: dir.to_owned(), why: why.to_owned() };
+    let path = fs::canonicalize(dir).map_err(|e| Error::io(format!("open {}", dir.display()), e))?;
+    let text = path.to_str().ok_or_else(|| bad("its path is no UTF-8"))?;
+    if text.contains(['\n', '\r']) {
+        return Err(bad("its path has a line break in it"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Whether there is a store at `path` at all, before anything beside it is touched: what is none stays as it is, without so much as
@@ -178,11 +218,11 @@ fn look(path: &Path) -> Result<(), Error> {
     recover_beside(&disk).map(|_| ())
 }
 
-/// Opens the store of a retired handle anew, under the same lock.
+/// Opens the store of a retired handle anew, under the same locks.
 pub(crate) fn reopen(shared: &Shared, options: &OpenOptions) -> Result<Store, Error> {
-    match (&shared.dir, &shared.lock) {
-        (Some(dir), Some(lock)) => open_locked(dir, Arc::clone(lock), options),
-        _ => Err(Error::BadArgument("only a store that lies in a directory can be opened anew".to_owned())),
+    match &shared.mirrored {
+        Some(mirrored) => open_sites(mirrored.sites(), &mirrored.home(), options),
+        None => Err(Error::BadArgument("only a store that lies in a directory can be opened anew".to_owned())),
     }
 }
 
@@ -191,17 +231,18 @@ fn finish(parts: Parts, options: &OpenOptions) -> Result<Store, Error> {
         recover_beside(&*parts.disk)?
     } else {
         // Who names a generation knows what is noted about it.
-        let left = match (&parts.dir, options.newest) {
-            (Some(dir), None) => damage::read(dir),
+        let left = match (&parts.mirrored, options.newest) {
+            (Some(mirrored), None) => damage::read(mirrored),
             _ => Vec::new(),
         };
         let found = recover(&*parts.disk, Limits { newest: options.newest, left: &left }, parts.canary)?;
-        if let (Some(dir), false, false) = (&parts.dir, left.is_empty(), found.lists_left) {
-            damage::forget(dir);
+        if let (Some(mirrored), false, false) = (&parts.mirrored, left.is_empty(), found.lists_left) {
+            damage::forget(mirrored);
         }
         found
     };
-    let recovery = found.recovery.clone();
+    let mut recovery = found.recovery.clone();
+    recovery.left_out.clone_from(&parts.notes);
     for reason in &recovery.fallen_back {
         tracing::info!("{} stands: {reason}", recovery.generation);
     }
@@ -229,7 +270,7 @@ fn holds_store(disk: &dyn Disk) -> bool {
 ///
 /// # Errors
 /// [`Error::Occupied`] if it is not.
-fn blank(disk: &dyn Disk, path: &Path) -> Result<bool, Error> {
+pub(crate) fn blank(disk: &dyn Disk, path: &Path) -> Result<bool, Error> {
     let failed = |e| Error::io(format!("read {}", path.display()), e);
     let length = disk.len().map_err(failed)?.min(FIRST_PLACE * PAGE_SIZE as u64);
     let mut first = vec![0; crate::width::to_usize(length)];
@@ -271,7 +312,7 @@ fn format(disk: &dyn Disk, size_bytes: u64, keep: u32) -> Result<(), Error> {
     disk.flush().map_err(failed)
 }
 
-fn random_id() -> Result<StoreId, Error> {
+pub(crate) fn random_id() -> Result<StoreId, Error> {
     let mut id = StoreId([0; 16]);
     let drawn = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut id.0));
     drawn.map_err(|e| Error::io("draw a random store id", e))?;

@@ -9,7 +9,7 @@ use crate::ids::{Generation, PAGE_SIZE};
 use crate::open::MIN_SIZE_BYTES;
 use crate::root::{BadRoot, FORMAT_VERSION, Kept, Root, SLOT_PLACES};
 use crate::shared::Snapshot;
-use crate::tree::{Reader, read_place};
+use crate::tree::Reader;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Recovery {
     pub generation: Generation,
     /// Why it is not the newest that the roots speak of, or why one root could not be used; empty if all was well.
     pub fallen_back: Vec<String>,
+    /// Mirrors that are left out, each with the reason; empty if all are there.
+    pub left_out: Vec<String>,
 }
 
 pub(crate) struct Found {
@@ -127,7 +129,7 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary
         listed
     });
     let unsettled = candidates[0].1.generation != generation;
-    let recovery = Recovery { generation: Generation(generation), fallen_back };
+    let recovery = Recovery { generation: Generation(generation), fallen_back, left_out: Vec::new() };
     Ok(Found { snapshot: Snapshot { root, slot }, recovery, to_walk, listed, unsettled, lists_left })
 }
 
@@ -145,13 +147,27 @@ pub(crate) fn recover_beside(disk: &dyn Disk) -> Result<Found, Error> {
     found
 }
 
-/// The root in a slot, or why there is none to use.
+/// The root in a slot, or why there is none to use. Of several copies the newest that holds: a commit that was cut off may have reached some.
 ///
 /// # Errors
 /// The host does not read, for a reason that may pass: nothing is known of what is there, and what is newest must not be given up for it.
 pub(crate) fn read_root(disk: &dyn Disk, slot: usize) -> Result<Result<Root, BadRoot>, Error> {
+    type Read = Result<Result<Root, BadRoot>, Error>;
+    let copies = disk.copies().into_iter().map(|copy| read_root_of(disk, copy, slot));
+    let better = |a: Read, b: Read| match (&a, &b) {
+        (Ok(Ok(x)), Ok(Ok(y))) if y.sequence > x.sequence => b,
+        (Ok(Ok(_)), _) => a,
+        (_, Ok(Ok(_))) | (Ok(Err(_)), Err(_)) => b,
+        _ => a,
+    };
+    copies.reduce(better).unwrap_or_else(|| Ok(Err(BadRoot::Empty)))
+}
+
+fn read_root_of(disk: &dyn Disk, copy: u32, slot: usize) -> Result<Result<Root, BadRoot>, Error> {
     let mut page = [0; PAGE_SIZE];
-    match read_place(disk, SLOT_PLACES[slot], &mut page) {
+    let place = SLOT_PLACES[slot];
+    let read = disk.read_copy(copy, place * PAGE_SIZE as u64, &mut page);
+    match read.map_err(|e| Error::io(format!("read place {place} of the store"), e)) {
         Ok(()) => Ok(Root::decode(&page, slot)),
         Err(e) if may_pass(&e) => Err(e),
         Err(e) => Ok(Err(BadRoot::Unreadable(e.to_string()))),

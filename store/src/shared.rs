@@ -3,17 +3,16 @@
 use crate::cache::NodeCache;
 use crate::canary::Canary;
 use crate::crash::crash_point;
-use crate::directory::Lock;
 use crate::disk::{BufferPool, Disk, DiskBuf};
 use crate::error::{Error, Fault, no_space};
 use crate::file::IoKind;
 use crate::freemap::Run;
 use crate::hold::Holds;
 use crate::ids::{Generation, PAGE_SIZE, StoreId};
+use crate::mirror::Mirrored;
 use crate::root::{Kept, Root, SLOT_PLACES};
 use crate::space::{Purpose, Space};
 use crate::tree::Reader;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -66,10 +65,8 @@ pub(crate) struct Shared {
     /// The first damage met in the newest generation.
     damage: Mutex<Option<Fault>>,
     pub closing: AtomicBool,
-    /// Where the store lies, if it lies in a directory.
-    pub dir: Option<PathBuf>,
-    /// Last, so that the lock is let go after everything else.
-    pub lock: Option<Arc<Lock>>,
+    /// The disk again, as the sides that it is made of. Last, so that its locks are let go after everything else.
+    pub mirrored: Option<Arc<Mirrored>>,
 }
 
 /// The parts of [`Shared`] that differ from one way of opening to another.
@@ -78,8 +75,9 @@ pub(crate) struct Parts {
     pub io_kind: IoKind,
     pub read_only: bool,
     pub canary: Option<Canary>,
-    pub dir: Option<PathBuf>,
-    pub lock: Option<Arc<Lock>>,
+    pub mirrored: Option<Arc<Mirrored>>,
+    /// What was not as it should be with the sides.
+    pub notes: Vec<String>,
 }
 
 impl Shared {
@@ -105,9 +103,14 @@ impl Shared {
             poison: Mutex::new(None),
             damage: Mutex::new(None),
             closing: AtomicBool::new(false),
-            dir: parts.dir,
-            lock: parts.lock,
+            mirrored: parts.mirrored,
         }
+    }
+
+    /// The disk as the sides that it is made of.
+    pub fn mirrored(&self) -> Result<&Arc<Mirrored>, Error> {
+        let told = || Error::BadArgument("a store on a disk of the caller's has no mirrors".to_owned());
+        self.mirrored.as_ref().ok_or_else(told)
     }
 
     pub fn current(&self) -> Arc<Snapshot> {

@@ -3,9 +3,10 @@
 //! The file `tags` in the store's directory: a title line, then `GENERATION NAME` for each. It is replaced as a whole. Without it nothing is held
 //! any more, and nothing else is lost.
 
-use crate::directory::{self, TAGS_FILE};
+use crate::directory::TAGS_FILE;
 use crate::error::Error;
 use crate::ids::Generation;
+use crate::mirror::Mirrored;
 use crate::shared::Shared;
 use crate::store::Store;
 use std::fmt::Write as _;
@@ -28,10 +29,9 @@ pub struct Tag {
     pub generation: Generation,
 }
 
-/// What the file in `dir` says; a line that is none of ours is passed over.
-fn read(dir: &Path) -> Vec<Tag> {
-    let text = fs::read_to_string(dir.join(TAGS_FILE)).unwrap_or_default();
-    text.lines().filter_map(parse).collect()
+/// What the file says; a line that is none of ours is passed over.
+fn read(sides: &Mirrored) -> Vec<Tag> {
+    sides.note(TAGS_FILE).unwrap_or_default().lines().filter_map(parse).collect()
 }
 
 fn parse(line: &str) -> Option<Tag> {
@@ -40,12 +40,12 @@ fn parse(line: &str) -> Option<Tag> {
     Some(Tag { name: name.to_owned(), generation: Generation(generation.parse().ok()?) })
 }
 
-fn write(dir: &Path, tags: &[Tag]) -> Result<(), Error> {
+fn write(sides: &Mirrored, tags: &[Tag]) -> Result<(), Error> {
     let mut text = format!("{TITLE}\n");
     for Tag { name, generation } in tags {
         let _ = writeln!(text, "{} {name}", generation.0);
     }
-    directory::replace(dir, TAGS_FILE, &text)
+    sides.keep_note(TAGS_FILE, Some(&text))
 }
 
 fn bad(name: &str, why: impl Into<String>) -> Error {
@@ -66,9 +66,9 @@ fn check_name(name: &str) -> Result<(), Error> {
 impl Shared {
     /// Holds what the tags name and the root lists.
     pub fn hold_tagged(&self) {
-        let Some(dir) = &self.dir else { return };
+        let (Some(sides), false) = (&self.mirrored, self.read_only) else { return };
         let root = &self.current().root;
-        for Tag { name, generation } in read(dir) {
+        for Tag { name, generation } in read(sides) {
             if root.find(generation).is_none() {
                 tracing::warn!("the tag {name} is void: {generation} is not kept any more");
             } else if let Err(e) = self.holds().add(root, generation.0) {
@@ -82,7 +82,8 @@ impl Store {
     /// The tags of the store in `dir`, whether or not the generations are still there.
     #[must_use]
     pub fn tags_in(dir: &Path) -> Vec<Tag> {
-        read(dir)
+        let text = fs::read_to_string(dir.join(TAGS_FILE)).unwrap_or_default();
+        text.lines().filter_map(parse).collect()
     }
 
     /// Gives `generation` a name, durably: it stays readable until [`Store::untag`].
@@ -91,15 +92,15 @@ impl Store {
     /// [`Error::BadTag`] for a name that cannot be or is taken; [`Error::NoSuchGeneration`]; [`Error::TooManyHeld`]; what the host says.
     pub fn tag(&self, name: &str, generation: Generation) -> Result<(), Error> {
         check_name(name)?;
-        let dir = self.tagged_dir(name)?;
+        let sides = self.sides(name)?;
         let hold = self.hold(generation)?;
         let _one = self.shared.tagging.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tags = read(dir);
+        let mut tags = read(sides);
         if let Some(taken) = tags.iter().find(|tag| tag.name == name) {
             return Err(bad(name, format!("it names {} already", taken.generation)));
         }
         tags.push(Tag { name: name.to_owned(), generation });
-        write(dir, &tags)?;
+        write(sides, &tags)?;
         // From now on it is the tag that holds.
         self.shared.holds().add(&self.shared.current().root, generation.0)?;
         drop(hold);
@@ -111,18 +112,18 @@ impl Store {
     /// # Errors
     /// [`Error::BadTag`] if there is none of that name; what the host says.
     pub fn untag(&self, name: &str) -> Result<Generation, Error> {
-        let dir = self.tagged_dir(name)?;
+        let sides = self.sides(name)?;
         let _one = self.shared.tagging.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tags = read(dir);
+        let mut tags = read(sides);
         let at = tags.iter().position(|tag| tag.name == name).ok_or_else(|| bad(name, "there is none of that name"))?;
         let Tag { generation, .. } = tags.remove(at);
-        write(dir, &tags)?;
+        write(sides, &tags)?;
         self.shared.holds().remove(generation.0);
         Ok(generation)
     }
 
-    fn tagged_dir(&self, name: &str) -> Result<&Path, Error> {
+    fn sides(&self, name: &str) -> Result<&Mirrored, Error> {
         self.shared.check_writable()?;
-        self.shared.dir.as_deref().ok_or_else(|| bad(name, "a store on a disk of the caller's has no tags"))
+        self.shared.mirrored.as_deref().ok_or_else(|| bad(name, "a store on a disk of the caller's has no tags"))
     }
 }

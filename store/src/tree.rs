@@ -40,21 +40,50 @@ impl Reader<'_> {
     /// The same, always from the disk, and without touching the cache.
     pub fn node_from_disk(&self, block: BlockRef, level: u8) -> Result<Node, Error> {
         let mut bytes = Box::new([0; PAGE_SIZE]);
-        self.block(None, block.place, &mut bytes[..])?;
+        let holds = |bytes: &[u8]| self.node_holds(bytes, block, level);
+        self.block(None, block.place, &mut bytes[..], &holds)?;
         self.check_node(bytes, block, level)
     }
 
-    /// Reads one block, of a page or of a tree node; a second time, if the medium refuses it. What it refuses twice is damage like rot:
-    /// another generation may not need it.
-    fn block(&self, page: Option<(SegmentId, PageIndex)>, place: u64, out: &mut [u8]) -> Result<(), Error> {
+    /// Reads one block, of a page or of a tree node; a second time, if the medium refuses it, and then from another copy. What is refused everywhere is
+    /// damage like rot: another generation may not need it.
+    fn block(
+        &self,
+        page: Option<(SegmentId, PageIndex)>,
+        place: u64,
+        out: &mut [u8],
+        holds: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(), Error> {
         let Err(first) = read_place(self.disk, place, out) else { return Ok(()) };
         let Some(reason) = first.refused_by_medium() else { return Err(first) };
-        read_place(self.disk, place, out)
-            .map_err(|_| Error::Corrupt(Fault { generation: self.generation, page, place, reason }))
+        if read_place(self.disk, place, out).is_ok() || self.mend(place, out, holds) {
+            return Ok(());
+        }
+        Err(Error::Corrupt(Fault { generation: self.generation, page, place, reason }))
     }
 
-    /// Checks bytes that were read for `block`.
-    pub fn check_node(&self, bytes: Box<crate::ids::Page>, block: BlockRef, level: u8) -> Result<Node, Error> {
+    /// Reads a block that does not hold from another copy, if the disk has one, and has it written anew where it is bad.
+    fn mend(&self, place: u64, bytes: &mut [u8], holds: &dyn Fn(&[u8]) -> bool) -> bool {
+        self.disk.mend(place * PAGE_SIZE as u64, bytes, holds).is_some()
+    }
+
+    /// Whether these bytes are the node that `block` refers to.
+    pub fn node_holds(&self, bytes: &[u8], block: BlockRef, level: u8) -> bool {
+        checksum::of_node(self.id, block.place, block.birth, level, bytes) == block.checksum
+    }
+
+    /// Whether these bytes are the page that `slot` refers to.
+    pub fn page_holds(&self, bytes: &[u8], slot: &Slot) -> bool {
+        let Key { segment, page } = slot.key;
+        checksum::of_page(self.id, segment, page, slot.block.birth, bytes) == slot.block.checksum
+    }
+
+    /// Checks bytes that were read for `block`. Here, and in [`Self::check_page`], what does not hold is looked for in another copy.
+    pub fn check_node(&self, mut bytes: Box<crate::ids::Page>, block: BlockRef, level: u8) -> Result<Node, Error> {
+        let holds = |bytes: &[u8]| self.node_holds(bytes, block, level);
+        if !holds(&bytes[..]) {
+            self.mend(block.place, &mut bytes[..], &holds);
+        }
         let fault = |reason: &str| Fault {
             generation: self.generation,
             page: None,
@@ -133,7 +162,8 @@ impl Reader<'_> {
                 // One by one, so that only the page that cannot be read is said to be damaged.
                 for (slot, page) in run.iter().zip(out.chunks_exact_mut(PAGE_SIZE)) {
                     let Key { segment, page: index } = slot.key;
-                    self.block(Some((SegmentId(segment), PageIndex(index))), slot.block.place, page)?;
+                    let holds = |bytes: &[u8]| self.page_holds(bytes, slot);
+                    self.block(Some((SegmentId(segment), PageIndex(index))), slot.block.place, page, &holds)?;
                 }
             }
             other => other?,
@@ -145,12 +175,12 @@ impl Reader<'_> {
     }
 
     /// Checks bytes that were read for a page.
-    pub fn check_page(&self, slot: &Slot, page: &[u8]) -> Result<(), Error> {
-        let Key { segment, page: index } = slot.key;
-        let holds = checksum::of_page(self.id, segment, index, slot.block.birth, page) == slot.block.checksum;
-        if holds || Canary::TrustPages.planted(self.canary) {
+    pub fn check_page(&self, slot: &Slot, page: &mut [u8]) -> Result<(), Error> {
+        let holds = |bytes: &[u8]| self.page_holds(bytes, slot);
+        if holds(page) || Canary::TrustPages.planted(self.canary) || self.mend(slot.block.place, page, &holds) {
             return Ok(());
         }
+        let Key { segment, page: index } = slot.key;
         Err(Error::Corrupt(Fault {
             generation: self.generation,
             page: Some((SegmentId(segment), PageIndex(index))),

@@ -24,6 +24,7 @@ mod journal_backup;
 mod keys;
 mod killing;
 mod lifecycle;
+mod mirrors;
 mod moving;
 mod native;
 mod network;

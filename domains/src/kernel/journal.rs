@@ -7,11 +7,10 @@ use crate::linux::{self, Appending, JournalTrouble, Wanted};
 use crate::native::Life;
 use crate::table::{Record, Table};
 use semper_journal::{
-    Error, Found, JOURNAL_DIR, Journal, Note, Options, Retention, Submitted, Ticket, Trimmed, Wish, Writer,
+    Error, Found, Journal, Note, Options, Retention, Submitted, Ticket, Trimmed, Wish, Writer,
 };
-use semper_store::{DirFolder, Folder, StoreId};
+use semper_store::{Folder, StoreId};
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -75,10 +74,9 @@ pub(crate) fn seen(table: &Table, store: StoreId) -> u64 {
 }
 
 impl WorldJournal {
-    /// Of the store in `dir`. `seen`: what the store knows of it.
+    /// Of a store. `seen`: what the store knows of it.
     #[must_use]
-    pub(crate) fn new(dir: &Path, store: StoreId, seen: u64, life: Life, retention: Retention) -> Arc<Self> {
-        let folder = Arc::new(DirFolder::new(&dir.join(JOURNAL_DIR)));
+    pub(crate) fn new(folder: Arc<dyn Folder>, store: StoreId, seen: u64, life: Life, retention: Retention) -> Arc<Self> {
         Arc::new(Self { folder, store, life, retention, slot: Mutex::new(Slot::Closed), seen, ends: Mutex::default() })
     }
 

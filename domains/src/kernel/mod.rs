@@ -48,7 +48,7 @@ use journal::WorldJournal;
 use objects::{DomainRecord, OBJECT_PAGES, RECORD_BYTES, SegmentRecord, WorldRecord};
 use semper_journal::Retention;
 use semper_pager::Pager;
-use semper_store::{Generation, PageRange, SegmentId, StoreId};
+use semper_store::{Folder, Generation, PageRange, SegmentId, StoreId};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -194,14 +194,14 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Opens the world that generation `of` of a store has in segment 0, or makes a new one if that is 0. `dir`: the store's.
+    /// Opens the world that generation `of` of a store has in segment 0, or makes a new one if that is 0. `dir`: the store's; `folder`: its journal's.
     ///
     /// # Errors
     /// When segment 0 is damaged or the console's directory cannot be made.
     pub fn open(
         pager: Arc<Pager>,
         (store, of): (StoreId, Generation),
-        dir: &Path,
+        (dir, folder): (&Path, Arc<dyn Folder>),
         policy: OutputPolicy,
         retention: Retention,
         surroundings: Arc<dyn Surroundings>,
@@ -214,7 +214,7 @@ impl Kernel {
         let objects = if of.0 == 0 { Objects::create(&pager)? } else { Objects::open(&pager, &clock)? };
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let life = Life { generation: of.0, ..Life::begin(&console_dir, random) };
-        let journal = WorldJournal::new(dir, store, journal::seen(&objects.table, store), life, retention);
+        let journal = WorldJournal::new(folder, store, journal::seen(&objects.table, store), life, retention);
         Ok(Arc::new_cyclic(|myself| Self {
             pager,
             zygote: Zygote::default(),

@@ -11,7 +11,7 @@ use semper_backup::{
     write_backup,
 };
 use semper_journal::JOURNAL_DIR;
-use semper_store::{DirFolder, Generation, OpenOptions, Store};
+use semper_store::{Generation, OpenOptions, Store};
 
 use super::{BUFFER, bar, kind};
 use crate::commands::failure::code;
@@ -100,7 +100,7 @@ fn pin(
         }
     };
     let since = since.filter(|since| base_has_it(*since)).map(known).transpose().map_err(gone)?;
-    let folder = std::sync::Arc::new(DirFolder::read_only(&dir.join(JOURNAL_DIR)));
+    let folder = held.store.folder(JOURNAL_DIR)?;
     match wanted {
         Journal::Without => {
             if semper_journal::exists(&*folder).unwrap_or(true) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use semper::runtime::journal_seen;
 use semper_journal::{Error, JOURNAL_DIR, Journal, Options, Writer};
-use semper_store::{DirFolder, Folder, Store, StoreId};
+use semper_store::{Folder, Store, StoreId};
 
 use super::failure::journal_code;
 use super::{Failure, say};
@@ -32,20 +32,20 @@ pub fn run(command: &JournalCommand) -> Result<ExitCode, Failure> {
 
 /// The journal's directory, to look at, and whose it should be. A runtime may go on meanwhile.
 fn folder(store: &Path) -> Result<(Arc<dyn Folder>, StoreId), Failure> {
-    let id = Store::open_read_only(store)?.id();
-    Ok((Arc::new(DirFolder::read_only(&store.join(JOURNAL_DIR))), id))
+    let store = Store::open_read_only(store)?;
+    Ok((store.folder(JOURNAL_DIR)?, store.id()))
 }
 
 /// Opens the journal of a store at rest, which is open here, to change it; none: there is none.
-pub(super) fn open_at_rest(store: &Path, id: StoreId, accept_loss: bool) -> Result<Option<Arc<Journal>>, Failure> {
-    let failed = |error: Error| Failure::journal(store, &error);
-    let folder: Arc<dyn Folder> = Arc::new(DirFolder::new(&store.join(JOURNAL_DIR)));
-    let seen = journal_seen(store)?;
+pub(super) fn open_at_rest(dir: &Path, store: &Store, accept_loss: bool) -> Result<Option<Arc<Journal>>, Failure> {
+    let failed = |error: Error| Failure::journal(dir, &error);
+    let folder = store.folder(JOURNAL_DIR)?;
+    let seen = journal_seen(dir)?;
     if seen <= 1 && !semper_journal::exists(&*folder).map_err(failed)? {
         return Ok(None);
     }
     let options = Options { accept_loss, ..Options::default() };
-    let journal = Journal::open(folder, id, seen, &options).map_err(failed)?;
+    let journal = Journal::open(folder, store.id(), seen, &options).map_err(failed)?;
     match journal.trouble() {
         None => Ok(Some(journal)),
         Some(error) => Err(failed(error)),

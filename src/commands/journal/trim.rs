@@ -50,7 +50,7 @@ fn at_rest(command: &JournalTrim) -> Result<(), Failure> {
     // As long as the store is open here, no runtime can begin.
     let store = Store::open(&command.store, &OpenOptions::default())?;
     let failed = |error: Error| Failure::journal(&command.store, &error);
-    let Some(journal) = open_at_rest(&command.store, store.id(), command.accept_loss)? else {
+    let Some(journal) = open_at_rest(&command.store, &store, command.accept_loss)? else {
         say_none(&command.store);
         return Ok(());
     };

@@ -6,6 +6,7 @@ use crate::ids::{PAGE_SIZE, Page};
 use crate::width::to_usize;
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a call can fail with.
@@ -15,8 +16,10 @@ pub enum Failure {
     Eio,
     /// The host has no space.
     Enospc,
-    /// The power goes: this call and all later ones fail.
+    /// The power goes: this call and all later ones fail, also those to disks at the same power ([`SimDisk::beside`]).
     PowerLoss,
+    /// The disk is gone: this call and all later ones fail until [`SimDisk::plug`].
+    Gone,
 }
 
 /// Something that was asked of the disk, in the order of asking.
@@ -53,7 +56,8 @@ struct State {
     fail_flush_at: Option<u64>,
     failed_flushes: u64,
     failed_writes: u64,
-    dead: bool,
+    /// Pulled out.
+    gone: bool,
     /// Pages that cannot be read until they are written.
     unreadable: HashSet<u64>,
     history: Option<Vec<Event>>,
@@ -63,6 +67,8 @@ struct State {
 #[derive(Default)]
 pub struct SimDisk {
     state: Mutex<State>,
+    /// The power is off.
+    off: Arc<AtomicBool>,
 }
 
 impl SimDisk {
@@ -70,6 +76,28 @@ impl SimDisk {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// An empty disk at the same power.
+    #[must_use]
+    pub fn beside(&self) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), off: Arc::clone(&self.off) })
+    }
+
+    /// Pulls the disk out: every call fails.
+    pub fn pull(&self) {
+        self.state().gone = true;
+    }
+
+    /// Puts it back. What was not flushed when it was pulled out is decided by the next [`SimDisk::power_cycle`].
+    pub fn plug(&self) {
+        self.state().gone = false;
+    }
+
+    /// Whether it is pulled out.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.state().gone
     }
 
     /// A disk that holds what `writes` left, applied in order.
@@ -93,7 +121,7 @@ impl SimDisk {
         let from = self.state();
         let state =
             State { durable: from.durable.clone(), live: from.durable.clone(), len: from.len, ..State::default() };
-        Arc::new(Self { state: Mutex::new(state) })
+        Arc::new(Self { state: Mutex::new(state), off: Arc::default() })
     }
 
     /// Calls so far.
@@ -145,7 +173,7 @@ impl SimDisk {
     /// Whether the power is on.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        !self.state().dead
+        !self.off.load(Ordering::Relaxed)
     }
 
     /// Whether a lie is still to come.
@@ -208,7 +236,7 @@ impl SimDisk {
                 };
             }
         }
-        state.dead = false;
+        self.off.store(false, Ordering::Relaxed);
         state.fail_at = None;
         state.fail_flush_at = None;
         state.lie_at = None;
@@ -313,11 +341,16 @@ impl SimDisk {
         if due.is_some() {
             state.fail_at = None;
         }
-        if due == Some(Failure::PowerLoss) {
-            state.dead = true;
+        match due {
+            Some(Failure::PowerLoss) => self.off.store(true, Ordering::Relaxed),
+            Some(Failure::Gone) => state.gone = true,
+            _ => {}
         }
-        if state.dead {
+        if self.off.load(Ordering::Relaxed) {
             return Err(io::Error::other("the power is off"));
+        }
+        if state.gone {
+            return Err(io::Error::from_raw_os_error(libc::ENODEV));
         }
         match due {
             Some(Failure::Eio) => Err(io::Error::from_raw_os_error(libc::EIO)),

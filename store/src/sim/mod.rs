@@ -9,6 +9,8 @@
 //!   for ever: a later flush that succeeds says nothing about it.
 //! * One flush may lie: it returns `Ok`, and what it covered stays in doubt for ever.
 //! * A name that was made or removed in a [`SimFolder`] is there or not after a loss of power, until the folder was synced.
+//! * A disk may be pulled out at any call, and put back later. Disks at the same power lose it together. A small file beside a disk
+//!   ([`SimSides`]) is replaced or not, never in part.
 //! * Bits rot, and two blocks may change places (a misdirected write), at rest.
 //!
 //! Everything random comes from a seed.
@@ -17,11 +19,13 @@ mod cycles;
 mod disk;
 mod folder;
 mod random;
+mod sides;
 
 pub use cycles::{cycles, number};
 pub use disk::{Event, Failure, SimDisk};
 pub use folder::SimFolder;
 pub use random::SimRng;
+pub use sides::{SimSide, SimSides};
 
 /// The unit in which a write may be torn.
 pub const SECTOR: usize = 512;

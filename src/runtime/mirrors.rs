@@ -1,0 +1,190 @@
+//! Mirrors of a running world: brought up to date beside it, and again when they come back.
+
+use super::{Runtime, RuntimeError};
+use semper_store::{Block, MirrorState, Store};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Bytes that are copied to a mirror in a second, if nothing else is said: the disks are there for the world first.
+pub const DEFAULT_MIRROR_RATE: u64 = 128 << 20;
+
+/// How often it is looked whether a mirror is back.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// The first wait after a mirror could not be brought up to date; each one that follows is twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// A side of a store, as `status` shows it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Side {
+    /// Its number.
+    pub number: u32,
+    /// Its directory.
+    pub dir: String,
+    /// `whole`, `filling` or `away`.
+    pub state: String,
+    /// Why it is away.
+    pub why: Option<String>,
+    /// Bytes copied, and about how many there are to be, while it is brought up to date.
+    pub copied: Option<(u64, u64)>,
+    /// Blocks that were rotten on it and were written anew since the store was opened.
+    pub repaired: u64,
+}
+
+/// The sides of a store, its own directory first; empty if it has no mirrors.
+#[must_use]
+pub fn sides(store: &Store) -> Vec<Side> {
+    let shown = |side: semper_store::MirrorStatus| {
+        let (state, why, copied) = match side.state {
+            MirrorState::Whole => ("whole", None, None),
+            MirrorState::Filling { done, total } => ("filling", None, Some((done, total))),
+            MirrorState::Away { why } => ("away", Some(why), None),
+        };
+        let (dir, repaired) = (side.place.display().to_string(), side.mended);
+        Side { number: side.number, dir, state: state.to_owned(), why, copied, repaired }
+    };
+    store.mirrors().into_iter().map(shown).collect()
+}
+
+/// What the thread that looks after mirrors is told.
+#[derive(Default)]
+struct Told {
+    stopped: bool,
+    /// Bytes in a second, by the number of the mirror, for those of which it was said.
+    rates: BTreeMap<u32, u64>,
+    /// When a mirror is to be tried again, and how long the wait after that is.
+    waits: BTreeMap<u32, (Instant, Duration)>,
+}
+
+/// The thread that brings mirrors up to date, one at a time.
+pub(super) struct Keeper {
+    told: Arc<(Mutex<Told>, Condvar)>,
+    store: Weak<Store>,
+}
+
+impl Keeper {
+    pub fn start(dir: &Path, store: &Arc<Store>) -> Self {
+        hand_down(dir, store);
+        let keeper = Self { told: Arc::default(), store: Arc::downgrade(store) };
+        let (told, store, dir) = (Arc::clone(&keeper.told), Weak::clone(&keeper.store), dir.to_path_buf());
+        let run = move || {
+            while let Some(store) = next(&told, &store) {
+                look(&told, &dir, &store);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("mirrors".into()).spawn(run) {
+            tracing::warn!(%error, "mirrors that come back are not brought up to date");
+        }
+        keeper
+    }
+
+    /// From now on nothing is copied.
+    pub fn stop(&self) {
+        lock(&self.told.0).stopped = true;
+        self.told.1.notify_all();
+        if let Some(store) = self.store.upgrade() {
+            store.stop_filling();
+        }
+    }
+
+    /// A mirror is to be brought up to date now.
+    fn now(&self, number: u32, rate: u64) {
+        let mut told = lock(&self.told.0);
+        told.rates.insert(number, rate);
+        told.waits.remove(&number);
+        self.told.1.notify_all();
+    }
+}
+
+fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for the next look; none: there is nothing to look after any more.
+fn next(told: &(Mutex<Told>, Condvar), store: &Weak<Store>) -> Option<Arc<Store>> {
+    let waited = told.1.wait_timeout(lock(&told.0), EVERY).unwrap_or_else(PoisonError::into_inner).0;
+    if waited.stopped { None } else { store.upgrade() }
+}
+
+fn look(told: &(Mutex<Told>, Condvar), dir: &Path, store: &Store) {
+    store.look_after_mirrors();
+    for side in store.mirrors() {
+        if !matches!(side.state, MirrorState::Away { .. }) {
+            continue;
+        }
+        let rate = {
+            let told = lock(&told.0);
+            let early = told.waits.get(&side.number).is_some_and(|(at, _)| Instant::now() < *at);
+            if told.stopped || early {
+                continue;
+            }
+            told.rates.get(&side.number).copied().unwrap_or(DEFAULT_MIRROR_RATE)
+        };
+        let filled = store.fill_mirror(side.number, Some(rate));
+        let mut told = lock(&told.0);
+        match filled {
+            Ok(()) => {
+                tracing::info!("the mirror {} is up to date", side.place.display());
+                hand_down(dir, store);
+                told.waits.remove(&side.number);
+            }
+            Err(error) => {
+                let wait = told.waits.get(&side.number).map_or(FIRST_WAIT, |(_, wait)| *wait);
+                tracing::info!("the mirror {} is not up to date: {error}", side.place.display());
+                told.waits.insert(side.number, (Instant::now() + wait, (2 * wait).min(LONGEST_WAIT)));
+            }
+        }
+    }
+}
+
+/// What `dir`, in which the world lives now, knows of what left it and of its lives: the others keep no older word of it. They know how often the
+/// world was started; marks are for the death of the runtime, and are not needed after that of a disk.
+fn hand_down(dir: &Path, store: &Store) {
+    let console = |side: &Path| side.join("console");
+    let life = fs::read(console(dir).join("life"));
+    for side in store.side_dirs().iter().filter(|side| **side != dir && fs::canonicalize(dir).ok().as_ref() != Some(side)) {
+        let handed = fs::remove_dir_all(console(side)).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) });
+        let handed = handed.and_then(|()| match &life {
+            Ok(life) => fs::create_dir(console(side)).and_then(|()| fs::write(console(side).join("life"), life)),
+            Err(_) => Ok(()),
+        });
+        if let Err(error) = handed {
+            tracing::warn!(%error, "{} does not know of this life of the world", side.display());
+        }
+    }
+}
+
+impl Runtime {
+    /// Takes up a directory as a mirror of the store, or as one again; it is brought up to date beside the world, at so many bytes in a second.
+    ///
+    /// # Errors
+    /// When it cannot be one.
+    pub fn add_mirror(&self, dir: &Path, rate: u64) -> Result<(), RuntimeError> {
+        let number = self.store.add_mirror(dir)?;
+        self.mirrors.now(number, rate);
+        Ok(())
+    }
+
+    /// Makes a directory no mirror any more.
+    ///
+    /// # Errors
+    /// When it is none, or the only one that has everything.
+    pub fn remove_mirror(&self, dir: &Path) -> Result<(), RuntimeError> {
+        Ok(self.store.remove_mirror(dir)?)
+    }
+
+    /// As [`Store::mend`].
+    #[must_use]
+    pub fn mend(&self, block: &Block) -> Option<u32> {
+        self.store.mend(block)
+    }
+}

@@ -1,0 +1,289 @@
+//! mirror: a store on two disks goes on when one of them rots, goes away or is lost.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::format::{generations, spoil};
+use crate::harness::{Background, Case, Libc, Session, c_program, semper};
+
+/// A program that never ends, and writes a line for each round.
+struct Work {
+    session: Session,
+    program: PathBuf,
+}
+
+impl Work {
+    fn new() -> Option<Work> {
+        Some(Work { session: Session::new(), program: c_program("memory", Libc::Musl)? })
+    }
+
+    fn out(&self) -> PathBuf {
+        self.session.place().join("out")
+    }
+
+    fn mirror(&self) -> PathBuf {
+        self.session.place().join("mirror")
+    }
+
+    /// Starts it.
+    fn start(&self) -> Background {
+        let mut command = self.session.run(&["--checkpoint-interval", "50ms"], &self.program, &["8", "100000000"]);
+        let runtime = Background(command.stdout(File::create(self.out()).unwrap()).spawn().unwrap());
+        self.longer(&self.session.store(), 5);
+        runtime
+    }
+
+    /// Goes on with the store in `dir`; gives the runtime, and what it writes to standard error in the end.
+    fn resume(&self, dir: &Path) -> Background {
+        let file = |name: &str| File::options().append(true).create(true).open(self.session.place().join(name)).unwrap();
+        let mut command = semper();
+        command.arg("resume").arg(dir).args(["--checkpoint-interval", "50ms"]).current_dir(self.session.place());
+        let runtime = Background(command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err")).spawn().unwrap());
+        self.wait(dir, "it runs", |status| status["live"] == true);
+        self.longer(dir, 5);
+        runtime
+    }
+
+    /// Waits until it has written some lines more, which are safe then.
+    fn longer(&self, dir: &Path, lines: usize) {
+        let before = self.lines();
+        self.wait(dir, "the program goes on", |_| self.lines() >= before + lines);
+    }
+
+    fn lines(&self) -> usize {
+        fs::read_to_string(self.out()).unwrap_or_default().lines().count()
+    }
+
+    fn status(&self, dir: &Path) -> Value {
+        let output = self.session.output(semper().arg("status").arg(dir).arg("--json"));
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    fn wait(&self, dir: &Path, what: &str, holds: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status = self.status(dir);
+            if holds(&status) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "waited in vain until {what}: {status}\n{}", self.errors());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(self.session.place().join("err")).unwrap_or_default()
+    }
+
+    /// `semper mirror WORD STORE DIR`.
+    fn mirror_command(&self, word: &str, store: &Path, dir: &Path) -> Output {
+        self.session.output(semper().args(["mirror", word]).arg(store).arg(dir).current_dir(self.session.place()))
+    }
+
+    fn add(&self) {
+        let added = self.mirror_command("add", &self.session.store(), &self.mirror());
+        assert!(added.status.success(), "{added:?}");
+        assert_eq!(states(&self.status(&self.session.store())), ["whole", "whole"]);
+    }
+
+    fn stop(&self, dir: &Path, mut runtime: Background) {
+        let stopped = self.session.output(semper().arg("stop").arg(dir));
+        assert!(stopped.status.success(), "{stopped:?}");
+        runtime.wait();
+    }
+
+    /// What was written is what one undisturbed run writes.
+    fn assert_like_native(&self) {
+        let out = fs::read_to_string(self.out()).unwrap();
+        let rounds = out.lines().count() - usize::from(!out.ends_with('\n'));
+        let native = Case::new(&self.program, &["8", &rounds.to_string()]).native();
+        let whole = &out[..out.rfind('\n').unwrap() + 1];
+        assert!(rounds > 20 && native.stdout.starts_with(whole), "{} rounds differ", rounds);
+    }
+}
+
+fn states(status: &Value) -> Vec<&str> {
+    status["mirrors"].as_array().unwrap().iter().map(|side| side["state"].as_str().unwrap()).collect()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_mirror_is_added_under_kills_and_what_rots_is_read_from_it_and_repaired() {
+    let Some(work) = Work::new() else { return };
+    let store = work.session.store();
+    drop(work.start());
+    let runtime = work.resume(&store);
+    work.add();
+    drop(runtime);
+    drop(work.resume(&store));
+    // Half of all that the newest generation has, on one side; nodes too.
+    let pages = store.join("pages");
+    let newest = generations(&pages).swap_remove(0);
+    newest.blocks.iter().rev().step_by(2).for_each(|block| spoil(&pages, block));
+    let checked = work.session.output(&mut work.session.on_store("check"));
+    assert!(checked.status.code() == Some(1) && said(&checked).contains("rotten on one side"), "{}", said(&checked));
+    let runtime = work.resume(&store);
+    assert!(!work.errors().contains("is left for"), "{}", work.errors());
+    let scrubbed = work.session.output(&mut work.session.on_store("scrub"));
+    assert!(scrubbed.status.success() && said(&scrubbed).contains("is sound"), "{}", said(&scrubbed));
+    let status = work.status(&store);
+    let repaired = |side: usize| status["mirrors"][side]["repaired"].as_u64().unwrap();
+    assert!(repaired(0) as usize >= newest.blocks.len() / 4 && repaired(1) == 0, "{status}");
+    drop(runtime);
+    work.session.assert_sound();
+    // At rest too, and on the other side.
+    let pages = work.mirror().join("pages");
+    let newest = generations(&pages).swap_remove(0);
+    newest.blocks.iter().rev().take(20).for_each(|block| spoil(&pages, block));
+    let scrubbed = work.session.output(&mut work.session.on_store("scrub"));
+    assert!(scrubbed.status.success() && said(&scrubbed).contains("20 blocks were rotten"), "{}", said(&scrubbed));
+    assert_eq!(work.status(&store)["scrub"]["last"]["repaired"], 20);
+    // What is rotten on both is named.
+    let block = newest.blocks.iter().rev().find(|block| block.level.is_none()).unwrap();
+    [&pages, &store.join("pages")].into_iter().for_each(|pages| spoil(pages, block));
+    let scrubbed = work.session.output(&mut work.session.on_store("scrub"));
+    let named = format!("segment {}, page {} at place {}", block.segment, block.page, block.place);
+    assert!(scrubbed.status.code() == Some(1) && said(&scrubbed).contains(&named), "{}", said(&scrubbed));
+    work.assert_like_native();
+}
+
+#[test]
+fn the_mirror_goes_on_as_the_store_when_that_is_lost() {
+    let Some(work) = Work::new() else { return };
+    let store = work.session.store();
+    let runtime = work.start();
+    work.add();
+    work.longer(&store, 5);
+    drop(runtime);
+    // Its pages alone: word of the mirror is still there.
+    fs::remove_file(store.join("pages")).unwrap();
+    let runtime = work.resume(&store);
+    work.wait(&store, "its pages are made anew", |status| states(status) == ["whole", "whole"]);
+    work.longer(&store, 5);
+    drop(runtime);
+    // All of it.
+    fs::remove_dir_all(&store).unwrap();
+    let runtime = work.resume(&work.mirror());
+    assert!(work.errors().contains("store is left out: it cannot be reached"), "{}", work.errors());
+    work.stop(&work.mirror(), runtime);
+    let checked = work.session.output(semper().arg("check").arg(work.mirror()));
+    assert!(checked.status.success(), "{}", said(&checked));
+    work.assert_like_native();
+}
+
+#[test]
+fn a_mirror_that_is_pulled_out_under_load_catches_up_when_it_is_back() {
+    let Some(work) = Work::new() else { return };
+    let store = work.session.store();
+    let runtime = work.start();
+    work.add();
+    let pulled = work.session.place().join("pulled");
+    fs::rename(work.mirror(), &pulled).unwrap();
+    work.wait(&store, "it is missed", |status| states(status) == ["whole", "away"]);
+    work.longer(&store, 20);
+    fs::rename(&pulled, work.mirror()).unwrap();
+    work.wait(&store, "it is up to date", |status| states(status) == ["whole", "whole"]);
+    work.longer(&store, 5);
+    drop(runtime);
+    // Also when it was away at the start.
+    fs::rename(work.mirror(), &pulled).unwrap();
+    let runtime = work.resume(&store);
+    fs::rename(&pulled, work.mirror()).unwrap();
+    work.wait(&store, "it is up to date", |status| states(status) == ["whole", "whole"]);
+    drop(runtime);
+    fs::remove_dir_all(&store).unwrap();
+    let runtime = work.resume(&work.mirror());
+    work.stop(&work.mirror(), runtime);
+    let removed = work.mirror_command("remove", &work.mirror(), &store);
+    assert!(removed.status.success(), "{}", said(&removed));
+    work.assert_like_native();
+}
+
+#[test]
+fn sides_that_went_on_without_each_other_are_refused() {
+    let Some(work) = Work::new() else { return };
+    let (store, mirror) = (work.session.store(), work.mirror());
+    let runtime = work.start();
+    work.add();
+    work.stop(&store, runtime);
+    let (here, there) = (work.session.place().join("a"), work.session.place().join("b"));
+    fs::rename(&mirror, &there).unwrap();
+    work.stop(&store, work.resume(&store));
+    fs::rename(&store, &here).unwrap();
+    fs::rename(&there, &mirror).unwrap();
+    let out = fs::read(work.out()).unwrap();
+    work.stop(&mirror, work.resume(&mirror));
+    fs::write(work.out(), out).unwrap();
+    fs::rename(&here, &store).unwrap();
+    for side in [&store, &mirror] {
+        let refused = work.session.output(semper().arg("resume").arg(side));
+        let said = said(&refused);
+        assert!(refused.status.code() == Some(121) && said.contains("went on without each other"), "{said}");
+    }
+    let removed = work.mirror_command("remove", &store, &mirror);
+    assert!(removed.status.success() && said(&removed).contains("goes on without"), "{}", said(&removed));
+    work.stop(&store, work.resume(&store));
+    work.assert_like_native();
+    // What is left there is not taken again for a mirror, or for the store, unasked.
+    let again = work.mirror_command("add", &store, &mirror);
+    assert!(again.status.code() == Some(2) && said(&again).contains("went its own way"), "{}", said(&again));
+    fs::remove_dir_all(&mirror).unwrap();
+    let again = work.mirror_command("add", &store, &mirror);
+    assert!(again.status.success(), "{}", said(&again));
+    let removed = work.mirror_command("remove", &store, &mirror);
+    assert!(removed.status.success(), "{}", said(&removed));
+    let refused = work.session.output(semper().arg("resume").arg(&mirror));
+    assert!(refused.status.code() == Some(2) && said(&refused).contains("no mirror any more"), "{}", said(&refused));
+    let again = work.mirror_command("add", &store, &mirror);
+    assert!(again.status.success(), "what was removed may come back: {}", said(&again));
+}
+
+#[test]
+fn what_cannot_be_a_mirror_is_refused_and_nothing_is_changed() {
+    let Some(work) = Work::new() else { return };
+    let store = work.session.store();
+    let runtime = work.start();
+    let other = work.session.place().join("other");
+    let made = work.session.output(semper().arg("run").arg(&other).args(["--size", "64M", "--"]).arg(&work.program).args(["1", "1"]));
+    assert_eq!(made.status.code(), Some(7), "{}", said(&made));
+    let file = work.session.file("file", "x");
+    let full = work.session.place().join("full");
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("photo"), "x").unwrap();
+    let cases = [
+        (store.clone(), 2, "is a side of this store already"),
+        (store.join("within"), 2, "lies within"),
+        (other.clone(), 121, "is not empty"),
+        (full, 121, "`photo`"),
+        (file, 2, "is no directory"),
+    ];
+    for (dir, code, why) in cases {
+        let refused = work.mirror_command("add", &store, &dir);
+        assert!(refused.status.code() == Some(code) && said(&refused).contains(why), "{dir:?}: {}", said(&refused));
+    }
+    let none = work.mirror_command("remove", &store, &other);
+    assert!(none.status.code() == Some(2) && said(&none).contains("no mirror of this store"), "{}", said(&none));
+    assert!(work.status(&store)["mirrors"].as_array().unwrap().is_empty() && !store.join("within").exists());
+    work.add();
+    let twice = work.mirror_command("add", &store, &work.mirror());
+    assert!(twice.status.code() == Some(2) && said(&twice).contains("already"), "{}", said(&twice));
+    let busy = work.session.output(semper().arg("resume").arg(work.mirror()));
+    assert!(busy.status.code() == Some(120), "{}", said(&busy));
+    drop(runtime);
+    // A side of another store in its place.
+    fs::remove_dir_all(work.mirror()).unwrap();
+    fs::rename(&other, work.mirror()).unwrap();
+    let runtime = work.resume(&store);
+    assert!(work.errors().contains("there is no mirror there any more"), "{}", work.errors());
+    drop(runtime);
+    let checked = work.session.output(semper().arg("check").arg(work.mirror()));
+    assert!(checked.status.success(), "{}", said(&checked));
+    work.assert_like_native();
+}

@@ -22,6 +22,8 @@
 mod host;
 mod source;
 mod tape;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use host::taped;

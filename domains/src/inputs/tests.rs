@@ -1,0 +1,218 @@
+//! A program that hangs on every answer, recorded, killed and brought back at random, against what it was.
+
+#![allow(clippy::unwrap_used)]
+
+use super::wire::Question;
+use super::{Advance, Branch, Limit, Position, Source, Tape};
+use crate::linux::Restart;
+use proptest::prelude::*;
+use semper_journal::{Journal, Note, Options, Reader, Writer};
+use semper_store::sim::{SimFolder, SimRng};
+use semper_store::{Folder, StoreId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const STORE: StoreId = StoreId([7; 16]);
+const WRITER: Writer = Writer { number: 1, born: 1 };
+
+/// The state of the program: what it was told is mixed into it, and it decides what is asked next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Program(u64);
+
+impl Program {
+    fn mix(&mut self, with: u64) {
+        self.0 = (self.0 ^ with).wrapping_mul(0x2545_f491_4f6c_dd1d).rotate_left(23) ^ 0x9e37;
+    }
+
+    /// One step: up to four questions, some of which have a usual answer.
+    fn step(&mut self, tape: &Tape, outside: &mut SimRng) -> Result<(), String> {
+        tape.step((self.0 >> 32) as u32);
+        for _ in 0..self.0 % 5 {
+            let answer = match self.0 >> 8 & 3 {
+                0 => tape.ask(Question::Random, None, || outside.below(1 << 40)),
+                1 => tape.ask(Question::Writable, Some(true), || outside.below(4) > 0).into(),
+                2 => tape.ask(Question::Receive, Some(vec![]), || vec![3_u8; outside.below(3000) as usize]).len() as u64,
+                _ => below_in_effect(tape, outside),
+            };
+            self.mix(answer);
+        }
+        self.mix(1);
+        tape.stepped()
+    }
+}
+
+fn below_in_effect(tape: &Tape, outside: &mut SimRng) -> u64 {
+    // What is done outside is not done again.
+    let replaying = tape.is_replaying();
+    let mut done = false;
+    tape.effect(|| done = true);
+    assert_eq!(done, !replaying);
+    tape.ask(Question::Cpu, None, || outside.below(100))
+}
+
+/// A world of one program, and what must come true again.
+struct World {
+    journal: Arc<Journal>,
+    folder: Arc<dyn Folder>,
+    tape: Tape,
+    program: Program,
+    /// Generations: their states and positions, oldest first.
+    kept: Vec<(u64, Program, Position)>,
+    captured: Option<(Program, Position)>,
+    next_generation: u64,
+    lives: u64,
+    branches: Branch,
+    /// By step: the state after so many steps, of the future that is.
+    was: BTreeMap<u64, Program>,
+    /// Steps after which something was shown, which must come true again.
+    shown: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder: Arc<dyn Folder> = SimFolder::new();
+        let journal = Journal::open(Arc::clone(&folder), STORE, 0, &Options::default()).unwrap();
+        let tape = Tape::new(Restart::default());
+        tape.begin(1, STORE.0, 1);
+        let mut world = Self {
+            journal,
+            folder,
+            tape,
+            program: Program(99),
+            kept: Vec::new(),
+            captured: None,
+            next_generation: 1,
+            lives: 0,
+            branches: 1,
+            was: BTreeMap::from([(0, Program(99))]),
+            shown: 0,
+        };
+        world.capture();
+        world.commit();
+        world
+    }
+
+    fn branch(&mut self) -> Branch {
+        self.branches += 1;
+        self.branches
+    }
+
+    fn advance(&mut self) -> Advance {
+        let next = self.branches + 1;
+        let advance = self.tape.advance(|| next);
+        self.branches += u64::from(advance == Advance::Live);
+        advance
+    }
+
+    fn step(&mut self, outside: &mut SimRng) {
+        self.advance();
+        let replaying = self.tape.is_replaying();
+        self.program.step(&self.tape, outside).unwrap();
+        let step = self.tape.position().step;
+        if replaying {
+            assert_eq!(self.was.get(&step), Some(&self.program), "step {step} comes true again");
+        } else {
+            self.was.split_off(&step);
+            self.was.insert(step, self.program);
+        }
+    }
+
+    /// What is on the tape is made durable; then what that covers is shown.
+    fn show(&mut self) {
+        let taken = self.tape.take(true);
+        for (number, bytes) in taken.records {
+            self.journal.append(WRITER.inputs(), number, &bytes).unwrap();
+        }
+        if taken.covers {
+            self.shown = self.shown.max(self.tape.position().step);
+        }
+    }
+
+    fn capture(&mut self) {
+        let branch = self.branch();
+        let position = self.tape.capture(self.journal.end(), || branch).unwrap();
+        self.captured = Some((self.program, position));
+    }
+
+    fn commit(&mut self) {
+        if let Some((program, position)) = self.captured.take() {
+            self.kept.push((self.next_generation, program, position));
+            self.next_generation += 1;
+            self.tape.committed();
+            // Whatever the generation contains may be shown.
+            self.shown = self.shown.max(position.step);
+        }
+    }
+
+    /// The runtime is killed, and the world goes on from its newest generation; what was not made durable is gone.
+    fn kill(&mut self) {
+        self.captured = None;
+        let (generation, program, position) = *self.kept.last().unwrap();
+        self.resume(generation, program, position);
+        // All that was shown comes true, before anything new does.
+        let mut outside = SimRng::new(self.lives);
+        while self.tape.position().step < self.shown {
+            self.advance();
+            assert!(self.tape.is_replaying(), "step {} of {} was shown", self.tape.position().step, self.shown);
+            self.step(&mut outside);
+        }
+    }
+
+    fn resume(&mut self, generation: u64, program: Program, position: Position) {
+        self.lives += 1;
+        let life = Restart { restarts: self.lives, id: [self.lives, 0], generation, began: 0 };
+        self.tape = Tape::new(life);
+        self.program = program;
+        let folder = Arc::clone(&self.folder);
+        let open = move |from| Reader::open(Arc::clone(&folder), STORE, from);
+        let source = Source::find(open, WRITER.inputs(), &position, Some(generation), Limit::default()).unwrap();
+        let next = self.journal.last(WRITER.inputs(), u64::MAX).unwrap().map_or(1, |record| record.number + 1);
+        self.tape.replay(position, source, (STORE.0, next), false);
+    }
+
+    /// The world goes back, and then another way.
+    fn rewind(&mut self, rng: &mut SimRng) {
+        let index = usize::try_from(rng.below(self.kept.len() as u64)).unwrap();
+        let (_, program, position) = self.kept[index];
+        self.journal.note(&Note::Rewound { generation: self.next_generation }).unwrap();
+        self.journal.quiesce();
+        self.captured = None;
+        self.kept.push((self.next_generation, program, position));
+        self.next_generation += 1;
+        self.was.split_off(&(position.step + 1));
+        self.shown = position.step;
+        let (generation, ..) = *self.kept.last().unwrap();
+        self.resume(generation, program, position);
+        assert_eq!(self.advance(), Advance::Live, "what was left is not told again");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_shown_comes_true_again(seed in any::<u64>()) {
+        let mut rng = SimRng::new(seed);
+        let mut outside = SimRng::new(!seed);
+        let mut world = World::new();
+        for _ in 0..150 {
+            match rng.below(40) {
+                0 | 1 => world.kill(),
+                2 => world.rewind(&mut rng),
+                3 | 4 => world.capture(),
+                5 | 6 => world.commit(),
+                7 => {
+                    // A signal between two instructions: the program is another one from here on.
+                    if !world.tape.is_replaying() {
+                        world.advance();
+                        world.tape.cut("a test");
+                        world.program.mix(outside.below(1 << 30));
+                    }
+                }
+                8..=13 => world.show(),
+                _ => (0..rng.below(20)).for_each(|_| world.step(&mut outside)),
+            }
+        }
+        world.kill();
+    }
+}

@@ -2,9 +2,7 @@
 
 use crate::model::{World, compare, step};
 use semper_store::sim::{Failure, SimRng, SimSides};
-use semper_store::{
-    Canary, CreateOptions, Error, Generation, MIRRORS_FILE, MirrorState, OpenOptions, Sites, Store,
-};
+use semper_store::{Canary, CreateOptions, Error, Generation, MIRRORS_FILE, MirrorState, OpenOptions, Sites, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::Scope;

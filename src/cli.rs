@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use semper::runtime::{Grants, Listen, StartKey};
 
-pub use mirror::{AddMirror, Mirror, RemoveMirror};
 pub use backup::{At, Backup, Create, Follow, Keygen, Look, Prune, Restore, Verify};
+pub use mirror::{AddMirror, Mirror, RemoveMirror};
 use values::{
     Addresses, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen, parse_moment,
     parse_redirect, parse_size, parse_time,

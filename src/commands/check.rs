@@ -94,7 +94,9 @@ fn print(report: &CheckReport, store: &str, mended: u64) {
         return;
     }
     if report.faults.is_empty() && !report.rotten.is_empty() {
-        say(format_args!("{store} is rotten on one side, and nothing is lost: {read}. semper scrub {store} puts it right."));
+        say(format_args!(
+            "{store} is rotten on one side, and nothing is lost: {read}. semper scrub {store} puts it right."
+        ));
         return;
     }
     say(format_args!("{store} is DAMAGED: {read}."));

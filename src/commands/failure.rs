@@ -62,9 +62,7 @@ impl Failure {
             ControlError::NotRunning if !store.is_dir() => {
                 Failure::new(code::NO_STORE, format!("there is no store {shown}; semper run makes one"))
             }
-            ControlError::NotRunning if !semper_store::Store::lies_in(store) => {
-                RuntimeError::no_store(store).into()
-            }
+            ControlError::NotRunning if !semper_store::Store::lies_in(store) => RuntimeError::no_store(store).into(),
             ControlError::NotRunning => Failure::new(
                 code::NOT_RUNNING,
                 format!("no runtime is running on {shown}; start one: semper resume {shown}"),
@@ -171,7 +169,9 @@ fn store_code(error: &semper_store::Error) -> u8 {
         | Error::NotWhole { .. }
         | Error::Corrupt(_) => code::NO_STORE,
         Error::BadSize { bytes, .. } if *bytes < semper_store::MIN_SIZE_BYTES => code::TOO_SMALL,
-        Error::BadSize { .. } | Error::BadMirror { .. } | Error::BadTag { .. } | Error::TooManyHeld { .. } => code::USAGE,
+        Error::BadSize { .. } | Error::BadMirror { .. } | Error::BadTag { .. } | Error::TooManyHeld { .. } => {
+            code::USAGE
+        }
         Error::NoSuchGeneration { .. } => code::NOT_FOUND,
         Error::Full { .. } => code::TOO_SMALL,
         Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,

@@ -153,12 +153,7 @@ impl HandOver {
             return Err(RuntimeError::File { path: dir.join("moved"), source });
         }
         self.over = true;
-        // Whoever opens a mirror looks into this directory too; but it may be gone by then.
-        for side in self.runtime.store.side_dirs().iter().filter(|side| **side != dir) {
-            if let Err(error) = moved.note(side) {
-                tracing::warn!(%error, "it is not noted in {} that the world has moved", side.display());
-            }
-        }
+        moved.note_on_mirrors(&self.runtime.store, &dir);
         tracing::info!(
             "the world stood still for {:.0} ms before it moved",
             self.runtime.standing.time().as_secs_f64() * 1e3

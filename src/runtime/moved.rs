@@ -2,7 +2,7 @@
 //! and nowhere else.
 
 use super::RuntimeError;
-use semper_store::crash_point;
+use semper_store::{Store, crash_point};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -60,6 +60,18 @@ impl Moved {
         File::open(dir)?.sync_all()?;
         crash_point("move-marked");
         Ok(())
+    }
+}
+
+impl Moved {
+    /// Notes it on the mirrors of the store in `dir` too. Who opens one looks into this directory as well; but it may be gone by then.
+    pub fn note_on_mirrors(&self, store: &Store, dir: &Path) {
+        let own = fs::canonicalize(dir).ok();
+        for side in store.side_dirs().iter().filter(|side| Some(*side) != own.as_ref()) {
+            if let Err(error) = self.note(side) {
+                tracing::warn!(%error, "it is not noted in {} that the world has moved", side.display());
+            }
+        }
     }
 }
 

@@ -99,7 +99,8 @@ impl Scrubbing {
     /// It has come to its end.
     pub fn end(&mut self, pages: u64, faults: u64, repaired: u64) {
         if let Some(now) = self.status.now.take() {
-            self.status.last = Some(ScrubPass { ended_at: Some(seconds()), pages, pages_total: pages, faults, repaired, ..now });
+            self.status.last =
+                Some(ScrubPass { ended_at: Some(seconds()), pages, pages_total: pages, faults, repaired, ..now });
         }
         self.write();
     }

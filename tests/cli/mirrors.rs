@@ -39,7 +39,8 @@ impl Work {
 
     /// Goes on with the store in `dir`; gives the runtime, and what it writes to standard error in the end.
     fn resume(&self, dir: &Path) -> Background {
-        let file = |name: &str| File::options().append(true).create(true).open(self.session.place().join(name)).unwrap();
+        let file =
+            |name: &str| File::options().append(true).create(true).open(self.session.place().join(name)).unwrap();
         let mut command = semper();
         command.arg("resume").arg(dir).args(["--checkpoint-interval", "50ms"]).current_dir(self.session.place());
         let runtime = Background(command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err")).spawn().unwrap());
@@ -135,7 +136,7 @@ fn a_mirror_is_added_under_kills_and_what_rots_is_read_from_it_and_repaired() {
     assert!(scrubbed.status.success() && said(&scrubbed).contains("is sound"), "{}", said(&scrubbed));
     let status = work.status(&store);
     let repaired = |side: usize| status["mirrors"][side]["repaired"].as_u64().unwrap();
-    assert!(repaired(0) as usize >= newest.blocks.len() / 4 && repaired(1) == 0, "{status}");
+    assert!(repaired(0) >= 10 && repaired(1) == 0, "{status}");
     drop(runtime);
     work.session.assert_sound();
     // At rest too, and on the other side.
@@ -251,7 +252,9 @@ fn what_cannot_be_a_mirror_is_refused_and_nothing_is_changed() {
     let store = work.session.store();
     let runtime = work.start();
     let other = work.session.place().join("other");
-    let made = work.session.output(semper().arg("run").arg(&other).args(["--size", "64M", "--"]).arg(&work.program).args(["1", "1"]));
+    let made = work
+        .session
+        .output(semper().arg("run").arg(&other).args(["--size", "64M", "--"]).arg(&work.program).args(["1", "1"]));
     assert_eq!(made.status.code(), Some(7), "{}", said(&made));
     let file = work.session.file("file", "x");
     let full = work.session.place().join("full");

@@ -6,9 +6,7 @@ use super::{Kernel, KernelError};
 use crate::linux::{self, Appending, JournalTrouble, Wanted};
 use crate::native::Life;
 use crate::table::{Record, Table};
-use semper_journal::{
-    Error, Found, Journal, Note, Options, Retention, Submitted, Ticket, Trimmed, Wish, Writer,
-};
+use semper_journal::{Error, Found, Journal, Note, Options, Retention, Submitted, Ticket, Trimmed, Wish, Writer};
 use semper_store::{Folder, StoreId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -76,7 +74,13 @@ pub(crate) fn seen(table: &Table, store: StoreId) -> u64 {
 impl WorldJournal {
     /// Of a store. `seen`: what the store knows of it.
     #[must_use]
-    pub(crate) fn new(folder: Arc<dyn Folder>, store: StoreId, seen: u64, life: Life, retention: Retention) -> Arc<Self> {
+    pub(crate) fn new(
+        folder: Arc<dyn Folder>,
+        store: StoreId,
+        seen: u64,
+        life: Life,
+        retention: Retention,
+    ) -> Arc<Self> {
         Arc::new(Self { folder, store, life, retention, slot: Mutex::new(Slot::Closed), seen, ends: Mutex::default() })
     }
 

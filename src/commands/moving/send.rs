@@ -93,7 +93,7 @@ fn hand_over(command: &Move, to: &str, id: [u8; 16], peer: &mut Peer) -> Result<
 
 /// Nobody else opens the store meanwhile.
 fn at_rest(dir: &Path, to: &str, id: [u8; 16], peer: &mut Peer, options: &Options) -> Result<Duration, Failure> {
-    let _lock = Store::open(dir, &OpenOptions::default())?;
+    let lock = Store::open(dir, &OpenOptions::default())?;
     if Moved::of(dir)?.is_some() {
         return Err(Failure::new(code::IN_USE, "it was moved meanwhile"));
     }
@@ -101,8 +101,10 @@ fn at_rest(dir: &Path, to: &str, id: [u8; 16], peer: &mut Peer, options: &Option
     not_empty(dir, newest.generation)?;
     peer.send(&newest, options)?;
     peer.prepare()?;
-    let noted = Moved { to: to.to_owned(), id }.note(dir);
+    let moved = Moved { to: to.to_owned(), id };
+    let noted = moved.note(dir);
     noted.map_err(|error| Failure::io(format_args!("note in {} that it has moved", dir.display()), &error))?;
+    moved.note_on_mirrors(&lock, dir);
     Ok(Duration::ZERO)
 }
 

@@ -106,8 +106,7 @@ impl Store {
         if dir.symlink_metadata().is_ok() && !dir.is_dir() {
             return Err(bad("it is no directory"));
         }
-        fs::create_dir_all(dir).map_err(|e| Error::io(format!("create the directory {}", dir.display()), e))?;
-        let place = place(dir)?;
+        let place = place_of_new(dir)?;
         let set = mirrored.set();
         if let Some(known) = set.sides.iter().find(|side| same(&side.place, &place)) {
             return match &known.state {
@@ -121,6 +120,7 @@ impl Store {
         if set.sides.iter().any(|side| Path::new(&place).starts_with(&side.place)) {
             return Err(bad("it lies within a side of this store; a mirror belongs on another disk"));
         }
+        fs::create_dir_all(dir).map_err(|e| Error::io(format!("create the directory {}", dir.display()), e))?;
         let site = mirrored.sites.at(&place);
         self.examine(dir, &*site)?;
         site.lock()?;
@@ -143,7 +143,8 @@ impl Store {
         let pages = dir.join(PAGES_FILE);
         match site.note(MIRRORS_FILE) {
             Ok(Some(text)) => {
-                let record = Record::parse(&text).map_err(|why| bad(format!("its file `{MIRRORS_FILE}` is damaged: {why}")))?;
+                let record =
+                    Record::parse(&text).map_err(|why| bad(format!("its file `{MIRRORS_FILE}` is damaged: {why}")))?;
                 if record.store != self.shared.id {
                     return Err(bad(format!("it is a side of another store, {}", record.store)));
                 }
@@ -183,7 +184,9 @@ impl Store {
 
     /// Leaves out sides whose pages were removed or replaced under the store: what is written there is lost. To be called now and then.
     pub fn look_after_mirrors(&self) {
-        let Some(mirrored) = self.shared.mirrored.as_ref().filter(|mirrored| mirrored.copies().len() > 1) else { return };
+        let Some(mirrored) = self.shared.mirrored.as_ref().filter(|mirrored| mirrored.copies().len() > 1) else {
+            return;
+        };
         let set = mirrored.set();
         let gone = set.whole().filter_map(|(side, _)| Some((side.number, side.site.stands().err()?))).collect();
         if let Err(e) = mirrored.judge(&set, gone) {
@@ -207,11 +210,14 @@ impl Store {
         let sites: Arc<dyn Sites> = super::Dirs::new(crate::IoChoice::default(), false);
         let site = sites.at(&place(dir)?);
         site.lock()?;
-        let text = site.note(MIRRORS_FILE).map_err(|e| Error::io(format!("read {MIRRORS_FILE} in {}", dir.display()), e))?;
+        let text =
+            site.note(MIRRORS_FILE).map_err(|e| Error::io(format!("read {MIRRORS_FILE} in {}", dir.display()), e))?;
         let record = Record::parse(&text.ok_or_else(|| bad("it has no mirrors"))?).map_err(bad)?;
         let named = place(other).unwrap_or_else(|_| other.to_string_lossy().into_owned());
         let lost = record.members.iter().find(|member| member.worth != Worth::Removed && same(&member.place, &named));
-        let lost = lost.filter(|member| member.number != record.own).ok_or_else(|| bad(&format!("{named} is no mirror of it")))?;
+        let lost = lost
+            .filter(|member| member.number != record.own)
+            .ok_or_else(|| bad(&format!("{named} is no mirror of it")))?;
         let own = record.member(record.own).map(|own| own.worth);
         if !matches!(own, Some(Worth::Whole | Worth::Away)) {
             return Err(bad("it is not all there: it was being brought up to date, or is no mirror any more"));
@@ -235,7 +241,11 @@ impl Store {
         let bad = |why: &str| Error::BadMirror { dir: dir.to_owned(), why: why.to_owned() };
         let set = mirrored.set();
         let named = place(dir).unwrap_or_else(|_| dir.to_string_lossy().into_owned());
-        let side = set.sides.iter().find(|side| same(&side.place, &named)).ok_or_else(|| bad("it is no mirror of this store"))?;
+        let side = set
+            .sides
+            .iter()
+            .find(|side| same(&side.place, &named))
+            .ok_or_else(|| bad("it is no mirror of this store"))?;
         if side.number == set.sides[0].number {
             return Err(bad("it is the store's own directory: name a mirror of it as the store to remove this one"));
         }
@@ -244,6 +254,19 @@ impl Store {
         }
         mirrored.remove(side.number)
     }
+}
+
+/// As [`place`], of a directory that may have to be made.
+fn place_of_new(dir: &Path) -> Result<String, Error> {
+    let missing: Vec<_> = dir.ancestors().take_while(|way| way.symlink_metadata().is_err()).collect();
+    let Some(first) = missing.last() else { return place(dir) };
+    let above = first.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let rest = dir.strip_prefix(above).unwrap_or(dir);
+    let place = Path::new(&place(above)?).join(rest);
+    place
+        .to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Error::BadMirror { dir: dir.to_owned(), why: "its path is no UTF-8".to_owned() })
 }
 
 /// Whether two places are one directory.

@@ -49,7 +49,10 @@ pub(super) fn catch_up(shared: &Arc<Shared>, number: u32, rate: Option<u64>) -> 
     let set = shared.mirrored()?.set();
     let side = set.side(number).ok_or_else(|| Error::BadArgument("it is no mirror of this store".to_owned()))?;
     if side.tally.busy.swap(true, Ordering::AcqRel) {
-        return Err(Error::BadMirror { dir: side.place.clone().into(), why: "it is being brought up to date already".to_owned() });
+        return Err(Error::BadMirror {
+            dir: side.place.clone().into(),
+            why: "it is being brought up to date already".to_owned(),
+        });
     }
     let done = fill(shared, side, rate);
     side.tally.busy.store(false, Ordering::Release);
@@ -102,7 +105,11 @@ fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Erro
     copied.map_err(|e| Error::io(format!("copy the journal to {}", side.place), e))?;
     start.disk.flush().map_err(|e| Error::io(format!("flush {}", side.place), e))?;
     if copy.lost > 0 {
-        tracing::error!("{} blocks that do not hold were copied to {} as they are; semper check names them", copy.lost, side.place);
+        tracing::error!(
+            "{} blocks that do not hold were copied to {} as they are; semper check names them",
+            copy.lost,
+            side.place
+        );
     }
     let _writer = shared.start_writing();
     shared.check_writable()?;
@@ -115,7 +122,8 @@ fn prepare(shared: &Shared, side: &Side) -> Result<Start, Error> {
     side.site.lock()?;
     let set = shared.mirrored()?.set();
     let record = set.record.as_ref().ok_or_else(|| bad("the store has no mirrors"))?;
-    let there = side.site.note(MIRRORS_FILE).map_err(|e| Error::io(format!("read {MIRRORS_FILE} in {}", side.place), e))?;
+    let there =
+        side.site.note(MIRRORS_FILE).map_err(|e| Error::io(format!("read {MIRRORS_FILE} in {}", side.place), e))?;
     let own = Record::parse(&there.ok_or_else(|| bad("there is no mirror any more"))?).map_err(bad)?;
     if own.store != shared.id || own.own != side.number {
         return Err(bad("a side of another store lies there"));

@@ -41,7 +41,9 @@ pub(super) fn set_worth(members: &mut [Member], number: u32, worth: Worth) {
 
 fn as_io(e: Error) -> io::Error {
     match e {
-        Error::Io { source, .. } => source.raw_os_error().map_or_else(|| io::Error::other(source.to_string()), io::Error::from_raw_os_error),
+        Error::Io { source, .. } => {
+            source.raw_os_error().map_or_else(|| io::Error::other(source.to_string()), io::Error::from_raw_os_error)
+        }
         other => io::Error::other(other.to_string()),
     }
 }

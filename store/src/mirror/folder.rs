@@ -211,7 +211,11 @@ pub(super) fn empty(side: &Side) -> io::Result<()> {
 }
 
 /// Copies the folders to a side that is being filled; `pace` is told of each stretch.
-pub(super) fn copy(mirrored: &Arc<Mirrored>, number: u32, pace: &mut dyn FnMut(u64) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn copy(
+    mirrored: &Arc<Mirrored>,
+    number: u32,
+    pace: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<()> {
     for name in FOLDERS {
         let from = MirroredFolder::new(mirrored, name);
         let names = match from.names() {

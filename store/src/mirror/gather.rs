@@ -49,7 +49,9 @@ pub(crate) fn gather(
     let bad = |why: String| Error::BadMirror { dir: home.into(), why };
     let own = match site.note(MIRRORS_FILE) {
         Ok(None) => return alone(sites, home, &site, (read_only, canary)),
-        Ok(Some(text)) => Record::parse(&text).map_err(|why| bad(format!("its file `{MIRRORS_FILE}` is damaged: {why}")))?,
+        Ok(Some(text)) => Record::parse(&text).map_err(|why| {
+            bad(format!("its file `{MIRRORS_FILE}` is damaged: {why}; name another side, or remove the file to go on without the others"))
+        })?,
         Err(e) => return Err(Error::io(format!("read {MIRRORS_FILE} in {home}"), e)),
     };
     let mut found = vec![Found { number: own.own, place: home.to_owned(), site, record: own }];
@@ -65,7 +67,10 @@ pub(crate) fn gather(
     });
     apart(&record, &found)?;
     if record.member(found[0].number).is_none_or(|member| member.worth == Worth::Removed) {
-        return Err(bad("it is no mirror any more, and holds an old state of the store; add it again, or name another side".to_owned()));
+        return Err(bad(
+            "it is no mirror any more, and holds an old state of the store; add it again, or name another side"
+                .to_owned(),
+        ));
     }
     for side in &found {
         if let Some(member) = record.members.iter_mut().find(|member| member.number == side.number) {
@@ -219,6 +224,9 @@ fn look(record: &Record, side: &Found) -> Result<(Arc<dyn Disk>, IoKind, Root), 
     if root.id != record.store {
         return Err("it holds the pages of another store".to_owned());
     }
+    if disk.len().map_err(|e| e.to_string())? < root.places * PAGE_SIZE as u64 {
+        return Err("its pages are cut short".to_owned());
+    }
     Ok((disk, io_kind, root))
 }
 
@@ -237,7 +245,8 @@ impl Opened {
         sites: &Arc<dyn Sites>,
         (read_only, canary): (bool, Option<Canary>),
     ) -> Result<Arc<Mirrored>, Error> {
-        let moved = found.iter().any(|side| side.record.members != record.members || side.record.epoch() != record.epoch());
+        let moved =
+            found.iter().any(|side| side.record.members != record.members || side.record.epoch() != record.epoch());
         let mut record = record.clone();
         if !read_only && (moved || !self.away.is_empty()) {
             record = record.next(mark()?, |members| {

@@ -348,7 +348,10 @@ impl Disk for Mirrored {
                 Ok(()) => {
                     let place = offset / PAGE_SIZE as u64;
                     if side.tally.mended.fetch_add(1, Ordering::Relaxed) == 0 {
-                        tracing::warn!("place {place} of {} was rotten, and is written anew; more of it is counted only", side.place);
+                        tracing::warn!(
+                            "place {place} of {} was rotten, and is written anew; more of it is counted only",
+                            side.place
+                        );
                     } else {
                         tracing::debug!("place {place} of {} was rotten, and is written anew", side.place);
                     }

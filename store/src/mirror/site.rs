@@ -82,7 +82,6 @@ impl Dirs {
     pub fn new(io: IoChoice, read_only: bool) -> Arc<Self> {
         Arc::new(Self { io, read_only, known: Mutex::default() })
     }
-
 }
 
 impl Sites for Dirs {

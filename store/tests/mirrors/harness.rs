@@ -3,7 +3,7 @@
 use crate::model::{World, compare, step};
 use semper_store::sim::{Failure, SimRng, SimSides};
 use semper_store::{
-    Canary, CreateOptions, Error, Generation, MIRRORS_FILE, MirrorState, OpenOptions, Sites, Store,
+    Canary, CreateOptions, Error, Generation, MIRRORS_FILE, MirrorState, MirrorStatus, OpenOptions, Sites, Store,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,8 +60,8 @@ pub struct Harness {
     worlds: BTreeMap<u64, World>,
     announced: u64,
     in_doubt: Option<u64>,
-    /// A side is rotten, which has to be put right before the next trouble.
-    rotten: bool,
+    /// A side that is rotten, which has to be put right before the next trouble.
+    rotten: Option<String>,
     pub outcome: Outcome,
 }
 
@@ -77,7 +77,7 @@ impl Harness {
             worlds: BTreeMap::from([(0, World::default())]),
             announced: 0,
             in_doubt: None,
-            rotten: false,
+            rotten: None,
             outcome: Outcome::default(),
         }
     }
@@ -93,8 +93,8 @@ impl Harness {
     fn cycle(&mut self) -> Result<(), String> {
         self.pull_one();
         let store = self.recover()?;
-        if std::mem::take(&mut self.rotten) {
-            self.scrub(&store)?;
+        if let Some(rotten) = self.rotten.take() {
+            self.put_right(&store, &rotten)?;
         }
         if self.sides_known(&store) < SIDES && self.rng.one_in(3) {
             self.add(&store)?;
@@ -134,7 +134,7 @@ impl Harness {
 
     /// A side may be missing at opening, but not the one that knows best.
     fn pull_one(&mut self) {
-        if self.rotten || !self.rng.one_in(4) {
+        if self.rotten.is_some() || !self.rng.one_in(4) {
             return;
         }
         let known = |name: &str| {
@@ -179,6 +179,16 @@ impl Harness {
             Ok(Some(wrong)) => Err(wrong),
             Err(e) => Err(format!("{generation}: {e}; {:?}", store.mirrors())),
         }
+    }
+
+    /// A side whose roots are rotten was left out.
+    fn put_right(&mut self, store: &Store, rotten: &str) -> Result<(), String> {
+        let left_out =
+            |side: &MirrorStatus| side.place.to_str() == Some(rotten) && matches!(side.state, MirrorState::Away { .. });
+        if let Some(side) = store.mirrors().into_iter().find(left_out) {
+            store.fill_mirror(side.number, None).map_err(|e| format!("filling the rotten side {rotten}: {e}"))?;
+        }
+        self.scrub(store)
     }
 
     /// Everything is read on every side; what is rotten is put right.
@@ -252,7 +262,7 @@ impl Harness {
         let mut commit = match store.begin() {
             Ok(commit) => commit,
             Err(e @ Error::Corrupt(_)) => return Err(format!("no commit can begin: {e}")),
-            Err(e) => return self.failed("no commit can begin", &e, several),
+            Err(e) => return self.failed(store, "no commit can begin", &e, several),
         };
         let number = commit.generation().0;
         let mut world = self.worlds[&store.generation().0].clone();
@@ -263,7 +273,7 @@ impl Harness {
                     self.outcome.full += 1;
                     return Ok(true);
                 }
-                Err(e) => return self.failed("a commit fails", &e, several),
+                Err(e) => return self.failed(store, "a commit fails", &e, several),
             }
         }
         self.worlds.insert(number, world);
@@ -280,15 +290,15 @@ impl Harness {
                 self.in_doubt = None;
                 Ok(true)
             }
-            Err(e) => self.failed("a commit fails", &e, several),
+            Err(e) => self.failed(store, "a commit fails", &e, several),
         }
     }
 
     /// Without a loss of power a failure of one side is none of the store, if another is there.
-    fn failed(&self, what: &str, e: &Error, several: bool) -> Result<bool, String> {
+    fn failed(&self, store: &Store, what: &str, e: &Error, several: bool) -> Result<bool, String> {
         let on = self.sides.side("0").disk().is_on();
         if matches!(e, Error::Corrupt(_)) || on && several {
-            return Err(format!("{what}: {e}"));
+            return Err(format!("{what}: {e}; {:?}", store.mirrors()));
         }
         Ok(false)
     }
@@ -319,6 +329,7 @@ impl Harness {
     /// One side rots while everything is off; another one is whole.
     fn rot(&mut self, wholes: &[String]) {
         let name: &String = self.rng.pick(wholes);
+        self.rotten = Some(name.clone());
         let disk = self.sides.side(name).disk();
         let pages = disk.written_pages();
         for _ in 0..1 + self.rng.below(4) {
@@ -329,7 +340,6 @@ impl Harness {
                 _ => disk.rot(a * 4096 + self.rng.below(4096), 1 << self.rng.below(8)),
             }
         }
-        self.rotten = true;
     }
 
     fn options(&self) -> OpenOptions {

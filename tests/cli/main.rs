@@ -7,6 +7,7 @@
 mod harness;
 
 mod backup;
+mod bucket;
 mod console;
 mod crash_points;
 mod crowd;

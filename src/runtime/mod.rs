@@ -4,6 +4,7 @@
 //! lost and the next one goes on from there.
 
 mod error;
+mod extract;
 mod hand_over;
 mod journal;
 mod kept;
@@ -19,6 +20,7 @@ mod travel;
 mod world;
 
 pub use error::RuntimeError;
+pub use extract::extract;
 pub use hand_over::HandOver;
 pub use journal::{JournalStatus, journal_known, journal_seen};
 pub use moved::{Moved, shown_id};
@@ -30,7 +32,7 @@ pub use semper_domains::console::ConsoleFds;
 pub use semper_domains::kernel::StartKey;
 pub use semper_domains::kernel::{OutputPolicy, TerminalOf};
 pub use semper_domains::linux::ExitStatus;
-pub use semper_domains::native::{Act, Caches, Debugger, Stood};
+pub use semper_domains::native::{Act, Caches, Debugger, Extract, Stood};
 pub use semper_domains::network::{Grants, Listen};
 pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status};
 

@@ -16,6 +16,7 @@ mod demo;
 mod device;
 mod doctor;
 mod encrypted;
+mod extract;
 mod following;
 mod full_disk;
 mod hostile;

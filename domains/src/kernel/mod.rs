@@ -28,6 +28,7 @@ mod server;
 pub use capture::FreezeError;
 pub use life::{ImportFile, NewProgram, StartKey};
 pub(crate) use life::{fsgsbase, random};
+pub(crate) use network::remove_grants_but;
 
 use crate::console::{HostConsole, OutputEvents};
 use crate::linux::{ExitStatus, LoadError, SegmentError};

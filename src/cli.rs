@@ -132,6 +132,11 @@ pub enum Command {
     ///
     /// The new store has an identity of its own. What the programs have written out stays with the old one.
     Fork(Fork),
+    /// Copy programs out of a store, running or not, into a new store, where they go on without the others
+    ///
+    /// Each goes with its memory, its files and all that its bank sold. Keys to others are void there, and who waits for one of them is told that it
+    /// died: name all that belong together. The new store has an identity of its own.
+    Extract(Extract),
     /// Show which segments differ between two generations, and by how many pages
     Diff(Diff),
     /// Make a store larger, running or not
@@ -353,6 +358,22 @@ pub struct Fork {
     pub store: PathBuf,
     /// Directory of the new one, which must not be there
     pub new_store: PathBuf,
+    /// The generation, or the name of one [default: the newest]
+    #[arg(long, value_name = "GEN|TAG")]
+    pub at: Option<String>,
+}
+
+/// `semper extract`.
+#[derive(Args, Clone, Debug)]
+pub struct Extract {
+    /// Directory of the store
+    pub store: PathBuf,
+    /// The programs, by their names in `semper status`
+    #[arg(required = true, value_name = "DOMAIN")]
+    pub domains: Vec<String>,
+    /// Directory of the new store, which must not be there
+    #[arg(long, value_name = "NEW_STORE")]
+    pub to: PathBuf,
     /// The generation, or the name of one [default: the newest]
     #[arg(long, value_name = "GEN|TAG")]
     pub at: Option<String>,

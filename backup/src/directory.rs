@@ -1,37 +1,36 @@
-//! A directory of backups: which there are, what each of them needs, and what can go.
+//! A directory of backups, or a prefix of an object store with them: which there are, what each of them needs, and what can go.
 
+use crate::destination::{Destination, Entry};
 use crate::error::Error;
+use crate::folder::PARTIAL;
 use crate::format::{Base, FrameHead, HEAD_LEN, Label, MAX_RECORD, Manifest, Trailer, decode, kind};
 use crate::read::StreamReader;
 use crate::retention::Retention;
 use semper_store::{Generation, StoreId};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{BufReader, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::io::{BufReader, Read};
+use std::sync::Arc;
 use zerocopy::FromBytes;
 
 /// How names of backups end.
 pub const SUFFIX: &str = ".semper";
 
-/// How the name of a backup ends until it is one.
-pub const PARTIAL: &str = ".partial";
-
 /// How the name of a backup goes on that was set aside.
 const LEFT: &str = ".left-";
 
-/// Bytes that are read of a backup to see what it is.
+/// Bytes that are read of each end of a backup to see what it is: more than a label or a manifest has.
 const GLANCE: usize = 8 << 10;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 20;
 
 /// A backup in a file of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Backup {
     /// Where it lies.
-    pub path: PathBuf,
+    place: Arc<dyn Destination>,
+    /// Its name there.
+    pub file: String,
     /// What it says first.
     pub label: Label,
     /// Whether it is encrypted.
@@ -46,23 +45,32 @@ pub struct Backup {
 }
 
 impl Backup {
-    /// Looks at the two ends of the backup at `path`. Only reading it whole shows that it is whole.
+    /// Looks at the two ends of the backup `file`. Only reading it whole shows that it is whole.
     ///
     /// # Errors
-    /// Those of [`StreamReader::next_label`].
-    pub fn look(path: &Path) -> Result<Self, Error> {
-        let mut reader = open(path, GLANCE)?;
-        let label = reader.next_label()?.ok_or_else(|| not_a_backup(path))?;
+    /// Those of [`StreamReader::next_label`], what the host says.
+    pub fn look(place: &Arc<dyn Destination>, file: &str) -> Result<Self, Error> {
+        Self::glance(place, &Entry { name: file.to_owned(), bytes: place.bytes(file)? })
+    }
+
+    fn glance(place: &Arc<dyn Destination>, file: &Entry) -> Result<Self, Error> {
+        let Entry { name, bytes } = file;
+        let len = usize::try_from(*bytes).map_or(GLANCE, |bytes| bytes.min(GLANCE));
+        let from = bytes - len as u64;
+        let begin = place.piece(name, 0, len)?;
+        let end = if from == 0 { begin.clone() } else { place.piece(name, from, len)? };
+        let mut reader = StreamReader::new(&begin[..], place.shown(name));
+        let no_backup = || Error::NotABackup { name: place.shown(name), at: 0 };
+        let label = reader.next_label()?.ok_or_else(no_backup)?;
         let (encrypted, journal) = (reader.is_encrypted(), reader.has_journal());
-        let file = File::open(path).map_err(Error::at("open", path))?;
-        let bytes = file.metadata().map_err(Error::at("look at", path))?.len();
-        Ok(Self { path: path.to_owned(), label, encrypted, journal, manifest: manifest(&file, bytes), bytes })
+        let manifest = manifest(&end, from);
+        Ok(Self { place: Arc::clone(place), file: name.clone(), label, encrypted, journal, manifest, bytes: *bytes })
     }
 
     /// Its name, for messages.
     #[must_use]
     pub fn name(&self) -> String {
-        self.path.display().to_string()
+        self.place.shown(&self.file)
     }
 
     /// What is known of it by its manifest.
@@ -77,33 +85,21 @@ impl Backup {
     ///
     /// # Errors
     /// What the host says.
-    pub fn open(&self) -> Result<StreamReader<BufReader<File>>, Error> {
-        open(&self.path, BUFFER)
+    pub fn open(&self) -> Result<StreamReader<BufReader<Box<dyn Read + Send>>>, Error> {
+        let input = BufReader::with_capacity(BUFFER, self.place.read(&self.file)?);
+        Ok(StreamReader::new(input, self.name()))
     }
 }
 
-fn not_a_backup(path: &Path) -> Error {
-    Error::NotABackup { name: path.display().to_string(), at: 0 }
-}
-
-fn open(path: &Path, buffer: usize) -> Result<StreamReader<BufReader<File>>, Error> {
-    let file = File::open(path).map_err(Error::at("open", path))?;
-    Ok(StreamReader::new(BufReader::with_capacity(buffer, file), path.display().to_string()))
-}
-
-/// The manifest at the end of a file.
-fn manifest(file: &File, bytes: u64) -> Result<Manifest, String> {
+/// The manifest in the `end` of a file, which begins at byte `from` of it.
+fn manifest(end: &[u8], from: u64) -> Result<Manifest, String> {
     let cut = || "it is cut off".to_owned();
-    let mut end = [0; size_of::<Trailer>()];
-    let trailer_at = bytes.checked_sub(end.len() as u64).ok_or_else(cut)?;
-    file.read_exact_at(&mut end, trailer_at).map_err(|e| e.to_string())?;
-    let trailer = Trailer::read_from_bytes(&end[..]).map_err(|_| cut())?;
-    let length = trailer_at.checked_sub(trailer.manifest.get()).and_then(|length| usize::try_from(length).ok());
-    let length = length.filter(|length| trailer.magic == crate::format::END_MAGIC && *length >= HEAD_LEN);
-    let length = length.filter(|length| *length <= HEAD_LEN + MAX_RECORD).ok_or_else(cut)?;
-    let mut frame = vec![0; length];
-    file.read_exact_at(&mut frame, trailer.manifest.get()).map_err(|e| e.to_string())?;
-    let (head, rest) = frame.split_at(size_of::<FrameHead>());
+    let trailer_at = end.len().checked_sub(size_of::<Trailer>()).ok_or_else(cut)?;
+    let trailer = Trailer::read_from_bytes(&end[trailer_at..]).map_err(|_| cut())?;
+    let begin = trailer.manifest.get().checked_sub(from).and_then(|begin| usize::try_from(begin).ok());
+    let frame = begin.and_then(|begin| end.get(begin..trailer_at)).filter(|frame| frame.len() >= HEAD_LEN);
+    let frame = frame.filter(|frame| trailer.magic == crate::format::END_MAGIC && frame.len() <= HEAD_LEN + MAX_RECORD);
+    let (head, rest) = frame.ok_or_else(cut)?.split_at(size_of::<FrameHead>());
     let (hash, payload) = rest.split_at(HEAD_LEN - size_of::<FrameHead>());
     let spoilt = || "its manifest is spoilt".to_owned();
     let head = FrameHead::read_from_bytes(head).map_err(|_| spoilt())?;
@@ -124,50 +120,64 @@ pub fn file_name(label: &Label) -> String {
     }
 }
 
-/// The backups in a directory.
+/// The backups at a destination.
 #[derive(Debug)]
 pub struct Directory {
-    path: PathBuf,
+    place: Arc<dyn Destination>,
     /// By generation, a full one before an increment to the same.
     pub backups: Vec<Backup>,
     /// Files with the name of a backup that are none, and why.
-    pub broken: Vec<(PathBuf, Error)>,
+    pub broken: Vec<(Entry, Error)>,
     /// What creates that did not end have left.
-    pub partial: Vec<PathBuf>,
+    pub partial: Vec<Entry>,
 }
 
 impl Directory {
-    /// Looks at every file in `dir` that is named as a backup.
+    /// Looks at every file that is named as a backup.
     ///
     /// # Errors
-    /// What the host says; [`Error::OtherStore`] if it has backups of two stores.
-    pub fn open(dir: &Path) -> Result<Self, Error> {
-        let mut found = Self { path: dir.to_owned(), backups: vec![], broken: vec![], partial: vec![] };
-        for entry in fs::read_dir(dir).map_err(Error::at("read the directory", dir))? {
-            let path = entry.map_err(Error::at("read the directory", dir))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.ends_with(&format!("{SUFFIX}{PARTIAL}")) {
-                found.partial.push(path);
-            } else if name.ends_with(SUFFIX) {
-                match Backup::look(&path) {
-                    Ok(backup) => found.backups.push(backup),
-                    Err(e) => found.broken.push((path, e)),
-                }
+    /// What the host says; [`Error::OtherStore`] if there are backups of two stores.
+    pub fn open(place: &Arc<dyn Destination>) -> Result<Self, Error> {
+        let (files, partial) = named(place)?.into_iter().partition(|file: &Entry| file.name.ends_with(SUFFIX));
+        let mut found = Self { place: Arc::clone(place), backups: vec![], broken: vec![], partial };
+        for (file, looked) in look_at_all(place, files) {
+            match looked {
+                Ok(backup) => found.backups.push(backup),
+                // It is not the file that is wrong.
+                Err(e @ Error::Io { .. }) => return Err(e),
+                Err(e) => found.broken.push((file, e)),
             }
         }
         found.sort();
-        found.broken.sort_by(|a, b| a.0.cmp(&b.0));
         if let Some(store) = found.store() {
             found.backups.iter().try_for_each(|backup| same_store(&backup.name(), backup.label.store(), store))?;
         }
         Ok(found)
     }
 
+    /// Whether the files there still have the names and lengths that they had.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn is_as_it_was(&self) -> Result<bool, Error> {
+        let backups = self.backups.iter().map(|backup| Entry { name: backup.file.clone(), bytes: backup.bytes });
+        let others = self.broken.iter().map(|(file, _)| file).chain(&self.partial).cloned();
+        let mut known: Vec<Entry> = backups.chain(others).collect();
+        known.sort();
+        Ok(known == named(&self.place)?)
+    }
+
+    /// How messages call the place.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.place.shown("")
+    }
+
     /// The same with another one, which was made since, and without those that it [left behind](Self::left_behind).
     #[must_use]
     pub fn with(mut self, made: Backup) -> Self {
-        let left: Vec<PathBuf> = self.left_behind(&made.label).map(Path::to_owned).collect();
-        self.backups.retain(|backup| backup.path != made.path && !left.contains(&backup.path));
+        let left: Vec<String> = self.left_behind(&made.label).map(str::to_owned).collect();
+        self.backups.retain(|backup| backup.file != made.file && !left.contains(&backup.file));
         self.backups.push(made);
         self.sort();
         self
@@ -216,7 +226,7 @@ impl Directory {
     fn none_of(&self, wanted: String) -> Error {
         let found: Vec<String> = self.backups.iter().map(|b| b.label.generation.generation.to_string()).collect();
         let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-        Error::NoSuchBackup { dir: self.path.clone(), wanted, found }
+        Error::NoSuchBackup { place: self.name(), wanted, found }
     }
 
     /// The backups that `backup` needs, the full one first, it last.
@@ -276,109 +286,63 @@ impl Directory {
         for generation in retention.kept(self.backups.iter().map(|backup| &backup.label)) {
             for backup in self.chain(Some(generation))? {
                 backup.not_spoilt()?;
-                needed.insert(&backup.path);
+                needed.insert(&backup.file);
             }
         }
-        Ok(self.backups.iter().rev().filter(|backup| !needed.contains(&backup.path)).collect())
+        Ok(self.backups.iter().rev().filter(|backup| !needed.contains(&backup.file)).collect())
     }
 
     /// What is of a future that the store has left, when it comes to a backup of `label`: as new as that or newer, and of the same store, but not the
     /// same generation.
-    pub fn left_behind(&self, label: &Label) -> impl Iterator<Item = &Path> {
+    pub fn left_behind(&self, label: &Label) -> impl Iterator<Item = &str> {
         let left = |other: &Label| {
             other.generation != label.generation && other.generation.generation >= label.generation.generation
         };
         // From the newest on: what stays always has what it needs.
         let those = self.backups.iter().rev().filter(move |backup| left(&backup.label));
-        those.map(|backup| backup.path.as_path())
+        those.map(|backup| backup.file.as_str())
     }
 
     /// Renames one, durably, so that it is no backup of this directory any more; gives its new name.
     ///
     /// # Errors
     /// What the host says.
-    pub fn set_aside(&self, path: &Path) -> Result<PathBuf, Error> {
-        let named = |number: u32| PathBuf::from(format!("{}{LEFT}{number}", path.display()));
-        let aside = (1..=u32::MAX).map(named).find(|name| !name.exists()).unwrap_or_else(|| named(0));
-        fs::rename(path, &aside).map_err(Error::at("rename", path))?;
-        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(Error::at("flush", &self.path))?;
+    pub fn set_aside(&self, file: &str) -> Result<String, Error> {
+        let there = self.place.list()?;
+        let free = |name: &String| there.iter().all(|entry| entry.name != *name);
+        let named = |number: u32| format!("{file}{LEFT}{number}");
+        let aside = (1..=u32::MAX).map(named).find(free).unwrap_or_else(|| named(0));
+        self.place.rename(file, &aside)?;
         Ok(aside)
     }
+}
 
-    /// Removes one, durably.
-    ///
-    /// # Errors
-    /// What the host says.
-    pub fn remove(&self, path: &Path) -> Result<(), Error> {
-        fs::remove_file(path).map_err(Error::at("remove", path))?;
-        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(Error::at("flush", &self.path))
-    }
+/// The files that are named as a backup, or as one that is not complete.
+fn named(place: &Arc<dyn Destination>) -> Result<Vec<Entry>, Error> {
+    let is_one = |name: &str| name.strip_suffix(PARTIAL).unwrap_or(name).ends_with(SUFFIX);
+    Ok(place.list()?.into_iter().filter(|file| is_one(&file.name)).collect())
+}
 
-    /// Keeps others from adding and removing backups in `dir` as long as what is returned lives.
-    ///
-    /// # Errors
-    /// [`Error::Busy`], what the host says.
-    pub fn lock(dir: &Path) -> Result<File, Error> {
-        let lock = File::open(dir).map_err(Error::at("open the directory", dir))?;
-        match lock.try_lock() {
-            Err(fs::TryLockError::WouldBlock) => Err(Error::Busy(dir.to_owned())),
-            // A file system without locks has to do without.
-            _ => Ok(lock),
-        }
-    }
+/// Looks at several at the same time, where each takes a while.
+fn look_at_all(place: &Arc<dyn Destination>, files: Vec<Entry>) -> Vec<(Entry, Result<Backup, Error>)> {
+    let look = |file: Entry| {
+        let looked = Backup::glance(place, &file);
+        (file, looked)
+    };
+    let each = files.len().div_ceil(place.width()).max(1);
+    let mut parts: Vec<Vec<Entry>> = files.chunks(each).map(<[Entry]>::to_vec).collect();
+    let Some(first) = parts.pop() else { return Vec::new() };
+    std::thread::scope(|scope| {
+        let looking = |part: Vec<Entry>| scope.spawn(move || part.into_iter().map(look).collect::<Vec<_>>());
+        let others: Vec<_> = parts.into_iter().map(looking).collect();
+        let mut all: Vec<_> = first.into_iter().map(look).collect();
+        // Panics are bugs, and end here as they would without threads.
+        all.extend(others.into_iter().flat_map(|other| other.join().unwrap_or_else(|e| std::panic::resume_unwind(e))));
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    })
 }
 
 fn same_store(name: &str, found: StoreId, expected: StoreId) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::OtherStore { name: name.to_owned(), found, expected }) }
-}
-
-/// A file that gets its name when it is complete.
-pub struct NewFile {
-    file: File,
-    partial: Option<PathBuf>,
-    path: PathBuf,
-}
-
-impl NewFile {
-    /// Makes it, under another name, beside `path`.
-    ///
-    /// # Errors
-    /// What the host says.
-    pub fn create(path: &Path) -> Result<Self, Error> {
-        let partial = PathBuf::from(format!("{}{PARTIAL}", path.display()));
-        let file = File::create(&partial).map_err(Error::at("create", &partial))?;
-        Ok(Self { file, partial: Some(partial), path: path.to_owned() })
-    }
-
-    /// Flushes it and gives it its name.
-    ///
-    /// # Errors
-    /// What the host says; it is not there then.
-    pub fn publish(mut self) -> Result<(), Error> {
-        self.file.sync_all().map_err(Error::at("flush", &self.path))?;
-        if let Some(partial) = &self.partial {
-            fs::rename(partial, &self.path).map_err(Error::at("give its name to", &self.path))?;
-        }
-        self.partial = None;
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(Error::at("flush", parent))
-    }
-}
-
-impl Write for NewFile {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if let Some(partial) = self.partial.take() {
-            let _ = fs::remove_file(partial);
-        }
-    }
 }

@@ -101,10 +101,10 @@ pub enum Error {
         why: String,
     },
     /// There is no backup of that generation.
-    #[error("{} has no backup of {wanted} (there are: {found})", dir.display())]
+    #[error("{place} has no backup of {wanted} (there are: {found})")]
     NoSuchBackup {
-        /// The directory.
-        dir: PathBuf,
+        /// The directory, or the file.
+        place: String,
         /// What was asked for.
         wanted: String,
         /// What there is.
@@ -131,6 +131,14 @@ pub enum Error {
         what: String,
         /// What it should be.
         wanted: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What is named as a place for backups can be none.
+    #[error("{place} is no place for backups: {why}")]
+    BadPlace {
+        /// What was named.
+        place: String,
         /// What is wrong with it.
         why: String,
     },

@@ -2,7 +2,7 @@
 //!
 //! [`write_backup`] reads a generation that somebody holds ([`semper_store::Store::hold`]), so nobody waits for it; [`StreamReader`] checks a
 //! stream; [`Restore`] makes a store of a full backup and the increments that follow it; [`Directory`] knows which backups there are
-//! and what each of them needs. `docs/format-backup.md` describes every byte.
+//! and what each of them needs; they lie at a [`Destination`], a directory or a prefix of an object store. `docs/format-backup.md` describes every byte.
 //!
 //! # Invariants
 //!
@@ -16,7 +16,7 @@
 //!   life of the store (`journal`).
 //! * An increment is applied only to the very generation that it was made since: same store, same number, same time of commit.
 //! * A restored store gets its name when it is complete and flushed, and no generation in it holds a part of a world.
-//! * A file of a backup gets its name when it is complete and flushed.
+//! * A file of a backup gets its name when it is complete and durable, also in an object store.
 //!
 //! # What it does not do
 //!
@@ -24,10 +24,13 @@
 
 #![forbid(unsafe_code)]
 
+mod bucket;
 mod building;
 mod create;
+mod destination;
 mod directory;
 mod error;
+mod folder;
 mod format;
 mod frames;
 mod journal;
@@ -36,12 +39,16 @@ mod restore;
 mod retention;
 mod seal;
 mod side;
+mod upload;
 mod write;
 
+pub use bucket::Bucket;
 pub use building::Building;
 pub use create::{Options, Pinned, write_backup};
-pub use directory::{Backup, Directory, NewFile, PARTIAL, SUFFIX, file_name};
+pub use destination::{Destination, Entry, Lock, NewFile, destination, is_url};
+pub use directory::{Backup, Directory, SUFFIX, file_name};
 pub use error::Error;
+pub use folder::{Folder, PARTIAL};
 pub use format::{
     Base, FORMAT_VERSION, Header, JOURNAL_VERSION, Label, MAX_FRAMES, Manifest, PIECE_LEN, SEALED_JOURNAL_VERSION,
     SEALED_VERSION,

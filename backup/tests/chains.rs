@@ -4,18 +4,22 @@
 
 mod world;
 
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
 use proptest::prelude::*;
 use semper_backup::{
-    Compression, Directory, Error, Header, NewFile, Restore, Retention, SideFiles, StreamReader, file_name,
+    Bucket, Compression, Destination, Directory, Error, Folder, Header, Restore, Retention, SideFiles, StreamReader,
+    file_name,
 };
 use semper_store::{Generation, OpenOptions, Store};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use world::{Model, Step, World, content};
 
-fn publish(dir: &Path, bytes: &[u8], header: &Header) {
-    let mut file = NewFile::create(&dir.join(file_name(&header.label()))).unwrap();
+fn publish(place: &dyn Destination, bytes: &[u8], header: &Header) {
+    let mut file = place.create(&file_name(&header.label())).unwrap();
     file.write_all(bytes).unwrap();
     file.publish().unwrap();
 }
@@ -35,8 +39,24 @@ fn restore(place: &Path, streams: &[&[u8]]) -> Result<Store, Error> {
 
 fn restore_from(dir: &Directory, place: &Path, at: Option<Generation>) -> Result<Store, Error> {
     let chain = dir.chain(at)?;
-    let streams: Vec<Vec<u8>> = chain.iter().map(|backup| fs::read(&backup.path).unwrap()).collect();
-    restore(place, &streams.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    let target = place.join("restored");
+    let _ = fs::remove_dir_all(&target);
+    let mut restore = Restore::begin(&target)?;
+    for backup in chain {
+        restore.apply(&mut backup.open()?, &mut |_| {})?;
+    }
+    restore.finish()?;
+    Ok(Store::open(&target, &OpenOptions::default()).unwrap())
+}
+
+/// A directory; a prefix of an object store that is one; one in memory.
+fn where_to(kind: usize, path: &Path) -> Arc<dyn Destination> {
+    fs::create_dir(path).unwrap();
+    match kind {
+        0 => Arc::new(Folder::new(path)),
+        1 => Arc::new(Bucket::new(Arc::new(LocalFileSystem::new_with_prefix(path).unwrap()), "a/b", "local").unwrap()),
+        _ => Arc::new(Bucket::new(Arc::new(InMemory::new()), "a/b/", "memory").unwrap()),
+    }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -82,22 +102,22 @@ proptest! {
     fn what_is_backed_up_is_what_is_restored_over_fifty_increments_and_any_pruning(
         rounds in prop::collection::vec(round(), 51),
         picks in prop::collection::vec(any::<prop::sample::Index>(), 3),
+        kind in 0..3_usize,
     ) {
         let place = tempfile::tempdir().unwrap();
-        let dir = place.path().join("backups");
-        fs::create_dir(&dir).unwrap();
+        let dir = where_to(kind, &place.path().join("backups"));
         let mut world = World::new();
         let mut models: Vec<(Generation, Model)> = Vec::new();
         for (number, round) in rounds.iter().enumerate() {
             round.commits.iter().for_each(|steps| { world.commit(steps); });
             let since = models.last().map(|(generation, _)| *generation).filter(|_| !round.full && number > 0);
             let (bytes, header) = world.backup(since, round.compression);
-            publish(&dir, &bytes, &header);
+            publish(&*dir, &bytes, &header);
             models.push((header.generation(), world.model.clone()));
             if let Some(keep) = round.prune {
                 let found = Directory::open(&dir).unwrap();
-                let gone: Vec<_> = found.superfluous(&keep).unwrap().into_iter().map(|b| b.path.clone()).collect();
-                gone.iter().for_each(|path| found.remove(path).unwrap());
+                let gone: Vec<_> = found.superfluous(&keep).unwrap().into_iter().map(|b| b.file.clone()).collect();
+                gone.iter().for_each(|file| dir.remove(file).unwrap());
             }
         }
         let found = Directory::open(&dir).unwrap();
@@ -188,17 +208,18 @@ fn an_increment_goes_only_with_the_generation_that_it_was_made_since() {
 
 #[test]
 fn a_directory_tells_what_is_missing_and_prunes_nothing_that_is_needed() {
-    let place = tempfile::tempdir().unwrap();
+    let path = tempfile::tempdir().unwrap();
+    let place: Arc<dyn Destination> = Arc::new(Folder::new(path.path()));
     let mut world = World::new();
     let mut last = None;
     for value in 1..=4 {
         let generation = world.commit(&put(value));
         let (bytes, header) = world.backup(last, Compression::None);
-        publish(place.path(), &bytes, &header);
+        publish(&*place, &bytes, &header);
         last = Some(generation);
     }
     let names = |dir: &Directory| dir.backups.iter().map(|b| file_name(&b.label)).collect::<Vec<_>>();
-    let dir = Directory::open(place.path()).unwrap();
+    let dir = Directory::open(&place).unwrap();
     assert_eq!(names(&dir), ["1-full.semper", "2-since-1.semper", "3-since-2.semper", "4-since-3.semper"]);
     assert!(dir.superfluous(&Retention::last(1)).unwrap().is_empty());
     assert_eq!(dir.chain(Some(Generation(2))).unwrap().len(), 2);
@@ -206,14 +227,14 @@ fn a_directory_tells_what_is_missing_and_prunes_nothing_that_is_needed() {
     assert!(matches!(&error, Error::NoSuchBackup { found, .. } if found == "1, 2, 3, 4"), "{error}");
     // A full backup of the newest lets all others go.
     let (bytes, header) = world.backup(None, Compression::None);
-    publish(place.path(), &bytes, &header);
-    let dir = Directory::open(place.path()).unwrap();
+    publish(&*place, &bytes, &header);
+    let dir = Directory::open(&place).unwrap();
     assert_eq!(dir.chain(None).unwrap().len(), 1);
     let gone: Vec<_> = dir.superfluous(&Retention::last(1)).unwrap().iter().map(|b| file_name(&b.label)).collect();
     assert_eq!(gone, ["4-since-3.semper", "3-since-2.semper", "2-since-1.semper", "1-full.semper"]);
     assert_eq!(dir.superfluous(&Retention::last(2)).unwrap().len(), 1, "3 needs 2 and 1");
-    fs::remove_file(place.path().join("2-since-1.semper")).unwrap();
-    let dir = Directory::open(place.path()).unwrap();
+    place.remove("2-since-1.semper").unwrap();
+    let dir = Directory::open(&place).unwrap();
     assert!(matches!(dir.chain(Some(Generation(3))), Err(Error::MissingBase { needs: Generation(2), .. })));
     assert!(dir.superfluous(&Retention::last(2)).is_err() && dir.superfluous(&Retention::last(1)).is_ok());
     // One of another store beside them.
@@ -221,8 +242,8 @@ fn a_directory_tells_what_is_missing_and_prunes_nothing_that_is_needed() {
     other.commit(&put(1));
     other.commit(&put(1));
     let (bytes, header) = other.backup(None, Compression::None);
-    publish(place.path(), &bytes, &header);
-    assert!(matches!(Directory::open(place.path()), Err(Error::OtherStore { .. })));
+    publish(&*place, &bytes, &header);
+    assert!(matches!(Directory::open(&place), Err(Error::OtherStore { .. })));
 }
 
 #[test]

@@ -52,7 +52,8 @@ pub enum Backup {
 pub struct Create {
     /// Directory of the store
     pub store: PathBuf,
-    /// A directory, which is made if it is not there; a file, whose name ends in .semper; or - for standard output
+    /// A directory, which is made if it is not there; s3://BUCKET/PREFIX, gs:// or az://, an object store that is used like one; a file,
+    /// whose name ends in .semper; or - for standard output
     pub dest: PathBuf,
     /// Write what changed since this generation, which still has to be kept; `last`: that of the newest backup in DEST
     #[arg(long, value_name = "GEN|TAG|last")]
@@ -99,7 +100,7 @@ impl How {
 pub struct Follow {
     /// Directory of the store
     pub store: PathBuf,
-    /// Directory of backups, which is made if it is not there
+    /// Directory of backups, which is made if it is not there, or s3://BUCKET/PREFIX, gs://, az://
     pub dest: PathBuf,
     #[command(flatten)]
     pub how: How,
@@ -114,7 +115,7 @@ pub struct Follow {
 /// `semper backup list`.
 #[derive(Args, Clone, Debug)]
 pub struct Look {
-    /// A directory or file of backups
+    /// A directory or file of backups, or s3://BUCKET/PREFIX, gs://, az://
     pub dest: PathBuf,
     /// Print JSON, for scripts
     #[arg(long)]
@@ -124,7 +125,7 @@ pub struct Look {
 /// `semper backup verify`.
 #[derive(Args, Clone, Debug)]
 pub struct Verify {
-    /// A directory or file of backups, or - for standard input
+    /// A directory or file of backups, s3://BUCKET/PREFIX, gs://, az://, or - for standard input
     pub dest: PathBuf,
     /// Print JSON, for scripts
     #[arg(long)]
@@ -160,7 +161,8 @@ pub enum At {
 /// `semper backup restore`.
 #[derive(Args, Clone, Debug)]
 pub struct Restore {
-    /// A directory of backups; a file; or - for standard input. A file or input may hold several, the full one first
+    /// A directory of backups; s3://BUCKET/PREFIX, gs://, az://; a file; or - for standard input. A file or input may hold several, the
+    /// full one first
     pub dest: PathBuf,
     /// Directory of the store to make, which must be new or empty
     pub store: PathBuf,
@@ -180,7 +182,7 @@ pub struct Restore {
 /// `semper backup prune`.
 #[derive(Args, Clone, Debug)]
 pub struct Prune {
-    /// Directory of backups
+    /// Directory of backups, or s3://BUCKET/PREFIX, gs://, az://
     pub dest: PathBuf,
     #[command(flatten)]
     pub keep: Keep,

@@ -20,7 +20,7 @@ pub mod code {
     pub const NO_STORE: u8 = 121;
     /// The store, the disk or the memory limit is too small.
     pub const TOO_SMALL: u8 = 122;
-    /// No runtime runs on the store.
+    /// No runtime runs on the store, or an object store does not answer.
     pub const NOT_RUNNING: u8 = 123;
     /// `semper stop` came before the program's end.
     pub const STOPPED: u8 = 124;
@@ -51,7 +51,11 @@ impl Failure {
 
     /// An operating system error that happened while `what`.
     pub fn io(what: impl fmt::Display, error: &io::Error) -> Failure {
-        let code = if error.kind() == io::ErrorKind::StorageFull { code::TOO_SMALL } else { code::FAILED };
+        let code = match error.kind() {
+            io::ErrorKind::StorageFull => code::TOO_SMALL,
+            io::ErrorKind::NotConnected => code::NOT_RUNNING,
+            _ => code::FAILED,
+        };
         Failure::new(code, format!("{what}: {error}"))
     }
 
@@ -188,6 +192,8 @@ impl From<semper_backup::Error> for Failure {
             Error::Journal(error) | Error::JournalCopy(error) => journal_code(error),
             Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,
             Error::Io { source, .. } if may_not(source) || source.kind() == io::ErrorKind::NotFound => code::NO_STORE,
+            // An object store that does not answer.
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotConnected => code::NOT_RUNNING,
             Error::Io { .. } | Error::Stopped => code::FAILED,
             Error::NotABackup { .. }
             | Error::Version { .. }
@@ -196,9 +202,11 @@ impl From<semper_backup::Error> for Failure {
             | Error::OtherStore { .. } => code::NO_STORE,
             Error::MissingBase { .. } | Error::MissingRecords { .. } | Error::NoSuchBackup { .. } => code::NOT_FOUND,
             Error::Busy(_) => code::IN_USE,
-            Error::Exists(_) | Error::NoIdentity { .. } | Error::WrongIdentity { .. } | Error::BadKey { .. } => {
-                code::USAGE
-            }
+            Error::Exists(_)
+            | Error::BadPlace { .. }
+            | Error::NoIdentity { .. }
+            | Error::WrongIdentity { .. }
+            | Error::BadKey { .. } => code::USAGE,
         };
         Failure::new(code, error.to_string())
     }

@@ -9,31 +9,42 @@ use semper_backup::Building;
 use semper_store::{Change, CreateOptions, Error, Fill, Generation, PAGE_SIZE, Store};
 
 use super::failure::code;
-use super::{Failure, bar, held};
+use super::held::{self, Held};
+use super::{Failure, bar};
 use crate::cli::Fork;
 
 pub fn run(fork: &Fork) -> Result<ExitCode, Failure> {
-    let new = &fork.new_store;
+    built(&fork.new_store, &fork.store, fork.at.as_deref(), |held, dir| {
+        copy(&held.store, held.generations[0], dir)?;
+        copy_lives(&fork.store, dir)
+    })
+}
+
+/// Has `build` make the store `new` in a directory that gets its name when it is complete, of a generation of `store` that is held meanwhile.
+pub fn built(
+    new: &Path,
+    store: &Path,
+    at: Option<&str>,
+    build: impl FnOnce(&Held, &Path) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
     if new.symlink_metadata().is_ok() {
         let told = format!("{} is there already; name a directory that is not", new.display());
         return Err(Failure::new(code::USAGE, told));
     }
-    let held = held::open(&fork.store, &[fork.at.as_deref()])?;
-    let generation = held.generations[0];
-    if generation.0 == 0 {
-        let told = format!("nothing has been committed in {} yet", fork.store.display());
+    let held = held::open(store, &[at])?;
+    if held.generations[0].0 == 0 {
+        let told = format!("nothing has been committed in {} yet", store.display());
         return Err(Failure::new(code::NOT_FOUND, told));
     }
     // Built under another name, so that there is either the whole store or none.
     let building = Building::new(new)?;
-    copy(&held.store, generation, building.path())?;
-    copy_lives(&fork.store, building.path())?;
+    build(&held, building.path())?;
     building.finish()?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// How many lives there were goes along: what belongs to one of those must not be taken for something of the new store's first.
-fn copy_lives(from: &Path, to: &Path) -> Result<(), Failure> {
+pub fn copy_lives(from: &Path, to: &Path) -> Result<(), Failure> {
     let (from, to) = (from.join("console/life"), to.join("console"));
     if !from.exists() {
         return Ok(());

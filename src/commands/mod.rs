@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod document;
 mod domain;
+mod extract;
 mod failure;
 mod figures;
 mod foreground;
@@ -64,6 +65,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Tag(tag) => tag::run(&tag),
         Command::Rewind(rewind) => rewind::run(&rewind),
         Command::Fork(fork) => fork::run(&fork),
+        Command::Extract(command) => extract::run(&command),
         Command::Move(command) => moving::send::run(&command),
         Command::Receive(command) => moving::receive::run(&command),
         Command::Diff(diff) => diff::run(&diff),

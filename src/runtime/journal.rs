@@ -68,7 +68,7 @@ impl Backing for Past {
         Ok(self.store.read_at(self.generation, segment, first, out)?)
     }
 
-    /// The object table is read by its pages only.
+    /// What is asked for is read by its pages only.
     fn next_present(&self, _segment: SegmentId, from: PageIndex) -> Result<Option<PageIndex>, BackingError> {
         Ok(Some(from))
     }
@@ -80,8 +80,12 @@ impl Backing for Past {
 /// # Errors
 /// When there is no such store or generation, or it is damaged.
 pub fn journal_known(dir: &Path, generation: Generation) -> Result<Option<(u64, StoreId)>, RuntimeError> {
-    let store = Store::open_read_only(dir)?;
-    let config = PagerConfig { memory_limit: None, tracking: TrackingChoice::Auto };
-    let pager = Pager::new(config, Arc::new(Past { store, generation }))?;
+    let pager = past(Store::open_read_only(dir)?, generation)?;
     Ok(semper_domains::kernel::read_journal_record(&pager)?)
+}
+
+/// A generation that is kept, as a pager that writes nothing back.
+pub(super) fn past(store: Store, generation: Generation) -> Result<Arc<Pager>, RuntimeError> {
+    let config = PagerConfig { memory_limit: None, tracking: TrackingChoice::Auto };
+    Ok(Pager::new(config, Arc::new(Past { store, generation }))?)
 }

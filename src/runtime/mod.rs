@@ -4,6 +4,7 @@
 //! lost and the next one goes on from there.
 
 mod error;
+mod extract;
 mod hand_over;
 mod journal;
 mod kept;
@@ -21,6 +22,7 @@ mod travel;
 mod world;
 
 pub use error::RuntimeError;
+pub use extract::extract;
 pub use hand_over::HandOver;
 pub use journal::{JournalStatus, journal_known, journal_seen};
 pub use mirrors::{DEFAULT_MIRROR_RATE, Side, sides};
@@ -34,7 +36,7 @@ pub use semper_domains::inputs::Limit;
 pub use semper_domains::kernel::StartKey;
 pub use semper_domains::kernel::{OutputPolicy, Replay, TerminalOf};
 pub use semper_domains::linux::ExitStatus;
-pub use semper_domains::native::{Act, Caches, Debugger, Stood};
+pub use semper_domains::native::{Act, Caches, Debugger, Extract, Stood};
 pub use semper_domains::network::{Grants, Listen};
 pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status};
 

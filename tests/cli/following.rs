@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use semper_backup::{Base, Directory};
+use semper_backup::{Base, Directory, destination};
 use semper_store::Store;
 use serde_json::Value;
 
@@ -48,7 +48,7 @@ fn caught_up(session: &Session) {
     let shipped = || {
         let store = Store::open_read_only(&session.store()).unwrap();
         let newest = store.generations().first().map(Base::of);
-        let found = Directory::open(&session.place().join("backups"));
+        let found = Directory::open(&destination(&session.place().join("backups")).unwrap());
         found.is_ok_and(|found| found.backups.iter().any(|backup| Some(backup.label.generation) == newest))
     };
     wait_until(&format!("the newest generation is shipped; {:?}\n{}", names(session, "."), said(session)), shipped);
@@ -251,9 +251,15 @@ fn nothing_is_built_upon_a_chain_of_which_a_backup_is_cut() {
     wait_until("a full backup is made", || fulls("backups") == 2);
     checkpoint(&session);
     caught_up(&session);
-    ends_cleanly(&mut follower, Signal::SIGTERM);
     assert!(said(&session).contains("it is cut off"), "{}", said(&session));
     assert_eq!((fulls("backups"), names(&session, "backups").len()), (2, 4));
+    // It is noticed by who is at it, too.
+    let number = |name: &String| name.split('-').next().unwrap().parse::<u64>().unwrap();
+    let last = names(&session, "backups").into_iter().max_by_key(number).unwrap();
+    spoil(&session.place().join("backups").join(last), &|bytes| bytes.truncate(bytes.len() - 1));
+    checkpoint(&session);
+    wait_until("another full backup is made", || fulls("backups") == 3);
+    ends_cleanly(&mut follower, Signal::SIGTERM);
     restores("backups");
     let output = session.output(&mut command(&session, create));
     let why = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -294,7 +300,11 @@ fn interrupted_in_the_middle_it_leaves_nothing_that_counts() {
     let mut follower = follow(&session, &[]);
     wait_until("it waits", || said(&session).contains("at work in"));
     assert!(backups(&session).is_empty());
+    let mut prune = session.background(&mut command(&session, &["prune", "backups", "--keep", "1"]));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(prune.0.try_wait().unwrap(), None, "it waits");
     drop(lock);
+    assert_eq!(prune.wait().code(), Some(0));
     caught_up(&session);
     ends_cleanly(&mut follower, Signal::SIGTERM);
     let whole = names(&session, "backups");
@@ -317,7 +327,9 @@ fn a_full_destination_ends_it_and_it_goes_on_when_there_is_room() {
     assert_eq!(left, 0, "no part of a backup");
     disk.give_back("brim");
     let mut follower = Background(command(&session, &["follow", "store", backups.to_str().unwrap()]).spawn().unwrap());
-    wait_until("it has shipped", || Directory::open(&backups).is_ok_and(|found| found.newest().is_some()));
+    wait_until("it has shipped", || {
+        Directory::open(&destination(&backups).unwrap()).is_ok_and(|found| found.newest().is_some())
+    });
     ends_cleanly(&mut follower, Signal::SIGTERM);
     told(&session, &["verify", backups.to_str().unwrap()]);
 }

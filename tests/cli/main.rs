@@ -7,6 +7,7 @@
 mod harness;
 
 mod backup;
+mod bucket;
 mod console;
 mod crash_points;
 mod crowd;
@@ -16,6 +17,7 @@ mod device;
 mod doctor;
 mod dynamic;
 mod encrypted;
+mod extract;
 mod following;
 mod full_disk;
 mod hostile;

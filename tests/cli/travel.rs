@@ -10,21 +10,21 @@ use serde_json::Value;
 use crate::harness::{Background, Case, Session, rust_program, wait_for};
 
 /// Some seconds of work natively.
-const WORK: &str = "20000000";
+pub const WORK: &str = "20000000";
 
-fn ask(session: &Session, command: &str, words: &[&str]) -> Output {
+pub fn ask(session: &Session, command: &str, words: &[&str]) -> Output {
     session.output(session.on_store(command).args(words))
 }
 
 /// What a command that succeeds prints.
-fn told(session: &Session, command: &str, words: &[&str]) -> String {
+pub fn told(session: &Session, command: &str, words: &[&str]) -> String {
     let output = ask(session, command, words);
     assert!(output.status.success(), "{command} {words:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// A command fails with this exit code, and says this.
-fn refused(session: &Session, command: &str, words: &[&str], code: i32, why: &str) {
+pub fn refused(session: &Session, command: &str, words: &[&str], code: i32, why: &str) {
     let output = ask(session, command, words);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{command} {words:?}: {said}");
@@ -36,7 +36,7 @@ fn generations(session: &Session) -> Value {
 }
 
 /// A program at work, whose output goes to a file; checkpoints only when asked.
-fn at_work(session: &Session, out: &Path) -> Background {
+pub fn at_work(session: &Session, out: &Path) -> Background {
     let mut command = session.run(&["--checkpoint-interval", "0"], &rust_program("numeric"), &[WORK]);
     let runtime = Background(command.stdout(File::create(out).unwrap()).spawn().unwrap());
     session.wait_until("the program works", |status| status["domains"][0]["cpu_ms"].as_u64() > Some(100));
@@ -44,7 +44,7 @@ fn at_work(session: &Session, out: &Path) -> Background {
 }
 
 /// Goes on with a store until its program has ended; its exit code.
-fn finish(session: &Session, store: &Path, out: &Path) -> Option<i32> {
+pub fn finish(session: &Session, store: &Path, out: &Path) -> Option<i32> {
     let file = File::options().append(true).create(true).open(out).unwrap();
     let mut resume = crate::harness::semper();
     let mut runtime = resume.arg("resume").arg(store).current_dir(session.place()).stdout(file).spawn().unwrap();

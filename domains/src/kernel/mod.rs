@@ -30,6 +30,7 @@ pub use capture::FreezeError;
 pub use inputs::Replay;
 pub use life::{ImportFile, NewProgram, StartKey};
 pub(crate) use life::{fsgsbase, random};
+pub(crate) use network::remove_grants_but;
 
 use crate::console::{HostConsole, OutputEvents};
 use crate::linux::{ExitStatus, LoadError, SegmentError};

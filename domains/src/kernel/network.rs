@@ -6,6 +6,7 @@ use super::{Kernel, KernelError, OutputPolicy};
 use crate::native::NativeProgram;
 use crate::network::{Grants, HostNetwork, Listen, NetworkEvents};
 use crate::table::{Record, RecordId, Table, TableError};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -64,6 +65,17 @@ fn records_of(domain: u64, grants: &Grants) -> Vec<GrantRecord> {
     let listens = grants.listens.iter().map(|one| GrantRecord::new(domain, LISTEN, one.address, one.port));
     let connects = grants.connects.iter().map(|to| GrantRecord::new(domain, CONNECT, *to, 0));
     listens.chain(connects).collect()
+}
+
+/// Takes away what others than these programs may reach.
+pub(crate) fn remove_grants_but(table: &mut Table, programs: &BTreeSet<u64>) -> Result<(), TableError> {
+    let others: Vec<_> = table.iter::<GrantRecord>().filter(|(_, grant)| !programs.contains(&grant.domain)).collect();
+    for (at, _) in others {
+        let mut tx = table.begin();
+        tx.remove(at)?;
+        tx.commit();
+    }
+    Ok(())
 }
 
 /// Makes `grants` all that a domain has.

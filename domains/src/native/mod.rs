@@ -25,6 +25,7 @@ mod capture;
 mod debug;
 mod domain;
 mod effects;
+mod extract;
 mod give;
 mod image;
 pub mod inspect;
@@ -45,6 +46,7 @@ mod watch;
 
 pub use cache::Caches;
 pub use debug::{Debugger, Stood};
+pub use extract::{Extract, Put};
 pub use life::Life;
 pub(crate) use linux::ProgramKeys;
 pub use log::{LOG, LOG_BYTES, OLD_LOG};

@@ -49,6 +49,7 @@ mod reap;
 mod records;
 mod service;
 mod slots;
+mod sold;
 mod view;
 
 #[cfg(test)]
@@ -73,6 +74,7 @@ pub use records::{
 };
 pub use service::{Fault, charge, complete, complete_with, expire, fault, still_waits, work};
 pub use slots::{NO_SLOT, RESUME_SLOT, SELF_SLOT, SLOTS};
+pub use sold::Sold;
 pub use view::{mappings, slots_of};
 
 use std::fmt;

@@ -45,6 +45,12 @@ impl Table {
         self.allocation.high_water
     }
 
+    /// Bytes of the pages up to the end of the last record that was ever used.
+    #[must_use]
+    pub const fn used_bytes(&self) -> u64 {
+        self.geometry.record_offset(self.allocation.high_water)
+    }
+
     /// The bytes of the record that `id` names, of whatever kind.
     ///
     /// # Errors

@@ -5,12 +5,13 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use semper_backup::{Directory, Header, Manifest, Options, Pinned, file_name};
+use semper_backup::{Destination, Directory, Folder, Header, Lock, Manifest, Options, Pinned, file_name};
 use semper_store::{Generation, Store};
 
 use super::ship::{self, GONE, Journal, Newest, check_recipients, explain, stream, tell, whole};
-use super::{Place, make_directory, open_directory, set_aside};
+use super::{Place, open_directory, set_aside};
 use crate::cli::Create;
 use crate::commands::failure::code;
 use crate::commands::held::Held;
@@ -20,7 +21,7 @@ pub fn run(command: &Create) -> Result<ExitCode, Failure> {
     give_way();
     check_recipients(&command.how.encrypt)?;
     let store = &command.store;
-    let place = Place::of(&command.dest);
+    let place = Place::of(&command.dest)?;
     // Whether there is a store at all, before a directory is made for its backups.
     let glance = Store::open_read_only(store)?;
     let target = Target::prepare(place, &glance)?;
@@ -70,8 +71,8 @@ fn attempt(command: &Create, target: &Target, since: Option<&str>) -> Result<Exi
     let options = command.how.options(None);
     let (written, header, manifest) =
         target.write(&newest.pinned(), &options).map_err(|failure| explain(store, failure))?;
-    if let Some(path) = &written {
-        tell(path, &header, &manifest);
+    if let Some(name) = &written {
+        tell(name, &header, &manifest);
     }
     if matches!(target, Target::Directory { .. }) && !command.no_keep {
         keep(store, &newest.held, &command.keep_as, generation);
@@ -81,7 +82,7 @@ fn attempt(command: &Create, target: &Target, since: Option<&str>) -> Result<Exi
 
 /// Where the backup goes.
 enum Target {
-    Directory { path: PathBuf, found: Directory, _lock: File },
+    Directory { place: Arc<dyn Destination>, found: Directory, _lock: Lock },
     File(PathBuf),
     Pipe,
 }
@@ -95,23 +96,23 @@ impl Target {
             }
             Place::Pipe => Ok(Target::Pipe),
             Place::File(path) => Ok(Target::File(path)),
-            Place::Directory(path) => {
-                make_directory(&path)?;
-                let (found, lock) = open_directory(&path, store.id())?;
-                Ok(Target::Directory { path, found, _lock: lock })
+            Place::Directory(place) => {
+                place.make()?;
+                let (found, lock) = open_directory(&place, store.id())?;
+                Ok(Target::Directory { place, found, _lock: lock })
             }
         }
     }
 
     /// The generation of the newest backup, which has to be kept still; none if nothing can be built upon that, which is said.
     fn last(&self, store: &Store, dir: &Path) -> Result<Option<String>, Failure> {
-        let Target::Directory { path, found, .. } = self else {
+        let Target::Directory { found, .. } = self else {
             let told = "only a directory of backups has a last one; name a generation: --since GEN";
             return Err(Failure::new(code::USAGE, told));
         };
         let full = "make a full backup: leave out --since";
         let Some(newest) = found.backups.last() else {
-            let told = format!("{} has no backup yet; {full}", path.display());
+            let told = format!("{} has no backup yet; {full}", found.name());
             return Err(Failure::new(code::NOT_FOUND, told));
         };
         let last = found.newest().unwrap_or(newest).label.generation;
@@ -130,14 +131,14 @@ impl Target {
             "{}, of which {} has the newest backup, is not kept in {} any more; {full}. (A backup to a directory keeps it by a \
              tag, unless --no-keep says otherwise)",
             last.generation(),
-            path.display(),
+            found.name(),
             dir.display()
         );
         Err(Failure::new(code::NOT_FOUND, told))
     }
 
-    /// Writes the backup; the file that it is in, if it is in one.
-    fn write(&self, pinned: &Pinned<'_>, options: &Options) -> Result<(Option<PathBuf>, Header, Manifest), Failure> {
+    /// Writes the backup; the name of the file that it is in, if it is in one.
+    fn write(&self, pinned: &Pinned<'_>, options: &Options) -> Result<(Option<String>, Header, Manifest), Failure> {
         match self {
             Target::Pipe => {
                 let out = io::stdout().as_fd().try_clone_to_owned();
@@ -145,10 +146,12 @@ impl Target {
                 let (_, header, manifest) = stream(pinned, options, out)?;
                 Ok((None, header, manifest))
             }
-            Target::Directory { path, found, .. } => {
-                let header = pinned.header()?;
-                set_aside(path, found, &header.label())?;
-                whole(pinned, options, path.join(file_name(&header.label())))
+            Target::Directory { place, found, .. } => {
+                let label = pinned.header()?.label();
+                set_aside(&**place, found, &label)?;
+                let name = file_name(&label);
+                let (header, manifest) = whole(pinned, options, &**place, &name)?;
+                Ok((Some(place.shown(&name)), header, manifest))
             }
             // A device or a named pipe is written as it is.
             Target::File(path) if fs::metadata(path).is_ok_and(|found| !found.is_file()) => {
@@ -161,10 +164,14 @@ impl Target {
                     Err(error) if error.kind() != io::ErrorKind::InvalidInput => {
                         Err(Failure::io(format_args!("flush {}", path.display()), &error))
                     }
-                    _ => Ok((Some(path.clone()), header, manifest)),
+                    _ => Ok((Some(path.display().to_string()), header, manifest)),
                 }
             }
-            Target::File(path) => whole(pinned, options, path.clone()),
+            Target::File(path) => {
+                let (folder, name) = Folder::of(path)?;
+                let (header, manifest) = whole(pinned, options, &folder, &name)?;
+                Ok((Some(path.display().to_string()), header, manifest))
+            }
         }
     }
 }

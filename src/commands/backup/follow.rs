@@ -1,19 +1,18 @@
 //! `semper backup follow`.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use semper_backup::{Backup, Base, Directory, file_name};
-use semper_store::{Generation, GenerationInfo, Store};
+use semper_backup::{Backup, Base, Destination, Directory, Lock, file_name};
+use semper_store::{Generation, GenerationInfo, Store, StoreId};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::ship::{self, GONE, Journal, Newest, check_recipients, explain, tell, whole};
-use super::{Place, make_directory, open_directory, same_store, set_aside};
+use super::{Place, open_directory, same_store, set_aside};
 use crate::cli::Follow;
 use crate::commands::failure::code;
 use crate::commands::{Failure, give_way};
@@ -27,17 +26,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub fn run(command: &Follow) -> Result<ExitCode, Failure> {
     give_way();
     check_recipients(&command.how.encrypt)?;
-    if !matches!(Place::of(&command.dest), Place::Directory(_)) {
+    let Place::Directory(dest) = Place::of(&command.dest)? else {
         let told = format!("{} is no directory; follow makes a backup for each generation", command.dest.display());
         return Err(Failure::new(code::USAGE, told));
-    }
+    };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         let set = signal_hook::flag::register(signal, Arc::clone(&stop));
         set.map_err(|error| Failure::io("wait for signals", &error))?;
     }
     let mut follower =
-        Follower { command, stop, known: None, place: None, seen: false, kept: None, told: String::new() };
+        Follower { command, dest, stop, known: None, place: None, seen: false, kept: None, told: String::new() };
     while !follower.stop.load(Ordering::Relaxed) {
         match follower.step() {
             Ok(()) => follower.told.clear(),
@@ -52,10 +51,11 @@ pub fn run(command: &Follow) -> Result<ExitCode, Failure> {
 
 struct Follower<'a> {
     command: &'a Follow,
+    dest: Arc<dyn Destination>,
     stop: Arc<AtomicBool>,
     known: Option<Known>,
-    /// Which directory it ships to: the numbers of its device and inode.
-    place: Option<(u64, u64)>,
+    /// Which directory it ships to, once it is there.
+    place: Option<Option<(u64, u64)>>,
     /// Whether there has been a store.
     seen: bool,
     /// The generation that the tag names.
@@ -67,8 +67,6 @@ struct Follower<'a> {
 /// What is in the directory.
 struct Known {
     directory: Directory,
-    /// When something was added or removed last.
-    changed: Option<SystemTime>,
     /// The newest backup that was made or found.
     newest: Option<Base>,
 }
@@ -94,7 +92,7 @@ impl Follower<'_> {
         self.seen = true;
         self.stays_in_place()?;
         if let Some(known) = &self.known {
-            same_store(&self.command.dest, &known.directory, store.id())?;
+            same_store(&known.directory, store.id())?;
         }
         let generations = store.generations();
         let Some(newest) = generations.first().filter(|newest| newest.generation > Generation(0)) else {
@@ -104,27 +102,34 @@ impl Follower<'_> {
         if self.known.as_ref().is_some_and(|known| known.newest == Some(newest)) {
             return self.keep_later(newest);
         }
-        let (directory, _lock) = match self.known.take().filter(|known| known.changed == changed(&self.command.dest)) {
-            Some(known) => (known.directory, Directory::lock(&self.command.dest)?),
-            None => {
-                if self.place.is_none() {
-                    make_directory(&self.command.dest)?;
-                    self.place = Some(self.found_place()?);
-                }
-                let (directory, lock) = open_directory(&self.command.dest, store.id())?;
-                // Nobody writes them any more: the directory is locked.
-                directory.partial.iter().try_for_each(|path| directory.remove(path))?;
-                (directory, lock)
-            }
-        };
+        let (directory, _lock) = self.directory(store.id())?;
         let shipped = self.ship(&directory, &generations, newest);
         let (newest, directory) = match shipped? {
             Some(made) => (made.label.generation, directory.with(made)),
             None => (newest, directory),
         };
-        let changed = changed(&self.command.dest);
-        self.known = Some(Known { directory, changed, newest: Some(newest) });
+        self.known = Some(Known { directory, newest: Some(newest) });
         Ok(())
+    }
+
+    /// What is in the directory; it is looked at anew if a file came, went, or has another length.
+    fn directory(&mut self, store: StoreId) -> Result<(Directory, Lock), Failure> {
+        if let Some(Known { directory, .. }) = self.known.take() {
+            let lock = self.dest.lock()?;
+            if directory.is_as_it_was()? {
+                return Ok((directory, lock));
+            }
+        }
+        if self.place.is_none() {
+            self.dest.make()?;
+            self.place = Some(self.found_place()?);
+        }
+        let (mut directory, lock) = open_directory(&self.dest, store)?;
+        // Nobody writes them any more: the directory is locked.
+        for file in directory.partial.drain(..) {
+            self.dest.remove(&file.name)?;
+        }
+        Ok((directory, lock))
     }
 
     /// A directory that was moved away or unmounted is not made anew, and none that came into its place is taken for it.
@@ -133,15 +138,12 @@ impl Follower<'_> {
         if self.found_place()? == place {
             return Ok(());
         }
-        let told = format!("{} is not the directory any more that was there before", self.command.dest.display());
+        let told = format!("{} is not the directory any more that was there before", self.dest.shown(""));
         Err(Failure::new(code::NO_STORE, told))
     }
 
-    fn found_place(&self) -> Result<(u64, u64), Failure> {
-        let dest = &self.command.dest;
-        let gone = |error| Failure::new(code::NO_STORE, format!("look at {}: {error}", dest.display()));
-        let found = dest.metadata().map_err(gone)?;
-        Ok((found.dev(), found.ino()))
+    fn found_place(&self) -> Result<Option<(u64, u64)>, Failure> {
+        self.dest.identity().map_err(|error| Failure::new(code::NO_STORE, error.to_string()))
     }
 
     /// Makes the backup; none if it is there.
@@ -151,7 +153,7 @@ impl Follower<'_> {
         generations: &[GenerationInfo],
         newest: Base,
     ) -> Result<Option<Backup>, Failure> {
-        let Follow { store: dir, dest, how, .. } = self.command;
+        let Follow { store: dir, how, .. } = self.command;
         if directory.whole_chain(newest).is_ok() {
             return Ok(None);
         }
@@ -168,22 +170,23 @@ impl Follower<'_> {
         if let Some(why) = why {
             eprintln!("semper: {why}: a full backup");
         }
-        set_aside(dest, directory, &label)?;
+        set_aside(&*self.dest, directory, &label)?;
         let options = how.options(Some(Arc::clone(&self.stop)));
-        let path = dest.join(file_name(&label));
-        let made = whole(&pinned, &options, path.clone()).map_err(|failure| explain(dir, failure))?;
-        tell(&path, &made.1, &made.2);
+        let name = file_name(&label);
+        let (header, manifest) =
+            whole(&pinned, &options, &*self.dest, &name).map_err(|failure| explain(dir, failure))?;
+        tell(&self.dest.shown(&name), &header, &manifest);
         if held.held.by_runtime() {
             self.keep(&held, label.generation);
         }
-        Ok(Some(Backup::look(&path)?))
+        Ok(Some(Backup::look(&self.dest, &name)?))
     }
 
     /// What the newest generation is written since: the newest backup whose generation is kept still.
     fn plan(&self, directory: &Directory, generations: &[GenerationInfo]) -> Plan {
         let kept = |base: &Base| generations.iter().any(|info| Base::of(info) == *base);
         let Some(newest) = directory.backups.iter().rev().map(|backup| backup.label.generation).find(kept) else {
-            let why = format!("no generation of the backups in {} is kept in the store", self.command.dest.display());
+            let why = format!("no generation of the backups in {} is kept in the store", self.dest.shown(""));
             return Plan { since: None, why: (!directory.backups.is_empty()).then_some(why) };
         };
         let chain = match directory.whole_chain(newest) {
@@ -219,7 +222,8 @@ impl Follower<'_> {
         }
     }
 
-    /// Whether it goes by: a runtime ended or began, somebody else is at work in the directory, the store is too full to hold a generation.
+    /// Whether it goes by: a runtime ended or began, somebody else is at work in the directory, the store is too full to hold a generation, an
+    /// object store does not answer.
     fn passes(&self, failure: &Failure) -> bool {
         [GONE, code::NOT_RUNNING, code::IN_USE].contains(&failure.code)
     }
@@ -240,11 +244,6 @@ fn passing(dir: &Path, failure: Failure) -> Failure {
         code::TOO_SMALL | code::FAILED => Failure::new(code::IN_USE, failure.message),
         _ => failure,
     }
-}
-
-/// When a file was added to the directory, or removed, last.
-fn changed(dir: &Path) -> Option<SystemTime> {
-    dir.metadata().and_then(|found| found.modified()).ok()
 }
 
 /// Why a chain of so many bytes should not become longer; none if it can.

@@ -1,9 +1,10 @@
 //! `semper backup list`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use indicatif::{BinaryBytes, HumanCount};
-use semper_backup::{Backup, Directory};
+use semper_backup::{Backup, Destination, Directory, Folder};
 use serde::Serialize;
 
 use super::{Place, kind, moment, print_json, seconds};
@@ -59,29 +60,34 @@ fn line(backup: &Backup) -> Line {
 }
 
 pub fn run(look: &Look) -> Result<ExitCode, Failure> {
-    let (store, backups, broken, partial) = match Place::of(&look.dest) {
+    let (store, backups, broken, partial) = match Place::of(&look.dest)? {
         Place::Pipe => {
             let told = "a pipe cannot be listed; semper backup verify - reads it whole";
             return Err(Failure::new(code::USAGE, told));
         }
         Place::File(path) => {
-            let backup = Backup::look(&path)?;
+            let (folder, name) = Folder::of(&path)?;
+            let folder: Arc<dyn Destination> = Arc::new(folder);
+            let backup = Backup::look(&folder, &name)?;
             (Some(backup.label.store()), vec![backup], vec![], vec![])
         }
-        Place::Directory(path) => {
-            let found = Directory::open(&path)?;
-            (found.store(), found.backups, found.broken, found.partial)
+        Place::Directory(place) => {
+            let found = Directory::open(&place)?;
+            let broken = found
+                .broken
+                .iter()
+                .map(|(file, error)| Broken { file: place.shown(&file.name), reason: error.to_string() });
+            let (broken, partial) =
+                (broken.collect(), found.partial.iter().map(|file| place.shown(&file.name)).collect());
+            (found.store(), found.backups, broken, partial)
         }
     };
-    let broken =
-        broken.iter().map(|(path, error)| Broken { file: path.display().to_string(), reason: error.to_string() });
-    let broken: Vec<Broken> = broken.collect();
     if look.json {
         print_json(&Document {
             store: store.map(|store| store.to_string()),
             backups: backups.iter().map(line).collect(),
             broken,
-            partial: partial.iter().map(|path| path.display().to_string()).collect(),
+            partial,
         })?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -105,6 +111,6 @@ pub fn run(look: &Look) -> Result<ExitCode, Failure> {
         say(format_args!("{generation:>10}  {holds:<13}  {committed}  {made}  {pages:>9}  {size:>10}"));
     }
     broken.iter().for_each(|broken| say(format_args!("unreadable: {}", broken.reason)));
-    partial.iter().for_each(|path| say(format_args!("{} is what a create that did not end has left", path.display())));
+    partial.iter().for_each(|name| say(format_args!("{name} is what a create that did not end has left")));
     Ok(ExitCode::SUCCESS)
 }

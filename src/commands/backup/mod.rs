@@ -15,9 +15,10 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use semper_backup::{Directory, Label, SUFFIX, StreamReader};
+use semper_backup::{Destination, Directory, Label, Lock, SUFFIX, StreamReader, destination, is_url};
 use semper_store::StoreId;
 use serde::Serialize;
 
@@ -42,7 +43,8 @@ pub fn run(backup: &Backup) -> Result<ExitCode, Failure> {
 
 /// Where backups are.
 enum Place {
-    Directory(PathBuf),
+    /// Each in a file of its own.
+    Directory(Arc<dyn Destination>),
     File(PathBuf),
     /// Standard input or output.
     Pipe,
@@ -50,46 +52,41 @@ enum Place {
 
 impl Place {
     /// What is there decides; if nothing is, the name.
-    fn of(path: &Path) -> Place {
-        match fs::metadata(path) {
-            _ if path == Path::new("-") => Place::Pipe,
-            Ok(found) if found.is_dir() => Place::Directory(path.to_owned()),
-            Ok(_) => Place::File(path.to_owned()),
-            Err(_) if path.to_string_lossy().ends_with(SUFFIX) => Place::File(path.to_owned()),
-            Err(_) => Place::Directory(path.to_owned()),
-        }
+    fn of(path: &Path) -> Result<Place, Failure> {
+        let file = match fs::metadata(path) {
+            _ if path == Path::new("-") => return Ok(Place::Pipe),
+            _ if is_url(path) => false,
+            Ok(found) => !found.is_dir(),
+            Err(_) => path.to_string_lossy().ends_with(SUFFIX),
+        };
+        Ok(if file { Place::File(path.to_owned()) } else { Place::Directory(destination(path)?) })
     }
 }
 
-/// Makes the directory that backups are to lie in, if it is not there.
-fn make_directory(path: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(path).map_err(|error| Failure::io(format_args!("create {}", path.display()), &error))
-}
-
-/// The backups of a store in a directory; nobody else adds or removes any as long as the lock lives.
-fn open_directory(path: &Path, store: StoreId) -> Result<(Directory, File), Failure> {
-    let lock = Directory::lock(path)?;
-    let found = Directory::open(path)?;
-    same_store(path, &found, store)?;
+/// The backups of a store at a destination; nobody else adds or removes any as long as the lock lives.
+fn open_directory(place: &Arc<dyn Destination>, store: StoreId) -> Result<(Directory, Lock), Failure> {
+    let lock = place.lock()?;
+    let found = Directory::open(place)?;
+    same_store(&found, store)?;
     Ok((found, lock))
 }
 
 /// Backups of another store do not come into a directory.
-fn same_store(path: &Path, found: &Directory, store: StoreId) -> Result<(), Failure> {
+fn same_store(found: &Directory, store: StoreId) -> Result<(), Failure> {
     let Some(of) = found.store().filter(|of| *of != store) else { return Ok(()) };
     let told =
-        format!("{} has backups of the store {of}, and this one is {store}; name another directory", path.display());
+        format!("{} has backups of the store {of}, and this one is {store}; name another directory", found.name());
     Err(Failure::new(code::USAGE, told))
 }
 
 /// Puts the backups aside that are of a future which the world has left, before one comes that is of its past or takes the place of one of them.
 ///
 /// The store is looked at again: another one may have come into its place.
-fn set_aside(dir: &Path, found: &Directory, label: &Label) -> Result<(), Failure> {
-    same_store(dir, found, label.store())?;
-    for path in found.left_behind(label) {
-        let aside = found.set_aside(path)?;
-        eprintln!("semper: {} is of a future that the world has left: now {}", path.display(), aside.display());
+fn set_aside(place: &dyn Destination, found: &Directory, label: &Label) -> Result<(), Failure> {
+    same_store(found, label.store())?;
+    for file in found.left_behind(label) {
+        let aside = place.shown(&found.set_aside(file)?);
+        eprintln!("semper: {} is of a future that the world has left: now {aside}", place.shown(file));
     }
     Ok(())
 }

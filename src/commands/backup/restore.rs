@@ -17,7 +17,7 @@ use crate::commands::{Failure, journal, say};
 pub fn run(command: &Command) -> Result<ExitCode, Failure> {
     let identities = Identities::read(&command.opened_by.identities)?;
     let mut restore = Restore::begin(&command.store)?.without_journal(command.without_journal);
-    match Place::of(&command.dest) {
+    match Place::of(&command.dest)? {
         Place::Pipe | Place::File(_) if matches!(command.at, Some(At::Time(_))) => {
             let told = "only of a directory the newest before a time can be found; name a generation: --at GEN";
             return Err(Failure::new(code::USAGE, told));
@@ -26,8 +26,8 @@ pub fn run(command: &Command) -> Result<ExitCode, Failure> {
         Place::File(path) => {
             all(&mut restore, &mut open_file(&path)?.with_identities(&identities), number(command.at), command)?
         }
-        Place::Directory(path) => {
-            let found = Directory::open(&path)?;
+        Place::Directory(place) => {
+            let found = Directory::open(&place)?;
             let at = match command.at {
                 Some(At::Time(nanos)) => Some(found.newest_by(nanos)?),
                 at => number(at),
@@ -97,8 +97,8 @@ fn all<R: Read + Send>(
     match at {
         None => Ok(()),
         Some(at) => {
-            let (dir, wanted, found) = (command.dest.clone(), at.to_string(), found.join(", "));
-            Err(Error::NoSuchBackup { dir, wanted, found }.into())
+            let (place, wanted, found) = (command.dest.display().to_string(), at.to_string(), found.join(", "));
+            Err(Error::NoSuchBackup { place, wanted, found }.into())
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What `create` and `follow` share: a generation that is held, and its way into a file.
 
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indicatif::{BinaryBytes, HumanCount};
 use semper::control::{Connection, ControlError, Reply, Request};
 use semper::runtime::journal_known;
 use semper_backup::{
-    Backup, Base, Header, JournalPin, MAX_RECIPIENTS, Manifest, NewFile, Options, Pinned, Recipient, SideFiles,
+    Backup, Base, Destination, Header, JournalPin, MAX_RECIPIENTS, Manifest, Options, Pinned, Recipient, SideFiles,
     write_backup,
 };
 use semper_journal::JOURNAL_DIR;
@@ -131,10 +131,9 @@ pub fn explain(store: &Path, failure: Failure) -> Failure {
     Failure::new(GONE, told)
 }
 
-pub fn tell(path: &Path, header: &Header, manifest: &Manifest) {
+pub fn tell(name: &str, header: &Header, manifest: &Manifest) {
     say(format_args!(
-        "{}: generation {}, {}, {} pages, {}",
-        path.display(),
+        "{name}: generation {}, {}, {} pages, {}",
         header.generation.generation,
         kind(&header.label()),
         HumanCount(manifest.pages),
@@ -146,11 +145,12 @@ pub fn tell(path: &Path, header: &Header, manifest: &Manifest) {
 pub fn whole(
     pinned: &Pinned<'_>,
     options: &Options,
-    path: PathBuf,
-) -> Result<(Option<PathBuf>, Header, Manifest), Failure> {
-    let (file, header, manifest) = stream(pinned, options, NewFile::create(&path)?)?;
+    place: &dyn Destination,
+    name: &str,
+) -> Result<(Header, Manifest), Failure> {
+    let (file, header, manifest) = stream(pinned, options, place.create(name)?)?;
     file.publish()?;
-    Ok((Some(path), header, manifest))
+    Ok((header, manifest))
 }
 
 pub fn stream<W: Write>(pinned: &Pinned<'_>, options: &Options, out: W) -> Result<(W, Header, Manifest), Failure> {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use indicatif::BinaryBytes;
-use semper_backup::{Base, Directory, Error, Identities, JournalPart, Label, StreamReader};
+use semper_backup::{Base, Destination, Directory, Error, Identities, JournalPart, Label, StreamReader};
 use serde::Serialize;
 
 use super::{Input, Place, bar, kind, open_file, open_pipe, print_json};
@@ -37,10 +37,10 @@ struct Line {
 pub fn run(look: &Verify) -> Result<ExitCode, Failure> {
     let identities = Identities::read(&look.opened_by.identities)?;
     let open = |input: Input| (input.with_identities(&identities), !identities.is_empty());
-    let lines = match Place::of(&look.dest) {
+    let lines = match Place::of(&look.dest)? {
         Place::Pipe => chain(open(open_pipe()?)),
         Place::File(path) => chain(open(open_file(&path)?)),
-        Place::Directory(path) => directory(&Directory::open(&path)?, &identities),
+        Place::Directory(place) => directory(&*place, &Directory::open(&place)?, &identities),
     };
     let sound = lines.iter().all(|line| line.fault.is_none());
     if look.json {
@@ -127,7 +127,7 @@ fn chain((mut reader, identities): (Input, bool)) -> Vec<Line> {
     }
 }
 
-fn directory(found: &Directory, identities: &Identities) -> Vec<Line> {
+fn directory(place: &dyn Destination, found: &Directory, identities: &Identities) -> Vec<Line> {
     let bar = bar(found.backups.iter().map(|backup| backup.bytes).sum());
     let mut lines: Vec<Line> = Vec::new();
     // How far the journal is known by each generation: none without one.
@@ -161,8 +161,8 @@ fn directory(found: &Directory, identities: &Identities) -> Vec<Line> {
         bar.inc(backup.bytes);
     }
     bar.finish_and_clear();
-    for (path, error) in &found.broken {
-        lines.push(line(&path.display().to_string(), None, 0, Some(error.to_string())));
+    for (file, error) in &found.broken {
+        lines.push(line(&place.shown(&file.name), None, 0, Some(error.to_string())));
     }
     lines
 }

@@ -5,6 +5,7 @@ mod killing;
 #[path = "../../needs/mod.rs"]
 pub mod needs;
 mod programs;
+pub mod s3;
 mod session;
 
 pub use killing::{Case, Disturbed, Outcome, Rng, seed};

@@ -49,6 +49,17 @@ pub enum Advance {
     Stands,
 }
 
+/// What comes after a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The program goes on. What is recorded of that follows from the newest durable generation.
+    Goes,
+    /// It goes on, but from another generation than the newest, so that what follows is covered only when that is committed.
+    Parts,
+    /// It stands.
+    Stands,
+}
+
 /// What was taken off the tape, to be put into the journal.
 #[derive(Debug, Default)]
 pub struct Taken {
@@ -116,8 +127,7 @@ enum Mode {
     Live,
     Replay {
         source: Box<Source>,
-        /// Stand at the end.
-        stands: bool,
+        then: Then,
     },
     Standing,
 }
@@ -180,8 +190,8 @@ impl Tape {
         self.on.store(true, SeqCst);
     }
 
-    /// Goes on from `position` with what `source` tells. `number`: the next free one. `stands`: is not to go on by itself.
-    pub fn replay(&self, position: Position, source: Source, (store, number): ([u8; 16], u64), stands: bool) {
+    /// Goes on from `position` with what `source` tells. `number`: the next free one.
+    pub fn replay(&self, position: Position, source: Source, (store, number): ([u8; 16], u64), then: Then) {
         let mut inner = self.lock();
         let Inner { own_life, .. } = *inner;
         *inner = Inner { life: own_life, own_life, ..Inner::default() };
@@ -189,7 +199,7 @@ impl Tape {
         inner.began = position.step;
         inner.out.steps = position.step;
         inner.next_number = number;
-        inner.mode = Mode::Replay { source: Box::new(source), stands };
+        inner.mode = Mode::Replay { source: Box::new(source), then };
         self.on.store(true, SeqCst);
     }
 
@@ -197,24 +207,38 @@ impl Tape {
     pub fn advance(&self, branch: impl FnOnce() -> Branch) -> Advance {
         let inner = &mut *self.lock();
         let step = inner.position.step;
-        let Mode::Replay { source, stands } = &mut inner.mode else {
+        let Mode::Replay { source, then } = &mut inner.mode else {
             return if matches!(inner.mode, Mode::Standing) { Advance::Stands } else { Advance::Goes };
         };
         if let Some((of, life)) = source.stretch(step) {
             (inner.position.branch, inner.life) = (of, life);
             return Advance::Goes;
         }
-        if *stands {
+        let then = *then;
+        if then == Then::Stands {
             inner.mode = Mode::Standing;
             return Advance::Stands;
         }
         inner.parent = Some((inner.position.branch, step));
         inner.position.number = inner.next_number;
         inner.position.branch = branch();
-        (inner.reached, inner.captured) = (inner.position.branch, 0);
+        inner.reached = if then == Then::Goes { inner.position.branch } else { 0 };
+        inner.captured = 0;
         inner.life = inner.own_life;
         inner.out = Out { first: step, last: step, steps: step, ..Out::default() };
         inner.mode = Mode::Live;
+        if then == Then::Parts {
+            // Of the ways from here this one is the last that was begun.
+            let head = Head {
+                branch: inner.position.branch,
+                parent: inner.parent,
+                life: inner.life,
+                first: step,
+                steps: step,
+                ends: None,
+            };
+            inner.out.done.push((head, Vec::new()));
+        }
         Advance::Live
     }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::wire::Question;
-use super::{Advance, Branch, Limit, Position, Source, Tape};
+use super::{Advance, Branch, Limit, Position, Source, Tape, Then};
 use crate::linux::Restart;
 use proptest::prelude::*;
 use semper_journal::{Journal, Note, Options, Reader, Writer};
@@ -31,7 +31,9 @@ impl Program {
             let answer = match self.0 >> 8 & 3 {
                 0 => tape.ask(Question::Random, None, || outside.below(1 << 40)),
                 1 => tape.ask(Question::Writable, Some(true), || outside.below(4) > 0).into(),
-                2 => tape.ask(Question::Receive, Some(vec![]), || vec![3_u8; outside.below(3000) as usize]).len() as u64,
+                2 => {
+                    tape.ask(Question::Receive, Some(vec![]), || vec![3_u8; outside.below(3000) as usize]).len() as u64
+                }
                 _ => below_in_effect(tape, outside),
             };
             self.mix(answer);
@@ -167,7 +169,7 @@ impl World {
         let open = move |from| Reader::open(Arc::clone(&folder), STORE, from);
         let source = Source::find(open, WRITER.inputs(), &position, Some(generation), Limit::default()).unwrap();
         let next = self.journal.last(WRITER.inputs(), u64::MAX).unwrap().map_or(1, |record| record.number + 1);
-        self.tape.replay(position, source, (STORE.0, next), false);
+        self.tape.replay(position, source, (STORE.0, next), Then::Goes);
     }
 
     /// The world goes back, and then another way.

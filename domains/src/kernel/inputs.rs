@@ -7,7 +7,7 @@ use super::domain::Domain;
 use super::journal::{WorldJournal, writer};
 use super::objects::DomainRecord;
 use super::{Kernel, KernelError, OutputPolicy, random};
-use crate::inputs::{Limit, Position, Source, SourceError, Tape};
+use crate::inputs::{Limit, Position, Source, SourceError, Tape, Then};
 use crate::linux::{Program, Stream, Wanted};
 use semper_journal::{Journal, Reader, Ticket, Writer};
 use std::sync::atomic::Ordering::SeqCst;
@@ -145,14 +145,17 @@ impl Kernel {
         self.start_recorder()
     }
 
-    /// Goes on with a program that is recorded: what it was told after its state was committed is told again.
+    /// Goes on with a program that is recorded: what it was told after its state was committed is told again. `alone`: it goes back within this
+    /// life, whose own way is the one that counts.
     pub(super) fn resume_tape(
         self: &Arc<Self>,
         program: &Program,
         tape: &Tape,
         record: &DomainRecord,
+        alone: bool,
     ) -> Result<(), KernelError> {
-        let Some(position) = program.position() else { return Ok(()) };
+        let replay = if alone && self.replay() == Replay::Leave { Replay::Follow } else { self.replay() };
+        let Some(position) = program.position().filter(|position| position.branch != 0) else { return Ok(()) };
         let of = writer(record.id, record.started).inputs();
         let (name, generation) = (record.name(), self.generation());
         let told = |error: &dyn std::fmt::Display| {
@@ -164,7 +167,7 @@ impl Kernel {
         };
         let journal = match self.inputs_journal() {
             Ok(journal) => journal,
-            Err(error) if self.replay() == Replay::Leave => {
+            Err(error) if replay == Replay::Leave => {
                 tracing::warn!(%error, program = %name, "it is not recorded any more");
                 return Ok(());
             }
@@ -173,19 +176,19 @@ impl Kernel {
         let store = self.journal.store_id();
         // In a copy of the journal, or another one, the places of records say nothing.
         let from = if position.store == store { position.from } else { 0 };
-        let (limit, stands, heeded) = match self.replay() {
-            Replay::Follow => (Limit::default(), false, Some(generation)),
-            Replay::Leave => (Limit { sequence: Some(0), time: None }, false, None),
-            Replay::Only(limit) => (limit, true, None),
+        let (limit, then, heeded) = match replay {
+            Replay::Follow => (Limit::default(), Then::Goes, Some(generation)),
+            Replay::Leave => (Limit { sequence: Some(0), time: None }, Then::Parts, None),
+            Replay::Only(limit) => (limit, Then::Stands, None),
         };
         let world = Arc::clone(&self.journal);
         let source = Source::find(move |from| world.reader(from), of, &Position { from, ..position }, heeded, limit)
             .map_err(|error| told(&error))?;
-        if let Some(why) = source.ends().filter(|_| stands) {
+        if let Some(why) = source.ends().filter(|_| then == Then::Stands) {
             eprintln!("semper: {name}: no replay goes on where {why}");
         }
         let next = next_number(&journal, of).map_err(unusable)?;
-        tape.replay(position, source, (store, next), stands);
+        tape.replay(position, source, (store, next), then);
         self.start_recorder()
     }
 
@@ -324,7 +327,12 @@ impl Kernel {
 
     /// Before a capture, while a program stands: its state says how far its inputs go.
     pub(super) fn capture_tape(&self, domain: &Domain, program: &mut Program) {
-        if let Some(position) = domain.tape.capture(self.journal.end_now(), branch)
+        let position = match domain.tape.capture(self.journal.end_now(), branch) {
+            // It is not recorded any more: what was recorded of it does not follow its state.
+            None => program.position().filter(|known| known.branch != 0).map(|_| Position::default()),
+            position => position,
+        };
+        if let Some(position) = position
             && let Err(errno) = program.note_position(&position)
         {
             tracing::error!(errno = errno.0, domain = %domain.name, "its inputs cannot be told apart; they are not recorded");

@@ -365,7 +365,7 @@ impl Kernel {
         let tape = Arc::new(Tape::new(self.restart()));
         let program = self.load_program(&record, &memory, &state, (&console, &network, &tape), &clock)?;
         if record.exit().is_none() {
-            self.resume_tape(&program, &tape, &record)?;
+            self.resume_tape(&program, &tape, &record, false)?;
         }
         network.set_listening(&program.listening());
         self.drop_orphans(&record, &program.segments());

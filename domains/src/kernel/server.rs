@@ -390,7 +390,7 @@ impl Kernel {
             (&domain.console, &domain.network, &domain.tape),
             &domain.clock,
         )?;
-        self.resume_tape(&program, &domain.tape, &record)?;
+        self.resume_tape(&program, &domain.tape, &record, true)?;
         program.show_terminal_modes();
         domain.network.reset();
         domain.network.set_listening(&program.listening());

@@ -233,6 +233,7 @@ fn a_flipped_bit_in_a_request_never_harms() {
         keys: vec![],
         listens: vec![],
         connects: vec![],
+        record: true,
     });
     let body = rkyv::to_bytes::<rkyv::rancor::Error>(&request).unwrap();
     let length = u32::try_from(body.len()).unwrap();

@@ -370,7 +370,9 @@ impl Runtime {
     /// When the final checkpoint cannot be committed; the world stops all the same, at the last good generation.
     pub fn stop(&self) -> Result<(), RuntimeError> {
         self.mirrors.stop();
-        let last = self.checkpointer.final_checkpoint();
+        // Amid a replay the newest generation is what there is, and the journal has the rest.
+        let last =
+            if self.kernel.is_replaying() { Ok(self.store.generation()) } else { self.checkpointer.final_checkpoint() };
         self.kernel.close();
         self.checkpointer.shut_down();
         self.keep_figures();

@@ -113,6 +113,12 @@ impl semper_checkpoint::World for World {
 
     fn freeze(&self) -> Result<(), semper_checkpoint::FreezeError> {
         self.watch.may_commit().map_err(semper_checkpoint::FreezeError::Refused)?;
+        // A program that is told again is between two states that it had when they were captured. Without room it cannot be waited for.
+        if self.kernel.is_replaying() && self.pager.starving().is_none() {
+            return Err(semper_checkpoint::FreezeError::Passing(
+                "programs are being told again what they were told".to_owned(),
+            ));
+        }
         if !self.standing.may_freeze() {
             return Err(semper_checkpoint::FreezeError::Passing("the world stands, to be moved".to_owned()));
         }

@@ -131,6 +131,10 @@ impl Console for Taped<dyn Console> {
         self.1.ask(Question::Writable, Some(true), now)
     }
 
+    fn shows(&self, bytes: &[u8]) {
+        self.1.shows(bytes);
+    }
+
     fn wrote(&self, stream: Stream, written: u64) {
         self.0.wrote(stream, written);
     }
@@ -174,7 +178,7 @@ impl Network for Taped<dyn Network> {
 
     fn send(&self, connection: u64, data: &[u8]) -> Result<usize, Errno> {
         let sent = self.1.ask(Question::Send, Some(Ok(data.len())), || self.0.send(connection, data));
-        sent.map(|count| count.min(data.len()))
+        sent.map(|count| count.min(data.len())).inspect(|count| self.1.shows(&data[..*count]))
     }
 
     fn take_error(&self, connection: u64) -> Option<Errno> {
@@ -222,7 +226,14 @@ impl Taped<dyn Journal> {
         });
         match (seen, number?) {
             (Some(found), _) => found,
-            (None, Some(number)) => self.0.find(number),
+            (None, Some(number)) => match self.0.find(number) {
+                // The journal may have to be opened in this life.
+                Err(JournalTrouble::Wait) => {
+                    self.0.work();
+                    self.0.find(number)
+                }
+                found => found,
+            },
             (None, None) => Ok(None),
         }
     }

@@ -96,6 +96,8 @@ pub struct Source {
     writer: Writer,
     way: VecDeque<Stretch>,
     items: VecDeque<Item>,
+    /// After so many steps what was shown had this checksum.
+    sum: Option<(u64, u32)>,
     /// The record that the items are from.
     at: Planned,
     /// Why nothing follows, if that is because something cannot be repeated.
@@ -123,6 +125,7 @@ impl Source {
     ) -> Result<Self, SourceError> {
         let mut reader = open(position.from)?;
         let mut branches: HashMap<Branch, Known> = HashMap::new();
+        let mut before = position.number;
         while let Some(seen) = reader.step()? {
             let record = match seen {
                 Seen::Record(record) => record,
@@ -135,7 +138,14 @@ impl Source {
             {
                 branches.clear();
             }
-            if record.writer != writer || !limit.allows(&record) {
+            if record.writer != writer {
+                continue;
+            }
+            if record.number > before {
+                return Err(SourceError::Missing { from: before, to: record.number - 1 });
+            }
+            before = before.max(record.number + 1);
+            if !limit.allows(&record) {
                 continue;
             }
             let (head, _) = wire::head(&record.bytes).ok_or(SourceError::Foreign(record.sequence))?;
@@ -151,7 +161,7 @@ impl Source {
         }
         let (way, ends) = plan(&mut branches, position)?;
         let at = Planned { sequence: position.from, number: position.number };
-        Ok(Self { open: Box::new(open), reader: None, writer, way, items: VecDeque::new(), at, ends })
+        Ok(Self { open: Box::new(open), reader: None, writer, way, items: VecDeque::new(), sum: None, at, ends })
     }
 
     /// Whether there is nothing to be told again.
@@ -178,6 +188,11 @@ impl Source {
         self.way.front().map(|stretch| (stretch.branch, stretch.life))
     }
 
+    /// The record at whose end so many steps are taken, and the checksum of what was shown by then.
+    pub(super) fn sum_at(&self, steps: u64) -> Option<(u64, u32)> {
+        self.sum.filter(|(at, _)| *at == steps).map(|(_, sum)| (self.at.sequence, sum))
+    }
+
     /// The record that the next item is from: its place in the journal, and its number.
     pub(super) const fn place(&self) -> (u64, u64) {
         (self.at.sequence, self.at.number)
@@ -201,6 +216,7 @@ impl Source {
             let record = self.read(planned)?;
             let inputs = Inputs::read(&record.bytes).ok_or(SourceError::Foreign(planned.sequence))?;
             self.at = planned;
+            self.sum = inputs.head.sum.map(|sum| (inputs.head.steps, sum));
             self.items.extend(inputs.items);
         }
     }
@@ -308,7 +324,7 @@ mod tests {
     }
 
     fn position(branch: Branch, step: u64, number: u64) -> Position {
-        Position { branch, step, from: 0, number, store: [0; 16] }
+        Position { branch, step, from: 0, number, sum: 0, store: [0; 16] }
     }
 
     /// Branch, first step, step before which it is left, records.

@@ -29,6 +29,8 @@ pub struct Position {
     pub from: u64,
     /// The number of the first record of inputs that follows.
     pub number: u64,
+    /// Checksum of all that the program has shown so far.
+    pub sum: u64,
     /// The store whose journal that is.
     pub store: [u8; 16],
 }
@@ -41,8 +43,11 @@ impl Record for Position {
 /// What a program's next step is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advance {
-    /// The next one.
-    Goes,
+    /// The next one; the program forgets first what a load of its state would not know, if it did so before.
+    Goes {
+        /// Whether.
+        forgets: bool,
+    },
     /// The first after all that was recorded: it is live from here on.
     Live,
     /// All that was to be told again is told, and the program is to stand there.
@@ -102,6 +107,8 @@ struct Inner {
     /// The next free number of its records, for when a replay is over.
     next_number: u64,
     differs: Option<String>,
+    /// The step before which it last forgot what a load would not know, and that was written down.
+    forgot: Option<u64>,
     /// The step with which this life began.
     began: u64,
     /// The latest times that were told.
@@ -156,6 +163,12 @@ impl Tape {
         self.is_on() && matches!(self.lock().mode, Mode::Replay { .. })
     }
 
+    /// Whether it is recorded now.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.is_on() && matches!(self.lock().mode, Mode::Live)
+    }
+
     /// Whether all that was to be told again is.
     #[must_use]
     pub fn is_standing(&self) -> bool {
@@ -184,7 +197,7 @@ impl Tape {
     /// Records from now on: a program that begins. `number`: the next free one of its inputs' records.
     pub fn begin(&self, branch: Branch, store: [u8; 16], number: u64) {
         let mut inner = self.lock();
-        inner.position = Position { branch, step: 0, from: 0, number, store };
+        inner.position = Position { branch, step: 0, from: 0, number, sum: 0, store };
         inner.out = Out::default();
         inner.mode = Mode::Live;
         self.on.store(true, SeqCst);
@@ -208,11 +221,22 @@ impl Tape {
         let inner = &mut *self.lock();
         let step = inner.position.step;
         let Mode::Replay { source, then } = &mut inner.mode else {
-            return if matches!(inner.mode, Mode::Standing) { Advance::Stands } else { Advance::Goes };
+            return if matches!(inner.mode, Mode::Standing) {
+                Advance::Stands
+            } else {
+                Advance::Goes { forgets: false }
+            };
         };
         if let Some((of, life)) = source.stretch(step) {
+            // Whoever began a branch forgot then, too.
+            let mut forgets = of != inner.position.branch;
             (inner.position.branch, inner.life) = (of, life);
-            return Advance::Goes;
+            let captured = |item: &&Item| item.step == step && item.question == Question::Captured;
+            if source.next(step).is_ok_and(|item| item.as_ref().is_some_and(captured)) {
+                source.take();
+                forgets = true;
+            }
+            return Advance::Goes { forgets };
         }
         let then = *then;
         if then == Then::Stands {
@@ -235,6 +259,7 @@ impl Tape {
                 life: inner.life,
                 first: step,
                 steps: step,
+                sum: Some(sum(&inner.position)),
                 ends: None,
             };
             inner.out.done.push((head, Vec::new()));
@@ -246,7 +271,7 @@ impl Tape {
     pub fn step(&self, stop: u32) {
         if self.is_on() {
             let mut inner = self.lock();
-            (inner.stepping, inner.index, inner.stop, inner.told) = (true, 0, stop, false);
+            (inner.stepping, inner.index, inner.stop, inner.told) = (true, 1, stop, false);
         }
     }
 
@@ -270,7 +295,15 @@ impl Tape {
                     "record {record} of the journal has {question} in step {step}, which was not asked for"
                 ));
             }
-            Ok(_) => {}
+            Ok(_) => {
+                let shown = sum(&inner.position);
+                if let Some(record) = source.sum_at(step + 1).filter(|(_, was)| *was != shown).map(|(record, _)| record)
+                {
+                    inner.differs.get_or_insert(format!(
+                        "by record {record} of the journal, in step {step}, it had shown something else"
+                    ));
+                }
+            }
             Err(error) => {
                 inner.differs.get_or_insert(error.to_string());
             }
@@ -319,6 +352,16 @@ impl Tape {
         }
     }
 
+    /// The program shows something: what was recorded tells whether it did so before.
+    pub(super) fn shows(&self, bytes: &[u8]) {
+        if self.is_on() {
+            let position = &mut self.lock().position;
+            let mut hasher = crc32fast::Hasher::new_with_initial(sum(position));
+            hasher.update(bytes);
+            position.sum = u64::from(hasher.finalize());
+        }
+    }
+
     /// A time was told: clocks do not go back behind it when the program is live again.
     pub(super) fn told_time(&self, which: usize, time: Duration) {
         if self.is_on() {
@@ -354,8 +397,14 @@ impl Tape {
             return None;
         }
         let inner = &mut *self.lock();
+        if matches!(inner.mode, Mode::Live) && !inner.cut {
+            // What is recorded by now is of steps before it.
+            let steps = inner.position.step;
+            inner.close_record(steps, None);
+        }
         let waiting = inner.out.done.len() as u64;
         let mut position = inner.position;
+        position.number += waiting;
         if inner.cut {
             inner.cut = false;
             let step = position.step;
@@ -365,7 +414,6 @@ impl Tape {
             inner.life = inner.own_life;
             let (done, bytes) = (std::mem::take(&mut inner.out.done), inner.out.bytes);
             inner.out = Out { done, bytes, first: step, last: step, steps: step, ..Out::default() };
-            position.number += waiting;
         }
         match &inner.mode {
             Mode::Off => return None,
@@ -375,6 +423,15 @@ impl Tape {
             Mode::Live => {
                 position.from = from;
                 inner.captured = position.branch;
+                if inner.forgot != Some(position.step) {
+                    inner.forgot = Some(position.step);
+                    inner.put(&Item {
+                        step: position.step,
+                        index: 0,
+                        question: Question::Captured,
+                        answer: Vec::new(),
+                    });
+                }
             }
             Mode::Standing => (position.from, position.number) = (from, inner.next_number),
         }
@@ -442,6 +499,11 @@ impl Tape {
     }
 }
 
+/// The checksum of what was shown.
+fn sum(position: &Position) -> u32 {
+    u32::try_from(position.sum & 0xffff_ffff).unwrap_or(0)
+}
+
 impl Inner {
     /// The answer that was given before.
     fn retell<T: DeserializeOwned>(&mut self, question: Question, usual: Option<T>) -> Result<T, String> {
@@ -483,7 +545,7 @@ impl Inner {
         }
         let step = self.position.step;
         if !std::mem::replace(&mut self.told, true) {
-            let stop = Item { step, index: 0, question: Question::Stop, answer: self.stop.to_le_bytes().to_vec() };
+            let stop = Item { step, index: 1, question: Question::Stop, answer: self.stop.to_le_bytes().to_vec() };
             self.put(&stop);
         }
         self.put(&Item { step, index: self.index, question, answer: bytes });
@@ -491,7 +553,11 @@ impl Inner {
 
     fn put(&mut self, item: &Item) {
         if !self.out.items.is_empty() && self.out.items.len() + item.answer.len() > RECORD_BYTES {
+            // Amid a step.
             self.close_record(item.step, None);
+            if let Some((head, _)) = self.out.done.last_mut() {
+                head.sum = None;
+            }
         }
         let before = self.out.items.len();
         wire::put(&mut self.out.items, &mut self.out.last, item);
@@ -504,8 +570,15 @@ impl Inner {
         if out.items.is_empty() && steps <= out.steps && ends.is_none() {
             return;
         }
-        let head =
-            Head { branch: self.position.branch, parent: self.parent, life: self.life, first: out.first, steps, ends };
+        let head = Head {
+            branch: self.position.branch,
+            parent: self.parent,
+            life: self.life,
+            first: out.first,
+            steps,
+            sum: Some(sum(&self.position)),
+            ends,
+        };
         let items = std::mem::take(&mut out.items);
         out.bytes += 64;
         out.done.push((head, items));

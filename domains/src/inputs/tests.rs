@@ -17,18 +17,23 @@ const WRITER: Writer = Writer { number: 1, born: 1 };
 
 /// The state of the program: what it was told is mixed into it, and it decides what is asked next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Program(u64);
+struct Program {
+    state: u64,
+    /// What no state has: a load would not know it.
+    told: u64,
+}
 
 impl Program {
     fn mix(&mut self, with: u64) {
-        self.0 = (self.0 ^ with).wrapping_mul(0x2545_f491_4f6c_dd1d).rotate_left(23) ^ 0x9e37;
+        self.told = self.told.wrapping_add(with);
+        self.state = (self.state ^ with ^ self.told).wrapping_mul(0x2545_f491_4f6c_dd1d).rotate_left(23) ^ 0x9e37;
     }
 
     /// One step: up to four questions, some of which have a usual answer.
     fn step(&mut self, tape: &Tape, outside: &mut SimRng) -> Result<(), String> {
-        tape.step((self.0 >> 32) as u32);
-        for _ in 0..self.0 % 5 {
-            let answer = match self.0 >> 8 & 3 {
+        tape.step((self.state >> 32) as u32);
+        for _ in 0..self.state % 5 {
+            let answer = match self.state >> 8 & 3 {
                 0 => tape.ask(Question::Random, None, || outside.below(1 << 40)),
                 1 => tape.ask(Question::Writable, Some(true), || outside.below(4) > 0).into(),
                 2 => {
@@ -38,6 +43,7 @@ impl Program {
             };
             self.mix(answer);
         }
+        tape.shows(&self.state.to_le_bytes());
         self.mix(1);
         tape.stepped()
     }
@@ -80,13 +86,13 @@ impl World {
             journal,
             folder,
             tape,
-            program: Program(99),
+            program: Program { state: 99, told: 0 },
             kept: Vec::new(),
             captured: None,
             next_generation: 1,
             lives: 0,
             branches: 1,
-            was: BTreeMap::from([(0, Program(99))]),
+            was: BTreeMap::from([(0, Program { state: 99, told: 0 })]),
             shown: 0,
         };
         world.capture();
@@ -106,8 +112,9 @@ impl World {
         advance
     }
 
-    fn step(&mut self, outside: &mut SimRng) {
-        self.advance();
+    /// Whether the step was taken again.
+    fn step(&mut self, outside: &mut SimRng) -> bool {
+        self.begin_step();
         let replaying = self.tape.is_replaying();
         self.program.step(&self.tape, outside).unwrap();
         let step = self.tape.position().step;
@@ -116,6 +123,13 @@ impl World {
         } else {
             self.was.split_off(&step);
             self.was.insert(step, self.program);
+        }
+        replaying
+    }
+
+    fn begin_step(&mut self) {
+        if let Advance::Goes { forgets: true } | Advance::Live = self.advance() {
+            self.program.told = 0;
         }
     }
 
@@ -131,7 +145,11 @@ impl World {
     }
 
     fn capture(&mut self) {
+        if self.tape.is_replaying() {
+            return;
+        }
         let branch = self.branch();
+        self.program.told = 0;
         let position = self.tape.capture(self.journal.end(), || branch).unwrap();
         self.captured = Some((self.program, position));
     }
@@ -154,9 +172,8 @@ impl World {
         // All that was shown comes true, before anything new does.
         let mut outside = SimRng::new(self.lives);
         while self.tape.position().step < self.shown {
-            self.advance();
-            assert!(self.tape.is_replaying(), "step {} of {} was shown", self.tape.position().step, self.shown);
-            self.step(&mut outside);
+            let step = self.tape.position().step;
+            assert!(self.step(&mut outside), "step {step} of {} was shown", self.shown);
         }
     }
 
@@ -164,7 +181,7 @@ impl World {
         self.lives += 1;
         let life = Restart { restarts: self.lives, id: [self.lives, 0], generation, began: 0 };
         self.tape = Tape::new(life);
-        self.program = program;
+        self.program = Program { told: 0, ..program };
         let folder = Arc::clone(&self.folder);
         let open = move |from| Reader::open(Arc::clone(&folder), STORE, from);
         let source = Source::find(open, WRITER.inputs(), &position, Some(generation), Limit::default()).unwrap();
@@ -206,13 +223,15 @@ proptest! {
                 7 => {
                     // A signal between two instructions: the program is another one from here on.
                     if !world.tape.is_replaying() {
-                        world.advance();
+                        world.begin_step();
                         world.tape.cut("a test");
                         world.program.mix(outside.below(1 << 30));
                     }
                 }
                 8..=13 => world.show(),
-                _ => (0..rng.below(20)).for_each(|_| world.step(&mut outside)),
+                _ => (0..rng.below(20)).for_each(|_| {
+                    world.step(&mut outside);
+                }),
             }
         }
         world.kill();

@@ -26,6 +26,8 @@ pub struct Head {
     pub first: u64,
     /// Steps that can be taken again with the items up to the end of this record.
     pub steps: u64,
+    /// Checksum of all that the program has shown by then; none amid a step.
+    pub sum: Option<u32>,
     /// Why the branch ends here, if it does: something that cannot be repeated.
     pub ends: Option<String>,
 }
@@ -91,6 +93,8 @@ pub enum Question {
     Record,
     /// The end of the journal.
     End,
+    /// Nothing: a generation was captured before the step, and the program forgot what a load of that would not know.
+    Captured,
 }
 
 impl fmt::Display for Question {
@@ -124,6 +128,7 @@ impl fmt::Display for Question {
             Self::Append => "an append to the journal",
             Self::Record => "a record of the journal",
             Self::End => "the end of the journal",
+            Self::Captured => "a capture",
         })
     }
 }
@@ -133,7 +138,7 @@ impl fmt::Display for Question {
 pub struct Item {
     /// The step in which it was asked for.
     pub step: u64,
-    /// The how manieth question of the step; 0 is [`Question::Stop`].
+    /// The how manieth question of the step; 0 is [`Question::Captured`], 1 [`Question::Stop`].
     pub index: u32,
     /// What was asked.
     pub question: Question,
@@ -221,7 +226,7 @@ impl Inputs {
 impl fmt::Display for Inputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Head { first, steps, ends, .. } = &self.head;
-        let answers = self.items.iter().filter(|item| item.question != Question::Stop);
+        let answers = self.items.iter().filter(|item| item.index > 1);
         write!(f, "steps {first} to {steps}: {} answers", answers.clone().count())?;
         let bytes: usize = answers.map(|item| item.answer.len()).sum();
         write!(f, ", {bytes} bytes")?;
@@ -239,7 +244,15 @@ mod tests {
 
     fn some() -> (Head, Vec<Item>) {
         let life = Restart { restarts: 3, id: [4, 5], generation: 6, began: 7 };
-        let head = Head { branch: 11, parent: Some((9, 2)), life, first: 100, steps: 108, ends: Some("it".into()) };
+        let head = Head {
+            branch: 11,
+            parent: Some((9, 2)),
+            life,
+            first: 100,
+            steps: 108,
+            sum: Some(7),
+            ends: Some("it".into()),
+        };
         let item = |step, index, question, answer: &[u8]| Item { step, index, question, answer: answer.to_vec() };
         let items = vec![
             item(100, 0, Question::Stop, &[1, 2, 3, 4]),

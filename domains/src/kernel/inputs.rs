@@ -93,6 +93,12 @@ impl Kernel {
         self.replay.get().copied().unwrap_or_default()
     }
 
+    /// Whether a program is being told again what it was told: its state is not one that a generation may have, unless there is no room.
+    #[must_use]
+    pub fn is_replaying(&self) -> bool {
+        self.domains().iter().any(|domain| domain.ended().is_none() && domain.tape.is_replaying())
+    }
+
     /// Whether the world is only to be told again what it was told, and then to stand.
     pub(crate) fn only_replays(&self) -> bool {
         matches!(self.replay(), Replay::Only(_))
@@ -165,6 +171,9 @@ impl Kernel {
                 self.console_dir.parent().unwrap_or(&self.console_dir).display()
             ))
         };
+        if position.store == self.journal.store_id() && replay != Replay::Leave && !self.journal.exists() {
+            return Err(told(&"the journal of this store is gone"));
+        }
         let journal = match self.inputs_journal() {
             Ok(journal) => journal,
             Err(error) if replay == Replay::Leave => {
@@ -314,6 +323,7 @@ impl Kernel {
         self.clock.at_least(monotonic);
         domain.clock.at_least(cpu);
         let mut program = domain.program();
+        program.forget();
         if let Some(releaser) = domain.releaser() {
             let [out, err] = releaser.released();
             program.note_released(Stream::Out, out);
@@ -327,6 +337,9 @@ impl Kernel {
 
     /// Before a capture, while a program stands: its state says how far its inputs go.
     pub(super) fn capture_tape(&self, domain: &Domain, program: &mut Program) {
+        if domain.tape.is_live() {
+            program.forget();
+        }
         let position = match domain.tape.capture(self.journal.end_now(), branch) {
             // It is not recorded any more: what was recorded of it does not follow its state.
             None => program.position().filter(|known| known.branch != 0).map(|_| Position::default()),
@@ -366,6 +379,11 @@ impl From<SourceError> for KernelError {
 }
 
 impl WorldJournal {
+    /// Whether there is one, whatever its state.
+    fn exists(&self) -> bool {
+        semper_journal::exists(&*self.folder).unwrap_or(true)
+    }
+
     /// Reads it from a record on.
     pub(super) fn reader(&self, from: u64) -> Result<Reader, semper_journal::Error> {
         Reader::open(Arc::clone(&self.folder), self.store, from)

@@ -311,10 +311,16 @@ impl Kernel {
                 continue;
             }
             let _pass = self.gate.enter();
-            if self.is_closing() || !domain.program().signal_from_terminal(signal) {
+            // What a program is told again has no place for it.
+            if self.is_closing() || domain.tape.is_replaying() {
+                continue;
+            }
+            let mut program = domain.program();
+            if !program.signal_from_terminal(signal) {
                 continue;
             }
             domain.tape.cut("a signal came from the terminal");
+            drop(program);
             taken = true;
             domain.touched.store(true, SeqCst);
             domain.bell.ring();

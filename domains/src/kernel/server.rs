@@ -243,8 +243,9 @@ impl Server<'_> {
         }
         let control = &domain.control;
         let cause = control.cause();
+        let mut forgets = false;
         match self.kernel.advance(domain) {
-            Advance::Goes => {}
+            Advance::Goes { forgets: so } => forgets = so,
             Advance::Live => self.kernel.goes_live(domain),
             Advance::Stands => {
                 self.kernel.program_stands();
@@ -253,6 +254,9 @@ impl Server<'_> {
         }
         domain.touched.store(true, SeqCst);
         let mut program = domain.program();
+        if forgets {
+            program.forget();
+        }
         program.note_brk(control.brk());
         program.note_pool(control.pool_next());
         let mut frame = match Frame::find(control) {

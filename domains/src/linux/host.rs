@@ -121,6 +121,8 @@ pub trait Console: Send + Sync {
     fn may_write(&self, now: &dyn Fn() -> bool) -> bool {
         now()
     }
+    /// The program shows these bytes, on whichever output stream.
+    fn shows(&self, _bytes: &[u8]) {}
     /// The program appended output up to absolute position `written` of `stream` (it lies in the stream's segment).
     fn wrote(&self, stream: Stream, written: u64);
 }

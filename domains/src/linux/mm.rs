@@ -96,6 +96,12 @@ impl Mm {
         Ok((Self { id: Some(id), record, ids, pool, stale_heap: false }, areas))
     }
 
+    /// Forgets what is not in records; what was to be discarded is.
+    pub fn forget(&mut self) {
+        self.stale_heap = false;
+        self.pool.forget();
+    }
+
     /// What is wrong with the records, if anything.
     pub fn check(&self, vmas: &Vmas) -> Option<String> {
         let m = &self.record;

@@ -71,6 +71,11 @@ impl Pool {
         (!granted).then(|| format!("the pool {start:#x}..{next:#x} is not mapped"))
     }
 
+    /// Forgets what is not in the record.
+    pub fn forget(&mut self) {
+        *self = Self { id: self.id, record: self.record, ..Self::default() };
+    }
+
     /// The map has changed.
     pub fn touch(&mut self) {
         self.stale = true;

@@ -292,6 +292,13 @@ impl Program {
         Ok(())
     }
 
+    /// Forgets what a load of its state would not know: then whatever goes on from a capture does what the program does that went on.
+    pub fn forget(&mut self) {
+        self.user.discard_doomed();
+        self.mm.forget();
+        self.files.forget_told();
+    }
+
     /// Brings memory into the state that a capture may see: nothing waits to be discarded.
     pub fn before_capture(&mut self) {
         self.user.discard_doomed();

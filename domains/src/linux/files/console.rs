@@ -206,6 +206,7 @@ impl Program {
         let segment = self.files.stream_segment(&self.host, &record)?;
         self.files.streams.update(&mut self.state, record.stream, |s| s.written = written)?;
         segment.write_at(record.written, data).map_err(|_| Errno::EIO)?;
+        self.host.console.shows(data);
         self.host.console.wrote(stream, written);
         Ok(())
     }

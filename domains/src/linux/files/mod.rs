@@ -164,6 +164,12 @@ impl Files {
         }
     }
 
+    /// Forgets what was told by `epoll`: what is ready is told once more.
+    pub fn forget_told(&mut self) {
+        self.told.clear();
+        self.last_told.clear();
+    }
+
     /// The segments that files and streams occupy.
     pub fn segments(&self) -> Vec<SegmentId> {
         let files = self.inodes.values().filter(|inode| inode.segment != 0).map(|inode| inode.segment);

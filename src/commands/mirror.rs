@@ -65,10 +65,11 @@ fn until_whole(
     over: impl Fn() -> bool,
 ) -> Result<(), Failure> {
     let bar: ProgressBar = bar(0);
-    let place = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+    let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+    let place = real(dir);
     loop {
         let over = over();
-        let side = look()?.into_iter().find(|side| Path::new(&side.dir) == place);
+        let side = look()?.into_iter().find(|side| real(Path::new(&side.dir)) == place);
         match side {
             Some(Side { state, .. }) if state == "whole" => break,
             Some(Side { why: Some(why), .. }) if why != MIRROR_WAITS => {

@@ -178,7 +178,7 @@ struct Opened {
 }
 
 fn open(sites: &Arc<dyn Sites>, record: &Record, found: &[Found], lost: &[(u32, String)]) -> Opened {
-    let mut looked: Vec<(u32, Result<(Arc<dyn Disk>, IoKind, Root), String>)> = Vec::new();
+    let mut looked: Vec<(u32, Result<Looked, String>)> = Vec::new();
     for side in found {
         looked.push((side.number, look(record, side)));
     }
@@ -212,8 +212,11 @@ fn open(sites: &Arc<dyn Sites>, record: &Record, found: &[Found], lost: &[(u32, 
     opened
 }
 
+/// A side's disk, how it is written, and its newest root.
+type Looked = (Arc<dyn Disk>, IoKind, Root);
+
 /// Whether a side can be taken for whole: its disk and its newest root, or why not.
-fn look(record: &Record, side: &Found) -> Result<(Arc<dyn Disk>, IoKind, Root), String> {
+fn look(record: &Record, side: &Found) -> Result<Looked, String> {
     match record.member(side.number).map(|member| member.worth) {
         Some(Worth::Whole) => {}
         Some(Worth::Filling) => return Err("it was being brought up to date".to_owned()),

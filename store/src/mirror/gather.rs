@@ -190,7 +190,12 @@ fn open(sites: &Arc<dyn Sites>, record: &Record, found: &[Found], lost: &[(u32, 
             Some(Ok((disk, io_kind, root))) => {
                 // A commit that was cut off may have left one root behind the other, and no more.
                 if newest.is_none_or(|newest| root.sequence + 1 >= newest) {
-                    opened.io_kind = io_kind;
+                    // The side that was named comes first among those found.
+                    if opened.sides.iter().all(|side| !matches!(side.state, State::Whole(_)))
+                        || member.number == found[0].number
+                    {
+                        opened.io_kind = io_kind;
+                    }
                     State::Whole(disk)
                 } else {
                     State::Away(format!("it stayed behind, at generation {}", root.newest().generation))

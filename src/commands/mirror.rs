@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount, ProgressBar};
 use semper::control::{Connection, ControlError, Reply, Request};
-use semper::runtime::{DEFAULT_MIRROR_RATE, Side, sides};
+use semper::runtime::{DEFAULT_MIRROR_RATE, Side, hand_down, sides};
 use semper_store::{Error, MIRROR_WAITS, OpenOptions, Store};
 
 use super::failure::code;
@@ -46,8 +46,8 @@ fn add(command: &AddMirror) -> Result<(), Failure> {
     Ok(())
 }
 
-fn add_at_rest(store: &Path, dir: &Path, rate: u64) -> Result<(), Failure> {
-    let store = Store::open(store, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })?;
+fn add_at_rest(home: &Path, dir: &Path, rate: u64) -> Result<(), Failure> {
+    let store = Store::open(home, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })?;
     let number = store.add_mirror(dir)?;
     thread::scope(|scope| {
         let filling = scope.spawn(|| store.fill_mirror(number, Some(rate)));
@@ -55,6 +55,7 @@ fn add_at_rest(store: &Path, dir: &Path, rate: u64) -> Result<(), Failure> {
         let _ = until_whole(dir, || Ok(sides(&store)), || filling.is_finished());
         filling.join().unwrap_or_else(|_| Err(Error::BadArgument("the copying panicked".to_owned())))
     })?;
+    hand_down(home, &store);
     Ok(())
 }
 
@@ -65,10 +66,11 @@ fn until_whole(
     over: impl Fn() -> bool,
 ) -> Result<(), Failure> {
     let bar: ProgressBar = bar(0);
-    let place = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+    let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+    let place = real(dir);
     loop {
         let over = over();
-        let side = look()?.into_iter().find(|side| Path::new(&side.dir) == place);
+        let side = look()?.into_iter().find(|side| real(Path::new(&side.dir)) == place);
         match side {
             Some(Side { state, .. }) if state == "whole" => break,
             Some(Side { why: Some(why), .. }) if why != MIRROR_WAITS => {

@@ -153,7 +153,7 @@ impl HandOver {
             return Err(RuntimeError::File { path: dir.join("moved"), source });
         }
         self.over = true;
-        moved.note_on_mirrors(&self.runtime.store, &dir);
+        moved.note_on_mirrors(&self.runtime.store);
         tracing::info!(
             "the world stood still for {:.0} ms before it moved",
             self.runtime.standing.time().as_secs_f64() * 1e3

@@ -25,7 +25,7 @@ pub use error::RuntimeError;
 pub use extract::extract;
 pub use hand_over::HandOver;
 pub use journal::{JournalStatus, journal_known, journal_seen};
-pub use mirrors::{DEFAULT_MIRROR_RATE, Side, sides};
+pub use mirrors::{DEFAULT_MIRROR_RATE, Side, hand_down, sides};
 pub use moved::{Moved, shown_id};
 pub use objects::{Inspected, Listing, offline_inspect, offline_listing};
 pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};

@@ -64,10 +64,9 @@ impl Moved {
 }
 
 impl Moved {
-    /// Notes it on the mirrors of the store in `dir` too. Who opens one looks into this directory as well; but it may be gone by then.
-    pub fn note_on_mirrors(&self, store: &Store, dir: &Path) {
-        let own = fs::canonicalize(dir).ok();
-        for side in store.side_dirs().iter().filter(|side| Some(*side) != own.as_ref()) {
+    /// Notes it on the mirrors of the store too. Who opens one looks into its directory as well; but that may be gone by then.
+    pub fn note_on_mirrors(&self, store: &Store) {
+        for side in &store.mirror_dirs() {
             if let Err(error) = self.note(side) {
                 tracing::warn!(%error, "it is not noted in {} that the world has moved", side.display());
             }

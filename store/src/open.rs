@@ -203,7 +203,8 @@ fn parts(gathered: Gathered, canary: Option<Canary>) -> Parts {
 /// A directory as a side's place: an absolute path.
 pub(crate) fn place(dir: &Path) -> Result<String, Error> {
     let bad = |why: &str| Error::BadMirror { dir: dir.to_owned(), why: why.to_owned() };
-    let path = fs::canonicalize(dir).map_err(|e| Error::io(format!("open {}", dir.display()), e))?;
+    // Links on the way stay as they are: some, as those of /proc, lead where no path does.
+    let path = std::path::absolute(dir).map_err(|e| Error::io(format!("open {}", dir.display()), e))?;
     let text = path.to_str().ok_or_else(|| bad("its path is no UTF-8"))?;
     if text.contains(['\n', '\r']) {
         return Err(bad("its path has a line break in it"));

@@ -160,7 +160,7 @@ pub(crate) fn read_root(disk: &dyn Disk, slot: usize) -> Result<Result<Root, Bad
         (_, Ok(Ok(_))) | (Ok(Err(_)), Err(_)) => b,
         _ => a,
     };
-    copies.reduce(better).unwrap_or_else(|| Ok(Err(BadRoot::Empty)))
+    copies.reduce(better).unwrap_or(Ok(Err(BadRoot::Empty)))
 }
 
 fn read_root_of(disk: &dyn Disk, copy: u32, slot: usize) -> Result<Result<Root, BadRoot>, Error> {

@@ -290,3 +290,23 @@ fn what_cannot_be_a_mirror_is_refused_and_nothing_is_changed() {
     assert!(checked.status.success(), "{}", said(&checked));
     work.assert_like_native();
 }
+
+#[test]
+fn the_journal_is_on_the_mirror_too() {
+    let Some(program) = c_program("journaled", Libc::Musl) else { return };
+    let session = Session::new();
+    let (store, mirror, out) = (session.store(), session.place().join("mirror"), session.place().join("out"));
+    let mut command = session.run(&["--checkpoint-interval", "50ms"], &program, &["300"]);
+    let runtime = command.stdin(Stdio::piped()).stdout(File::create(&out).unwrap()).spawn().unwrap();
+    let runtime = Background(runtime);
+    session.wait_until("it writes", |status| status["journal"]["Ok"]["end"].as_u64() > Some(10));
+    let added = session.output(semper().args(["mirror", "add"]).args([&store, &mirror]));
+    assert!(added.status.success(), "{}", said(&added));
+    session.wait_until("all is written", |_| fs::read_to_string(&out).unwrap().contains("written"));
+    drop(runtime);
+    fs::remove_dir_all(&store).unwrap();
+    let verified = session.output(semper().args(["journal", "verify"]).arg(&mirror));
+    assert!(verified.status.success() && said(&verified).contains("is sound"), "{}", said(&verified));
+    let ended = session.output(semper().arg("resume").arg(&mirror).stdin(Stdio::null()));
+    assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
+}

@@ -104,7 +104,7 @@ fn at_rest(dir: &Path, to: &str, id: [u8; 16], peer: &mut Peer, options: &Option
     let moved = Moved { to: to.to_owned(), id };
     let noted = moved.note(dir);
     noted.map_err(|error| Failure::io(format_args!("note in {} that it has moved", dir.display()), &error))?;
-    moved.note_on_mirrors(&lock, dir);
+    moved.note_on_mirrors(&lock);
     Ok(Duration::ZERO)
 }
 

@@ -87,6 +87,15 @@ impl Store {
         mirrored.set().whole().filter_map(|(side, _)| side.site.dir().map(Path::to_owned)).collect()
     }
 
+    /// The same without the directory that the store was opened by.
+    #[must_use]
+    pub fn mirror_dirs(&self) -> Vec<PathBuf> {
+        let Some(mirrored) = &self.shared.mirrored else { return Vec::new() };
+        let set = mirrored.set();
+        let others = set.whole().filter(|(side, _)| side.number != set.sides[0].number);
+        others.filter_map(|(side, _)| side.site.dir().map(Path::to_owned)).collect()
+    }
+
     /// The folder `name` beside the pages, the same on all sides that count.
     ///
     /// # Errors
@@ -106,7 +115,7 @@ impl Store {
         if dir.symlink_metadata().is_ok() && !dir.is_dir() {
             return Err(bad("it is no directory"));
         }
-        let place = place_of_new(dir)?;
+        let place = place(dir)?;
         let set = mirrored.set();
         if let Some(known) = set.sides.iter().find(|side| same(&side.place, &place)) {
             return match &known.state {
@@ -117,7 +126,8 @@ impl Store {
                 _ => Err(bad("it is a side of this store already")),
             };
         }
-        if set.sides.iter().any(|side| Path::new(&place).starts_with(&side.place)) {
+        let within = |side: &Side| Path::new(&place).ancestors().any(|way| same(&way.to_string_lossy(), &side.place));
+        if set.sides.iter().any(within) {
             return Err(bad("it lies within a side of this store; a mirror belongs on another disk"));
         }
         fs::create_dir_all(dir).map_err(|e| Error::io(format!("create the directory {}", dir.display()), e))?;
@@ -254,19 +264,6 @@ impl Store {
         }
         mirrored.remove(side.number)
     }
-}
-
-/// As [`place`], of a directory that may have to be made.
-fn place_of_new(dir: &Path) -> Result<String, Error> {
-    let missing: Vec<_> = dir.ancestors().take_while(|way| way.symlink_metadata().is_err()).collect();
-    let Some(first) = missing.last() else { return place(dir) };
-    let above = first.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let rest = dir.strip_prefix(above).unwrap_or(dir);
-    let place = Path::new(&place(above)?).join(rest);
-    place
-        .to_str()
-        .map(str::to_owned)
-        .ok_or_else(|| Error::BadMirror { dir: dir.to_owned(), why: "its path is no UTF-8".to_owned() })
 }
 
 /// Whether two places are one directory.

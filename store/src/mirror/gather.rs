@@ -178,7 +178,7 @@ struct Opened {
 }
 
 fn open(sites: &Arc<dyn Sites>, record: &Record, found: &[Found], lost: &[(u32, String)]) -> Opened {
-    let mut looked: Vec<(u32, Result<(Arc<dyn Disk>, IoKind, Root), String>)> = Vec::new();
+    let mut looked: Vec<(u32, Result<Looked, String>)> = Vec::new();
     for side in found {
         looked.push((side.number, look(record, side)));
     }
@@ -190,7 +190,12 @@ fn open(sites: &Arc<dyn Sites>, record: &Record, found: &[Found], lost: &[(u32, 
             Some(Ok((disk, io_kind, root))) => {
                 // A commit that was cut off may have left one root behind the other, and no more.
                 if newest.is_none_or(|newest| root.sequence + 1 >= newest) {
-                    opened.io_kind = io_kind;
+                    // The side that was named comes first among those found.
+                    if opened.sides.iter().all(|side| !matches!(side.state, State::Whole(_)))
+                        || member.number == found[0].number
+                    {
+                        opened.io_kind = io_kind;
+                    }
                     State::Whole(disk)
                 } else {
                     State::Away(format!("it stayed behind, at generation {}", root.newest().generation))
@@ -212,8 +217,11 @@ fn open(sites: &Arc<dyn Sites>, record: &Record, found: &[Found], lost: &[(u32, 
     opened
 }
 
+/// A side's disk, how it is written, and its newest root.
+type Looked = (Arc<dyn Disk>, IoKind, Root);
+
 /// Whether a side can be taken for whole: its disk and its newest root, or why not.
-fn look(record: &Record, side: &Found) -> Result<(Arc<dyn Disk>, IoKind, Root), String> {
+fn look(record: &Record, side: &Found) -> Result<Looked, String> {
     match record.member(side.number).map(|member| member.worth) {
         Some(Worth::Whole) => {}
         Some(Worth::Filling) => return Err("it was being brought up to date".to_owned()),

@@ -136,7 +136,7 @@ impl Record {
             return Err("it is of another version, or something else");
         }
         let sum = text[body..].trim_end().strip_prefix("sum ").and_then(hex);
-        if sum != Some(xxh3_64(text[..body].as_bytes())) {
+        if sum != Some(xxh3_64(&text.as_bytes()[..body])) {
             return Err("its checksum does not match");
         }
         parse_lines(&text[..body]).ok_or("it says what cannot be")

@@ -167,11 +167,10 @@ impl Mirrored {
         failed
     }
 
-    /// Does `what` to every side that is written, at once; and then as [`Self::judge`].
+    /// Does `what` to every side that is whole, at once; and then as [`Self::judge`].
     fn each(&self, what: impl Fn(&dyn Disk) -> io::Result<()> + Sync) -> io::Result<()> {
         let set = self.set();
-        let disks: Vec<(u32, &Arc<dyn Disk>)> =
-            set.whole().chain(set.filling()).map(|(side, disk)| (side.number, disk)).collect();
+        let disks: Vec<(u32, &Arc<dyn Disk>)> = set.whole().map(|(side, disk)| (side.number, disk)).collect();
         let Some(((first, disk), others)) = disks.split_first() else { return Ok(()) };
         let others = if Canary::FlushOneSide.planted(self.canary) { &[] } else { others };
         let mut failed = Vec::new();
@@ -232,6 +231,9 @@ impl Mirrored {
         let gone = || io::Error::other("it is not being brought up to date any more");
         let _gate = self.gate();
         let set = self.quiet();
+        if self.owed.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Err(io::Error::other("the store itself cannot be written"));
+        }
         let Some(Side { state: State::Filling(to), .. }) = set.side(number) else { return Err(gone()) };
         let mut buffer = self.pool.take()?;
         let mut bytes = vec![0; len];
@@ -285,6 +287,7 @@ impl Disk for Mirrored {
         self.told()
     }
 
+    /// A side that is being filled is flushed by who fills it: a commit does not wait for that.
     fn flush(&self) -> io::Result<()> {
         self.told()?;
         self.each(|disk| disk.flush())
@@ -296,7 +299,11 @@ impl Disk for Mirrored {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.each(|disk| if disk.len()? < len { disk.set_len(len) } else { Ok(()) })
+        let set = self.set();
+        let grown = |disk: &Arc<dyn Disk>| if disk.len()? < len { disk.set_len(len) } else { Ok(()) };
+        let all = set.whole().chain(set.filling());
+        let failed = all.filter_map(|(side, disk)| Some((side.number, grown(disk).err()?))).collect();
+        self.judge(&set, failed)
     }
 
     /// That of the side with the most: one that has less goes away when its disk is full.

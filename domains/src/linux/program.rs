@@ -311,6 +311,8 @@ impl Program {
     fn reload(&mut self) -> Result<(), LoadError> {
         let (mm, vmas) = Mm::load(&self.state)?;
         self.mm = mm;
+        // What waits to be discarded may lie above the break: the stub must not grow it into that.
+        self.mm.stale_heap = true;
         self.user.vmas = vmas;
         self.signals = Signals::load(&self.state)?;
         self.process = Process::load(&self.state)?;

@@ -188,8 +188,9 @@ fn a_queue_of_debian_keeps_its_jobs_over_kills() {
     let mut queue = Queue { port, stream: None, next: 0, there: HashMap::new(), gone: HashSet::new() };
     let mut random = Rng::with_seed(seed());
     for _ in 0..6 {
-        let until = Instant::now() + Duration::from_millis(random.u64(60..250));
-        while Instant::now() < until {
+        // At least so much, and so long, before each kill: a busy machine does little in that time.
+        let (until, enough) = (Instant::now() + Duration::from_millis(random.u64(60..250)), queue.next + 8);
+        while Instant::now() < until || queue.next < enough {
             if random.u8(0..3) == 0 { _ = queue.take() } else { queue.put() }
         }
         assert!(sigkill(&mut runtime.0));
@@ -198,7 +199,7 @@ fn a_queue_of_debian_keeps_its_jobs_over_kills() {
         }
         runtime = session.background(session.on_store("resume").args(OFTEN));
     }
-    assert!(queue.there.len() > 6 && queue.gone.len() > 6, "{} jobs, {} gone", queue.there.len(), queue.gone.len());
+    assert!(!queue.there.is_empty(), "nothing is left to look for");
     while queue.take() {}
     assert!(queue.there.is_empty(), "jobs are lost: {:?}", queue.there.keys());
     assert!(session.output(&mut session.on_store("stop")).status.success());

@@ -67,8 +67,8 @@ pub(super) struct Mm {
     ids: BTreeMap<u64, RecordId>,
     /// What the stub may answer besides the break.
     pub pool: Pool,
-    /// The heap above the break holds old content, so growing has to go through the kernel.
-    stale_heap: bool,
+    /// The heap above the break may hold old content, so growing has to go through the kernel.
+    pub stale_heap: bool,
 }
 
 impl Mm {

@@ -11,7 +11,7 @@ use super::state::State;
 use super::user::UserMemory;
 use super::{Answer, Errno, ExitStatus, Fault, Host, Outcome, Wait, names, signals, time};
 use crate::abi::Order;
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Registers};
 use crate::inputs::Position;
 use crate::table::{RecordId, TableMemory};
 use semper_pager::Segment;
@@ -182,7 +182,12 @@ impl Program {
         let unmapped = fault.signal == SIGSEGV && self.user.vmas.find(fault.address).is_none();
         let code = if unmapped && fault.code == SEGV_ACCERR { SEGV_MAPERR } else { fault.code };
         let fault = Fault { code, ..fault };
+        let Registers { rip, rsp, .. } = cpu.regs;
         let delivered = signals::deliver_fault(self, cpu, fault);
+        if let Ok(Delivered::Ended(_)) = delivered {
+            let Fault { signal, code, address } = fault;
+            tracing::info!(program = %self.host.name, signal, code, "it faults at {address:#x}, instruction {rip:#x}, stack {rsp:#x}");
+        }
         self.settle(cpu, delivered)
     }
 
@@ -353,6 +358,8 @@ impl Program {
     fn reload(&mut self) -> Result<(), LoadError> {
         let (mm, vmas) = Mm::load(&self.state)?;
         self.mm = mm;
+        // What waits to be discarded may lie above the break: the stub must not grow it into that.
+        self.mm.stale_heap = true;
         self.user.vmas = vmas;
         self.signals = Signals::load(&self.state)?;
         self.process = Process::load(&self.state)?;

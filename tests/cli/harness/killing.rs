@@ -187,6 +187,9 @@ impl Case {
                 let code = code_of(status);
                 let errors = read(&err);
                 assert!(!(120..=127).contains(&code), "the runtime failed with {code} in its life {life}:\n{errors}");
+                if code > 128 {
+                    eprintln!("a signal ended the program in life {life} of its runtime:\n{errors}");
+                }
                 return Disturbed { outcome: Outcome { stdout: read(&out), code }, deaths: life, resumed };
             }
             life += 1;

@@ -62,6 +62,6 @@ impl Program {
         let Some(room) = self.address_room(at, length_at, raw.len())? else { return Ok(()) };
         self.user.write(at, &raw[..room])?;
         // Its whole length, however much of it had room.
-        self.user.write_value(length_at, &(raw.len() as u32))
+        self.user.write_value(length_at, &u32::try_from(raw.len()).unwrap_or(0))
     }
 }

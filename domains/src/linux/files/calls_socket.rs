@@ -24,6 +24,9 @@ pub(super) const SOCK_SEQPACKET: u64 = 5;
 pub(super) const FLAGS: u64 = O_NONBLOCK | O_CLOEXEC;
 const IPPROTO_TCP: u64 = 6;
 
+/// `MSG_TRUNC` in what `recvmsg` tells.
+const CUT: u32 = 0x20;
+
 /// `struct msghdr`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -263,7 +266,7 @@ pub(super) fn recvmsg(p: &mut Program, a: [u64; 6]) -> Result<Answer, Errno> {
     if matches!(answer, Answer::Value(_)) {
         p.user.write_value(told[0], &0_u32)?;
         p.user.write_value(told[1], &0_u64)?;
-        p.user.write_value(told[2], &if cut { MSG_TRUNC as u32 } else { 0 })?;
+        p.user.write_value(told[2], &if cut { CUT } else { 0 })?;
     }
     Ok(answer)
 }

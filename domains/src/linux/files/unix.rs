@@ -17,7 +17,8 @@ use zerocopy::FromZeros;
 /// Bytes that wait for a socket at most (Linux: `wmem_default`).
 pub(super) const CAPACITY: u64 = 212_992;
 /// Bytes before each message.
-const LENGTH: u64 = 4;
+const LENGTH: u64 = LENGTH_BYTES as u64;
+const LENGTH_BYTES: usize = 4;
 /// Connections that wait to be accepted, at most.
 const MAX_BACKLOG: u32 = 128;
 
@@ -42,7 +43,7 @@ impl UnixRecord {
     fn set_name(&mut self, name: &[u8]) {
         let name = &name[..name.len().min(self.name.len())];
         self.name[..name.len()].copy_from_slice(name);
-        self.name_length = name.len() as u32;
+        self.name_length = u32::try_from(name.len()).unwrap_or(0);
     }
 }
 
@@ -328,7 +329,7 @@ impl Program {
                 .try_for_each(|(place, from, to)| segment.read_at(place, &mut out[from..to]).map_err(|_| Errno::EIO))
         };
         let (head, length) = if socket.has_messages() {
-            let mut length = [0; LENGTH as usize];
+            let mut length = [0; LENGTH_BYTES];
             get(at, &mut length)?;
             // A length that the ring cannot hold is no length: nothing beyond what waits is ever read.
             (LENGTH, u64::from(u32::from_le_bytes(length)).min(waiting.saturating_sub(LENGTH)))
@@ -357,7 +358,7 @@ impl Program {
                 let segment = self.files.segment_made(&mut self.state, &self.host, number)?;
                 let mut total = 0;
                 while at < end {
-                    let mut length = [0; LENGTH as usize];
+                    let mut length = [0; LENGTH_BYTES];
                     for (place, from, to) in ring(CAPACITY, at, length.len()) {
                         segment.read_at(place, &mut length[from..to]).map_err(|_| Errno::EIO)?;
                     }

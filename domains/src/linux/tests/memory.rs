@@ -302,3 +302,20 @@ fn a_part_of_a_file_is_not_turned_into_zeros() {
         assert_eq!(m.call(MADVISE, &[b, 0x1000, 4]), Err(Errno::EINVAL));
     }
 }
+
+/// What the program wrote there would be gone with the next checkpoint.
+#[test]
+fn after_a_call_that_was_undone_the_stub_does_not_grow_the_break_into_what_waits_to_be_discarded() {
+    let mut m = Machine::new();
+    let start = m.call(12, &[0]).unwrap();
+    m.call(12, &[start + 0x8000]).unwrap();
+    m.poke(start + 0x4000, 7);
+    m.call(12, &[start + 0x1000]).unwrap();
+    assert_eq!(m.program.brk_state().2, start + 0x1000);
+    // ppoll has changed the signal mask when it finds that there is no array.
+    m.poke(start, 1);
+    assert_eq!(m.call(271, &[8, 1, 0, start, 8]), Err(Errno::EFAULT));
+    assert_eq!(m.program.brk_state().2, start + 0x1000);
+    m.call(12, &[start + 0x8000]).unwrap();
+    assert_eq!(m.peek(start + 0x4000), 0);
+}

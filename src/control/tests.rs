@@ -24,6 +24,9 @@ impl Served for Stub {
     fn grow(&self, _size_bytes: u64) -> Result<(), Refusal> {
         Ok(())
     }
+    fn cover_journal(&self, _before: u64) -> Result<(), Refusal> {
+        Ok(())
+    }
     fn trim_journal(&self, _wish: &Wish) -> Result<Option<Gone>, Refusal> {
         Ok(None)
     }

@@ -11,6 +11,7 @@ mod live;
 mod loads;
 mod many;
 mod memory;
+mod moving;
 mod native;
 mod place;
 mod programs;
@@ -52,6 +53,7 @@ const FIGURES: &[Figure] = &[
     Figure { name: "kv", measure: kv::kv },
     Figure { name: "kv-native", measure: kv::native },
     Figure { name: "backup", measure: backup::backup },
+    Figure { name: "move", measure: moving::moving },
     Figure { name: "overhead", measure: memory::overhead },
 ];
 

@@ -226,7 +226,8 @@ fn settle(tail: &mut Tail, last_batch: Option<(u64, Vec<u8>)>, torn: u64) -> Res
 impl Opening<'_> {
     fn look(&mut self, segments: &[u64]) -> Result<(), Error> {
         let mut segments = segments.to_vec();
-        while let Some(last) = segments.last().copied().filter(|last| *last > self.state.newest) {
+        let is_unsure = |last: &u64| *last > self.state.newest || self.is_fresh();
+        while let Some(last) = segments.last().copied().filter(is_unsure) {
             // Its making was cut short, unless its first page is there; nothing was written to it before the state told of it.
             if matches!(sealed::header(self.folder, self.state.store, last)?, (_, Ok(_))) {
                 break;

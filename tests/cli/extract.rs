@@ -65,7 +65,8 @@ fn a_linux_program_goes_on_in_a_store_of_its_own_without_the_others() {
     assert!(!shown.is_empty() && native.stdout.as_bytes().ends_with(shown.trim_ascii_start()));
     // Also at rest; the world that it left went on.
     told(&session, "stop", &[]);
-    (runtime.wait(), other.wait());
+    runtime.wait();
+    other.wait();
     refused(&session, "extract", &["big", "nobody", "--to", "never"], 127, "nobody");
     told(&session, "extract", &["big", "--to", "second"]);
     assert_eq!(names(&status(&session, &session.place().join("second"))), ["big"]);
@@ -83,7 +84,8 @@ fn a_pair() -> Session {
         std::thread::sleep(Duration::from_millis(5));
     }
     told(&session, "stop", &[]);
-    (runtime.wait(), client.wait());
+    runtime.wait();
+    client.wait();
     session
 }
 

@@ -170,6 +170,13 @@ impl JournalPin {
         Ok(Some(Self { folder, store, since, known, until }))
     }
 
+    /// The sequence after the last record that the pinned generation knows to be durable. What comes below it is in the backup for good; what
+    /// comes after it, the next increment has again.
+    #[must_use]
+    pub fn known(&self) -> u64 {
+        self.known
+    }
+
     /// The sequence after the last record that is taken.
     #[must_use]
     pub fn until(&self) -> u64 {

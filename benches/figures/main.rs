@@ -11,6 +11,7 @@ mod live;
 mod loads;
 mod many;
 mod memory;
+mod moving;
 mod native;
 mod place;
 mod programs;
@@ -54,6 +55,7 @@ const FIGURES: &[Figure] = &[
     Figure { name: "kv-native", measure: kv::native },
     Figure { name: "record", measure: record::record },
     Figure { name: "backup", measure: backup::backup },
+    Figure { name: "move", measure: moving::moving },
     Figure { name: "overhead", measure: memory::overhead },
 ];
 

@@ -238,6 +238,10 @@ impl Served for Stoppable {
         Ok(trimmed.map(|Trimmed { records, segments, first }| Gone { records, segments, first }))
     }
 
+    fn cover_journal(&self, before: u64) -> Result<(), Refusal> {
+        self.runtime.cover_journal(before).map_err(refusal)
+    }
+
     fn checkpoint(&self) -> Result<u64, Refusal> {
         self.runtime.checkpoint().map_err(refusal)
     }

@@ -108,6 +108,11 @@ pub enum Request {
         /// Only what is in a backup.
         only_covered: bool,
     },
+    /// Records of the journal are in a backup. Answered by [`Reply::Done`].
+    CoverJournal {
+        /// Those before this one.
+        before: u64,
+    },
     /// A debugger on a native domain. Answered by [`Reply::Done`]; from then on the connection carries
     /// [`super::DebugRequest`]s and [`super::DebugReply`]s, and its end is the end of the session.
     Debug {

@@ -90,6 +90,11 @@ pub trait Served: Send + Sync + 'static {
     /// # Errors
     /// When that cannot be done.
     fn trim_journal(&self, wish: &Wish) -> Result<Option<Gone>, Refusal>;
+    /// Notes that records of the journal before this one are in a backup.
+    ///
+    /// # Errors
+    /// When that cannot be noted.
+    fn cover_journal(&self, before: u64) -> Result<(), Refusal>;
     /// Has the world stand still at a committed generation; gives its number.
     ///
     /// # Errors
@@ -275,6 +280,7 @@ impl Shared {
                 let wish = Wish { before, older_than, keep_bytes, only_covered };
                 served.trim_journal(&wish).map(Reply::Trimmed)
             }
+            Request::CoverJournal { before } => served.cover_journal(before).map(|()| Reply::Done),
             Request::Stop => served.stop().map(|()| Reply::Stopped),
             Request::Signal { domain, signal } => Ok(Reply::Signal { taken: served.signal(domain, signal) }),
             Request::Detach { domain } => {

@@ -44,6 +44,14 @@ impl Runtime {
     pub fn trim_journal(&self, wish: &Wish) -> Result<Option<Trimmed>, RuntimeError> {
         Ok(self.kernel.trim_journal(wish)?)
     }
+
+    /// Records of the journal below `sequence` are in a backup.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn cover_journal(&self, sequence: u64) -> Result<(), RuntimeError> {
+        Ok(self.kernel.cover_journal(sequence)?)
+    }
 }
 
 /// The sequence after the last record of the journal that the newest generation in `dir` knows to be durable; 0 if it knows of none.

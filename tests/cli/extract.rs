@@ -65,7 +65,8 @@ fn a_linux_program_goes_on_in_a_store_of_its_own_without_the_others() {
     assert!(!shown.is_empty() && native.stdout.as_bytes().ends_with(shown.trim_ascii_start()));
     // Also at rest; the world that it left went on.
     told(&session, "stop", &[]);
-    (runtime.wait(), other.wait());
+    runtime.wait();
+    other.wait();
     refused(&session, "extract", &["big", "nobody", "--to", "never"], 127, "nobody");
     told(&session, "extract", &["big", "--to", "second"]);
     assert_eq!(names(&status(&session, &session.place().join("second"))), ["big"]);
@@ -77,13 +78,14 @@ fn a_pair() -> Session {
     let session = Session::new();
     let mut runtime =
         add(&session, "kv", &["--checkpoint-interval", "30ms", "--native"], &native_program("kv"), &["serve"]);
-    let mut client = add(&session, "client", &["--key", "12=kv:5"], &linux_program("linux-client"), &["6000"]);
+    let mut client = add(&session, "client", &["--key", "12=kv:5"], &linux_program("linux-client"), &["12000"]);
     let works = || fs::read_to_string(session.place().join("client")).unwrap().contains("300 calls");
     while !works() {
         std::thread::sleep(Duration::from_millis(5));
     }
     told(&session, "stop", &[]);
-    (runtime.wait(), client.wait());
+    runtime.wait();
+    client.wait();
     session
 }
 
@@ -131,15 +133,15 @@ fn a_native_program_goes_on_with_all_that_its_bank_sold() {
     let session = Session::new();
     let Some(memory) = c_program("memory", Libc::Musl) else { return };
     let mut runtime = add(&session, "big", &["--checkpoint-interval", "30ms"], &memory, &["8", "100000000"]);
-    let mut bank = add(&session, "bank", &["--native"], &native_program("bank"), &["1200"]);
-    std::thread::sleep(Duration::from_millis(300));
+    let mut bank = add(&session, "bank", &["--native"], &native_program("bank"), &["2000"]);
+    std::thread::sleep(Duration::from_millis(50));
     let generation = told(&session, "checkpoint", &[]);
     told(&session, "tag", &["then", "--at", &generation]);
     told(&session, "extract", &["bank", "--to", "alone", "--at", "then"]);
     assert_sound(&session, &session.place().join("alone"));
     let (code, said) = outcome(&session, "alone", &["bank"]);
     assert_eq!(code, Some(0), "{said:?}");
-    let last = "bank: 3600 payments by 3 tellers, the accounts hold 8000, 0 audits disagree";
+    let last = "bank: 6000 payments by 3 tellers, the accounts hold 8000, 0 audits disagree";
     assert_eq!(said[0].lines().last(), Some(last));
     // What has ended has nothing to go on with.
     assert!(bank.wait().success());

@@ -261,7 +261,7 @@ fn a_program_that_writes_to_the_journal_keeps_its_object() {
 }
 
 /// 400 records of 60,000 bytes: three segments of 8 MiB.
-fn journaled(session: &Session, flags: &[&str]) -> Option<Background> {
+pub fn journaled(session: &Session, flags: &[&str]) -> Option<Background> {
     let program = c_program("journaled", Libc::Musl)?;
     let out = session.place().join("out");
     let mut run = session.run(flags, &program, &["400"]);

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::backup::{json, refused, told};
+use crate::backup::{checkpoint, command, json, refused, told};
 use crate::harness::{Rng, Session, rust_program, seed, semper, wait_for};
-use crate::journal::{Ledger, exported, records, text};
+use crate::journal::{Ledger, exported, journaled, records, text};
 
 const FLAGS: [&str; 4] = ["--output", "immediate", "--checkpoint-interval", "120ms"];
 
@@ -164,4 +164,38 @@ fn a_damaged_journal_is_not_backed_up_as_a_whole_one() {
     assert_eq!(exported_from(&session, &restored), exported(&session));
     let output = session.output(semper().args(["journal", "verify"]).arg(&restored));
     assert!(String::from_utf8_lossy(&output.stdout).contains("given up: record "), "{output:?}");
+}
+
+#[test]
+fn what_is_in_a_backup_is_noted_in_the_journal_and_may_go() {
+    let trim = |session: &Session| text(session, &["trim", "--covered"], 0);
+    // What the first backup has, and the newest, whose world had trimmed its journal.
+    let restored = |session: &Session, from: &str| {
+        let first = json(session, &["list", from, "--json"])["backups"][0]["generation"].to_string();
+        told(session, &["restore", from, "early", "--at", &first]);
+        told(session, &["restore", from, "late"]);
+        ["early", "late"].map(|store| exported_from(session, &session.place().join(store)).len())
+    };
+    // By who follows a running world.
+    let session = Session::new();
+    let Some(running) = journaled(&session, &["--checkpoint-interval", "50ms"]) else { return };
+    assert!(trim(&session).contains("Nothing to trim"), "it is in no backup");
+    let follow = session.background(&mut command(&session, &["follow", "store", "backups"]));
+    while !trim(&session).contains("segments are gone") {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let first = session.status()["journal"]["Ok"]["first"].as_u64().unwrap();
+    drop((follow, running));
+    told(&session, &["create", "store", "backups"]);
+    let [early, late] = restored(&session, "backups");
+    assert!(first > 100 && early >= 400 && (1..300).contains(&late), "{first}, {early}, {late}");
+    // At rest.
+    let session = Session::new();
+    let Some(running) = journaled(&session, &["--checkpoint-interval", "50ms"]) else { return };
+    checkpoint(&session);
+    drop(running);
+    assert!(trim(&session).contains("Nothing to trim"));
+    told(&session, &["create", "store", "world.semper"]);
+    assert!(trim(&session).contains("segments are gone"));
+    assert!(restored(&session, "world.semper")[1] >= 400);
 }

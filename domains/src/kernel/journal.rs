@@ -270,6 +270,14 @@ impl Kernel {
             None => Ok(None),
         }
     }
+
+    /// Records of the journal below `sequence` are in a backup.
+    ///
+    /// # Errors
+    /// As [`Journal::mark_covered`].
+    pub fn cover_journal(&self, sequence: u64) -> Result<(), Error> {
+        self.journal.to_read()?.map_or(Ok(()), |journal| journal.mark_covered(sequence))
+    }
 }
 
 /// What a program has to wait for.

@@ -74,6 +74,12 @@ fn attempt(command: &Create, target: &Target, since: Option<&str>) -> Result<Exi
     if let Some(name) = &written {
         tell(name, &header, &manifest);
     }
+    // Whether all of what a pipe took came to somewhere is not known here.
+    if !matches!(target, Target::Pipe)
+        && let Err(failure) = ship::cover(store, &newest, true)
+    {
+        eprintln!("semper: what of the journal is in the backup is not noted: {failure}");
+    }
     if matches!(target, Target::Directory { .. }) && !command.no_keep {
         keep(store, &newest.held, &command.keep_as, generation);
     }

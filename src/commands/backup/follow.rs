@@ -179,6 +179,9 @@ impl Follower<'_> {
         if held.held.by_runtime() {
             self.keep(&held, label.generation);
         }
+        if let Err(failure) = ship::cover(dir, &held, false) {
+            tracing::warn!("what of the journal is in the backup is not noted: {failure}");
+        }
         Ok(Some(Backup::look(&self.dest, &name)?))
     }
 

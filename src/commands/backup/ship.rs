@@ -5,7 +5,7 @@ use std::path::Path;
 
 use indicatif::{BinaryBytes, HumanCount};
 use semper::control::{Connection, ControlError, Reply, Request};
-use semper::runtime::journal_known;
+use semper::runtime::{journal_known, journal_seen};
 use semper_backup::{
     Backup, Base, Destination, Header, JournalPin, MAX_RECIPIENTS, Manifest, Options, Pinned, Recipient, SideFiles,
     write_backup,
@@ -162,6 +162,38 @@ pub fn stream<W: Write>(pinned: &Pinned<'_>, options: &Options, out: W) -> Resul
     Ok((out, header, manifest))
 }
 
+/// Notes in the journal what of it is in a backup, so that `semper journal trim --covered` may let it go. At rest the store is opened for it, if
+/// `at_rest`.
+pub fn cover(dir: &Path, newest: &Newest, at_rest: bool) -> Result<(), Failure> {
+    let Some(known) = newest.journal.as_ref().map(JournalPin::known).filter(|known| *known > 1) else { return Ok(()) };
+    if newest.held.by_runtime() {
+        return ask(dir, &Request::CoverJournal { before: known });
+    }
+    if !at_rest {
+        return Ok(());
+    }
+    let store = match Store::open(dir, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() }) {
+        Err(semper_store::Error::InUse { .. }) => return ask(dir, &Request::CoverJournal { before: known }),
+        other => other?,
+    };
+    let folder = std::sync::Arc::new(DirFolder::new(&dir.join(JOURNAL_DIR)));
+    let failed = |error: semper_journal::Error| Failure::from(semper::runtime::RuntimeError::from(error));
+    let options = semper_journal::Options::default();
+    let journal = semper_journal::Journal::open(folder, store.id(), journal_seen(dir)?, &options).map_err(failed)?;
+    journal.mark_covered(known).map_err(failed)?;
+    journal.quiesce();
+    Ok(())
+}
+
+/// Has a runtime do something, and waits until it is done.
+fn ask(dir: &Path, request: &Request) -> Result<(), Failure> {
+    match Connection::open(dir).and_then(|connection| connection.ask(request)) {
+        Ok(Reply::Generation { .. } | Reply::Done) => Ok(()),
+        Ok(other) => Err(Failure::control(dir, ControlError::Unexpected(Box::new(other)))),
+        Err(error) => Err(Failure::control(dir, error)),
+    }
+}
+
 /// Moves the tag that keeps the generation of the last backup.
 pub fn tag(dir: &Path, held: &Held, name: &str, generation: Generation) -> Result<(), Failure> {
     let there = Store::tags_in(dir).into_iter().find(|tag| tag.name == name);
@@ -184,13 +216,8 @@ pub fn tag(dir: &Path, held: &Held, name: &str, generation: Generation) -> Resul
             }
         }
     }
-    let ask = |request: &Request| match Connection::open(dir).and_then(|connection| connection.ask(request)) {
-        Ok(Reply::Generation { .. }) => Ok(()),
-        Ok(other) => Err(Failure::control(dir, ControlError::Unexpected(Box::new(other)))),
-        Err(error) => Err(Failure::control(dir, error)),
-    };
     if there.is_some() {
-        ask(&Request::Untag { name: name.to_owned() })?;
+        ask(dir, &Request::Untag { name: name.to_owned() })?;
     }
-    ask(&Request::Tag { name: name.to_owned(), generation: Some(generation.0) })
+    ask(dir, &Request::Tag { name: name.to_owned(), generation: Some(generation.0) })
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use indicatif::{BinaryBytes, HumanCount};
 use semper::control::{Connection, ControlError, Reply, Request};
-use semper::runtime::{journal_known, journal_seen};
+use semper::runtime::{RuntimeError, journal_known};
 use semper_backup::{
     Backup, Base, Destination, Header, JournalPin, MAX_RECIPIENTS, Manifest, Options, Pinned, Recipient, SideFiles,
     write_backup,
@@ -16,6 +16,7 @@ use semper_store::{Generation, OpenOptions, Store};
 use super::{BUFFER, bar, kind};
 use crate::commands::failure::code;
 use crate::commands::held::{self, Held};
+use crate::commands::journal::open_at_rest;
 use crate::commands::{Failure, say};
 
 /// So many recipients can open a backup.
@@ -176,11 +177,8 @@ pub fn cover(dir: &Path, newest: &Newest, at_rest: bool) -> Result<(), Failure> 
         Err(semper_store::Error::InUse { .. }) => return ask(dir, &Request::CoverJournal { before: known }),
         other => other?,
     };
-    let folder = std::sync::Arc::new(DirFolder::new(&dir.join(JOURNAL_DIR)));
-    let failed = |error: semper_journal::Error| Failure::from(semper::runtime::RuntimeError::from(error));
-    let options = semper_journal::Options::default();
-    let journal = semper_journal::Journal::open(folder, store.id(), journal_seen(dir)?, &options).map_err(failed)?;
-    journal.mark_covered(known).map_err(failed)?;
+    let Some(journal) = open_at_rest(dir, &store, false)? else { return Ok(()) };
+    journal.mark_covered(known).map_err(|error| Failure::from(RuntimeError::from(error)))?;
     journal.quiesce();
     Ok(())
 }

@@ -81,7 +81,7 @@ fn once(program: &Program, store: &Path, there: &Path, place: &Path) -> Outcome<
         return Err("the other end fails".into());
     }
     let mut there = resume(there, &["--output", "immediate"])?;
-    // What it said before it left, the other one has heard.
+    // The second in which it left ends here.
     let away = there.wait_for("away", || {})?.value;
     there.kill()?;
     drop(live);

@@ -92,6 +92,29 @@ fn checkpoints_and_signals_between_instructions_are_no_hindrance() {
 }
 
 #[test]
+fn what_only_a_runtime_remembers_makes_no_difference() {
+    let sometimes = ["--output", "journaled", "--checkpoint-interval", "40ms"];
+    kills(&[&["--record"], &sometimes[..]].concat(), &sometimes, &["800", "500", "busy"], 800);
+    let held = ["--checkpoint-interval", "40ms"];
+    kills(&[&["--record"], &held[..]].concat(), &held, &["500", "300", "busy"], 500);
+}
+
+#[test]
+fn a_signal_from_outside_has_no_place_in_a_replay() {
+    let Some(program) = told() else { return };
+    let (session, shown) = recorded(&program, &["100000", "0"], 2000);
+    let mut runtime = into(&session, "out", session.on_store("resume").args(RESUMED));
+    // It stops cleanly, in the middle of the replay or behind it, and nothing is lost by that.
+    std::thread::sleep(Duration::from_millis(30));
+    runtime.signal(nix::sys::signal::Signal::SIGINT);
+    let _ = runtime.wait();
+    let mut runtime = into(&session, "out", session.on_store("resume").args(RESUMED));
+    let all = wait_for_lines(&session, "out", shown.len() + 100);
+    assert!(sigkill(&mut runtime.0));
+    assert_eq!(all[..shown.len()], shown);
+}
+
+#[test]
 fn to_a_pipe_nothing_goes_twice() {
     let Some(program) = told() else { return };
     let session = Session::new();
@@ -345,12 +368,19 @@ fn what_does_not_fit_is_refused_in_words() {
 fn without_its_journal_a_world_says_how_to_go_on() {
     let Some(program) = told() else { return };
     let (session, _) = recorded(&program, &["100000", "500"], 50);
+    // Also one whose first generation is the only one.
+    fs::rename(session.store().join("journal"), session.place().join("away")).unwrap();
+    let error = refused(&session.output(session.on_store("resume").args(RESUMED)));
+    assert!(error.contains("journal of this store is gone") && error.contains("--generation"), "{error}");
+    fs::rename(session.place().join("away"), session.store().join("journal")).unwrap();
     // A checkpoint knows of the journal.
     let mut runtime = into(&session, "out", session.on_store("resume").args(RESUMED));
     session.wait_until("it runs", |_| true);
     let generation = succeeds(&session.output(&mut session.on_store("checkpoint")));
     assert!(sigkill(&mut runtime.0));
     fs::rename(session.store().join("journal"), session.place().join("away")).unwrap();
+    let error = refused(&replay(&session, &[]));
+    assert!(error.contains("journal of this store is gone"), "{error}");
     let error = refused(&session.output(session.on_store("resume").args(RESUMED)));
     assert!(error.contains("cannot be told again") && error.contains("--generation"), "{error}");
     let mut runtime = into(&session, "on", session.on_store("resume").args(["--generation", generation.trim()]));

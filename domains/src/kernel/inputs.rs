@@ -298,7 +298,7 @@ impl Kernel {
                 );
             }
             domain.tape.cut("the journal could not be written");
-            self.surroundings.output_waits();
+            self.surroundings.hasten();
             return;
         }
         domain.unrecorded.store(false, SeqCst);
@@ -313,7 +313,7 @@ impl Kernel {
                 domain.bell.ring();
             }
         } else if domain.network.held() > 0 || domain.shows_more_than(outputs) {
-            self.surroundings.output_waits();
+            self.surroundings.hasten();
         }
     }
 

@@ -259,27 +259,26 @@ fn plan(
     let (mut branch, mut step) = (position.branch, position.step);
     loop {
         let began = |known: &Known| known.records.first().map_or(0, |(planned, _)| planned.sequence);
+        let own = branches.remove(&branch);
+        // One that continues what is not there cannot be come to.
+        let recorded = own.as_ref().and_then(|own| own.records.last()).map_or(step, |(_, steps)| (*steps).max(step));
         let child = branches
             .iter()
-            .filter(|(_, known)| known.parent.is_some_and(|(of, at)| of == branch && at >= step))
+            .filter(|(_, known)| known.parent.is_some_and(|(of, at)| of == branch && (step..=recorded).contains(&at)))
             .max_by_key(|(_, known)| began(known))
             .map(|(child, known)| (*child, known.parent.map_or(step, |(_, at)| at)));
-        let own = branches.remove(&branch);
         if let Some(own) = own {
-            let recorded = own.records.last().map_or(step, |(_, steps)| *steps);
-            let until = child.map_or(recorded, |(_, at)| at.min(recorded));
+            let until = child.map_or(recorded, |(_, at)| at);
             let expected = (branch == position.branch).then_some(position.number);
             let records = contiguous(&own, expected, step, until)?;
             ends = own.ends.filter(|_| child.is_none());
             if until > step {
                 way.push_back(Stretch { branch, life: own.life, from: step, until, records });
             }
-            step = step.max(until);
         }
         match child {
-            Some((child, at)) if at == step => (branch, step) = (child, at),
-            // What the child continued is not there as far: nothing that follows can be reached.
-            _ => return Ok((way, ends)),
+            Some((child, at)) => (branch, step) = (child, at),
+            None => return Ok((way, ends)),
         }
     }
 }
@@ -328,7 +327,9 @@ mod tests {
     }
 
     /// Branch, first step, step before which it is left, records.
-    fn way(branches: &[(Branch, Known)], from: &Position) -> Result<Vec<(Branch, u64, u64, Vec<u64>)>, String> {
+    type Shown = (Branch, u64, u64, Vec<u64>);
+
+    fn way(branches: &[(Branch, Known)], from: &Position) -> Result<Vec<Shown>, String> {
         let mut map = HashMap::new();
         for (branch, known) in branches {
             let Known { parent, life, first, records, ends } = known;
@@ -364,8 +365,11 @@ mod tests {
 
     #[test]
     fn a_branch_whose_parent_did_not_come_so_far_is_not_reached() {
-        let all = [(1, known(None, &[(1, 10)])), (2, known(Some((1, 30)), &[(4, 40)]))];
+        let mut all = vec![(1, known(None, &[(1, 10)])), (2, known(Some((1, 30)), &[(4, 40)]))];
         assert_eq!(way(&all, &position(1, 0, 1)).unwrap(), [(1, 0, 10, vec![1])]);
+        // Nor does it hide one that is.
+        all.push((3, known(Some((1, 0)), &[(2, 7)])));
+        assert_eq!(way(&all, &position(1, 0, 1)).unwrap(), [(3, 0, 7, vec![2])]);
     }
 
     #[test]

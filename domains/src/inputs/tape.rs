@@ -169,6 +169,15 @@ impl Tape {
         self.is_on() && matches!(self.lock().mode, Mode::Live)
     }
 
+    /// The record of the journal from which on it is still to be told, if it is.
+    #[must_use]
+    pub fn needs(&self) -> Option<u64> {
+        match &self.lock().mode {
+            Mode::Replay { source, .. } => Some(source.place().0),
+            _ => None,
+        }
+    }
+
     /// Whether all that was to be told again is.
     #[must_use]
     pub fn is_standing(&self) -> bool {

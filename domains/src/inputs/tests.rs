@@ -36,9 +36,9 @@ impl Program {
             let answer = match self.state >> 8 & 3 {
                 0 => tape.ask(Question::Random, None, || outside.below(1 << 40)),
                 1 => tape.ask(Question::Writable, Some(true), || outside.below(4) > 0).into(),
-                2 => {
-                    tape.ask(Question::Receive, Some(vec![]), || vec![3_u8; outside.below(3000) as usize]).len() as u64
-                }
+                2 => tape
+                    .ask(Question::Receive, Some(vec![]), || vec![3_u8; usize::try_from(outside.below(3000)).unwrap()])
+                    .len() as u64,
                 _ => below_in_effect(tape, outside),
             };
             self.mix(answer);
@@ -74,6 +74,8 @@ struct World {
     was: BTreeMap<u64, Program>,
     /// Steps after which something was shown, which must come true again.
     shown: u64,
+    /// The same of the newest generation, while the world goes on from an older one and has committed nothing.
+    aside: Option<(BTreeMap<u64, Program>, u64)>,
 }
 
 impl World {
@@ -94,6 +96,7 @@ impl World {
             branches: 1,
             was: BTreeMap::from([(0, Program { state: 99, told: 0 })]),
             shown: 0,
+            aside: None,
         };
         world.capture();
         world.commit();
@@ -159,6 +162,7 @@ impl World {
             self.kept.push((self.next_generation, program, position));
             self.next_generation += 1;
             self.tape.committed();
+            self.aside = None;
             // Whatever the generation contains may be shown.
             self.shown = self.shown.max(position.step);
         }
@@ -167,8 +171,11 @@ impl World {
     /// The runtime is killed, and the world goes on from its newest generation; what was not made durable is gone.
     fn kill(&mut self) {
         self.captured = None;
+        if let Some((was, shown)) = self.aside.take() {
+            (self.was, self.shown) = (was, shown);
+        }
         let (generation, program, position) = *self.kept.last().unwrap();
-        self.resume(generation, program, position);
+        self.resume(generation, program, position, Then::Goes);
         // All that was shown comes true, before anything new does.
         let mut outside = SimRng::new(self.lives);
         while self.tape.position().step < self.shown {
@@ -177,16 +184,36 @@ impl World {
         }
     }
 
-    fn resume(&mut self, generation: u64, program: Program, position: Position) {
+    fn resume(&mut self, generation: u64, program: Program, position: Position, then: Then) {
         self.lives += 1;
         let life = Restart { restarts: self.lives, id: [self.lives, 0], generation, began: 0 };
         self.tape = Tape::new(life);
         self.program = Program { told: 0, ..program };
         let folder = Arc::clone(&self.folder);
         let open = move |from| Reader::open(Arc::clone(&folder), STORE, from);
-        let source = Source::find(open, WRITER.inputs(), &position, Some(generation), Limit::default()).unwrap();
+        let nothing = Limit { sequence: Some(0), time: None };
+        let limit = if then == Then::Parts { nothing } else { Limit::default() };
+        let source = Source::find(open, WRITER.inputs(), &position, Some(generation), limit).unwrap();
         let next = self.journal.last(WRITER.inputs(), u64::MAX).unwrap().map_or(1, |record| record.number + 1);
-        self.tape.replay(position, source, (STORE.0, next), Then::Goes);
+        self.tape.replay(position, source, (STORE.0, next), then);
+    }
+
+    /// The world goes on from an older generation; until it has committed one, the newest is the one that a kill goes back to.
+    fn part(&mut self, rng: &mut SimRng) {
+        let index = usize::try_from(rng.below(self.kept.len() as u64)).unwrap();
+        let (generation, program, position) = self.kept[index];
+        let (.., newest) = *self.kept.last().unwrap();
+        if (newest.branch, newest.step) == (position.branch, position.step) {
+            // The same moment: what goes on from either goes on from both.
+            return;
+        }
+        self.captured = None;
+        if self.aside.is_none() {
+            self.aside = Some((self.was.clone(), self.shown));
+        }
+        self.was.split_off(&(position.step + 1));
+        self.shown = position.step;
+        self.resume(generation, program, position, Then::Parts);
     }
 
     /// The world goes back, and then another way.
@@ -195,13 +222,13 @@ impl World {
         let (_, program, position) = self.kept[index];
         self.journal.note(&Note::Rewound { generation: self.next_generation }).unwrap();
         self.journal.quiesce();
-        self.captured = None;
+        (self.captured, self.aside) = (None, None);
         self.kept.push((self.next_generation, program, position));
         self.next_generation += 1;
         self.was.split_off(&(position.step + 1));
         self.shown = position.step;
         let (generation, ..) = *self.kept.last().unwrap();
-        self.resume(generation, program, position);
+        self.resume(generation, program, position, Then::Goes);
         assert_eq!(self.advance(), Advance::Live, "what was left is not told again");
     }
 }
@@ -218,6 +245,7 @@ proptest! {
             match rng.below(40) {
                 0 | 1 => world.kill(),
                 2 => world.rewind(&mut rng),
+                14 => world.part(&mut rng),
                 3 | 4 => world.capture(),
                 5 | 6 => world.commit(),
                 7 => {

@@ -171,7 +171,8 @@ impl Kernel {
         }
         tx.commit();
         objects.world.1 = world;
-        self.journal.note(&mut objects.table).map_err(|e| e.to_string())?;
+        let needed = self.domains().iter().filter_map(|domain| domain.tape.needs()).min().unwrap_or(u64::MAX);
+        self.journal.note(&mut objects.table, needed).map_err(|e| e.to_string())?;
         self.native.note(&mut objects.table).map_err(|e| format!("the object table: {e}"))?;
         drop(objects);
         for domain in self.domains() {

@@ -172,8 +172,8 @@ impl WorldJournal {
         if let Slot::Open(journal) = &*self.slot_now()? { Some(journal.end()) } else { None }
     }
 
-    /// Before a commit: notes how far the journal is, if there is one.
-    pub(crate) fn note(&self, table: &mut Table) -> Result<(), KernelError> {
+    /// Before a commit: notes how far the journal is, if there is one. `needed`: records from this one on are still to be told again.
+    pub(crate) fn note(&self, table: &mut Table, needed: u64) -> Result<(), KernelError> {
         let Some(end) = self.end() else { return Ok(()) };
         let known = table.first::<JournalRecord>();
         let now = JournalRecord { end, store: self.store.0 };
@@ -184,7 +184,7 @@ impl WorldJournal {
             None => tx.insert(&now).map(drop)?,
         }
         tx.commit();
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).captured = Some(end);
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).captured = Some(end.min(needed));
         Ok(())
     }
 

@@ -76,10 +76,10 @@ fn store(_: u64) {
 }
 
 /// A request: its words, how many bytes it has, and whether it is a client of Redis that asks.
-type Request<'a> = (Vec<&'a [u8]>, usize, bool);
+type Asked<'a> = (Vec<&'a [u8]>, usize, bool);
 
 /// The first request. None: it is not all there.
-fn request(asked: &[u8]) -> Result<Option<Request<'_>>, ()> {
+fn request(asked: &[u8]) -> Result<Option<Asked<'_>>, ()> {
     let line =
         |at: usize| asked[at..].iter().position(|byte| *byte == b'\n').map(|end| (&asked[at..at + end], at + end + 1));
     let Some((first, mut at)) = line(0) else { return Ok(None) };

@@ -46,8 +46,11 @@ fn a_linux_program_goes_on_in_a_store_of_its_own_without_the_others() {
     let session = Session::new();
     let out = session.place().join("out");
     let mut runtime = at_work(&session, &out);
+    // It does not come to its end meanwhile.
+    told(&session, "stop", &["numeric-rust"]);
     let mut other = add(&session, "big", &[], &memory, &["32", "100000000"]);
     session.wait_until("it has its memory", |status| status["domains"][1]["cpu_ms"].as_u64() > Some(500));
+    told(&session, "start", &["numeric-rust"]);
     told(&session, "checkpoint", &[]);
     told(&session, "extract", &["numeric-rust", "--to", "alone"]);
     refused(&session, "extract", &["numeric-rust", "--to", "alone"], 2, "is there already");

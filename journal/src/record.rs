@@ -18,7 +18,7 @@ const INPUTS: u32 = 1 << 31;
 /// Whose record it is. No writer sees another's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Writer {
-    /// The number of the program in its store; 0: the journal itself. With [`INPUTS`] it is what that program was told.
+    /// The number of the program in its store; 0: the journal itself. With the highest bit set it is what that program was told.
     pub number: u32,
     /// When the program began, seconds since 1970: a number that a going back to an older generation gave twice is told apart by it.
     pub born: u32,

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The file of a side that says which others there are.
 pub const MIRRORS_FILE: &str = "mirrors";
 
-/// A side's disk and what is noted beside it. [`DirSite`] is a directory; the simulated one fails with its disk.
+/// A side's disk and what is noted beside it. `DirSite` is a directory; the simulated one fails with its disk.
 pub trait Site: Send + Sync {
     /// Keeps others from opening it for writing, until all who know it are dropped.
     ///

@@ -367,7 +367,7 @@ fn what_does_not_fit_is_refused_in_words() {
 #[test]
 fn without_its_journal_a_world_says_how_to_go_on() {
     let Some(program) = told() else { return };
-    let (session, _) = recorded(&program, &["100000", "500"], 50);
+    let (session, shown) = recorded(&program, &["100000", "500"], 50);
     // Also one whose first generation is the only one.
     fs::rename(session.store().join("journal"), session.place().join("away")).unwrap();
     let error = refused(&session.output(session.on_store("resume").args(RESUMED)));
@@ -375,7 +375,8 @@ fn without_its_journal_a_world_says_how_to_go_on() {
     fs::rename(session.place().join("away"), session.store().join("journal")).unwrap();
     // A checkpoint knows of the journal.
     let mut runtime = into(&session, "out", session.on_store("resume").args(RESUMED));
-    session.wait_until("it runs", |_| true);
+    // Not before the replay is over.
+    wait_for_lines(&session, "out", shown.len() + 20);
     let generation = succeeds(&session.output(&mut session.on_store("checkpoint")));
     assert!(sigkill(&mut runtime.0));
     fs::rename(session.store().join("journal"), session.place().join("away")).unwrap();

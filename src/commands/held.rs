@@ -25,6 +25,16 @@ impl Held {
     }
 }
 
+/// For commands on a store at rest.
+pub fn refuse_running(dir: &Path) -> Result<(), Failure> {
+    if Connection::open(dir).is_err() {
+        return Ok(());
+    }
+    let shown = dir.display();
+    let told = format!("a runtime is running on {shown}; stop it first: semper stop {shown}");
+    Err(Failure::new(code::IN_USE, told))
+}
+
 /// As [`open`], but a store at rest is only read and can be resumed meanwhile: then the generations may go.
 pub fn open_beside(dir: &Path, which: &[Option<&str>]) -> Result<Held, Failure> {
     match Connection::open(dir) {

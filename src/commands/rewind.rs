@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use semper::control::Connection;
 use semper_journal::Note;
 use semper_store::{OpenOptions, Store};
 
@@ -13,11 +12,7 @@ use super::{Failure, held, say};
 use crate::cli::Rewind;
 
 pub fn run(rewind: &Rewind) -> Result<ExitCode, Failure> {
-    let shown = rewind.store.display();
-    if Connection::open(&rewind.store).is_ok() {
-        let told = format!("a runtime is running on {shown}; stop it first: semper stop {shown}");
-        return Err(Failure::new(code::IN_USE, told));
-    }
+    held::refuse_running(&rewind.store)?;
     let store = Store::open(&rewind.store, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })?;
     let to = held::find(&rewind.store, &store, &rewind.to)?;
     if to.0 == 0 {

@@ -164,12 +164,6 @@ impl Source {
         Ok(Self { open: Box::new(open), reader: None, writer, way, items: VecDeque::new(), sum: None, at, ends })
     }
 
-    /// Whether there is nothing to be told again.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.way.is_empty()
-    }
-
     /// Why nothing follows, if that is because something came that cannot be repeated.
     #[must_use]
     pub fn ends(&self) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! The tape of one program: live it writes down what the program is told; in a replay it tells the same again.
 
 use super::Branch;
-use super::source::{Source, SourceError};
+use super::source::Source;
 use super::wire::{self, ANSWER_BYTES, Head, Item, Question, RECORD_BYTES};
 use crate::linux::Restart;
 use crate::table::Record;
@@ -77,6 +77,8 @@ pub struct Taken {
 /// One program's tape.
 #[derive(Default)]
 pub struct Tape {
+    /// The life that this is.
+    life: Restart,
     /// Whether it is anything else than off.
     on: AtomicBool,
     inner: Mutex<Inner>,
@@ -88,9 +90,8 @@ struct Inner {
     mode: Mode,
     position: Position,
     parent: Option<(Branch, u64)>,
-    /// The life in which the program believes to be, and the real one.
+    /// The life in which the program believes to be.
     life: Restart,
-    own_life: Restart,
     /// A step is being taken; the question that was asked last in it; whether answers of it were written down.
     stepping: bool,
     index: u32,
@@ -120,10 +121,10 @@ struct Inner {
 struct Out {
     done: Vec<(Head, Vec<u8>)>,
     items: Vec<u8>,
-    first: u64,
+    /// The step of the last item, or with which the first begins to count.
     last: u64,
     bytes: usize,
-    /// Steps that the journal knows of.
+    /// Steps that the records before it are enough for.
     steps: u64,
 }
 
@@ -143,8 +144,7 @@ impl Tape {
     /// Of a program that may be recorded, in this life.
     #[must_use]
     pub fn new(life: Restart) -> Self {
-        let inner = Inner { life, own_life: life, ..Inner::default() };
-        Self { inner: Mutex::new(inner), ..Self::default() }
+        Self { life, ..Self::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -187,7 +187,7 @@ impl Tape {
     /// The life that the program believes to be in.
     #[must_use]
     pub fn life(&self) -> Restart {
-        self.lock().life
+        if self.is_on() { self.lock().life } else { self.life }
     }
 
     /// Where the program stands.
@@ -206,6 +206,7 @@ impl Tape {
     /// Records from now on: a program that begins. `number`: the next free one of its inputs' records.
     pub fn begin(&self, branch: Branch, store: [u8; 16], number: u64) {
         let mut inner = self.lock();
+        inner.life = self.life;
         inner.position = Position { branch, step: 0, from: 0, number, sum: 0, store };
         inner.out = Out::default();
         inner.mode = Mode::Live;
@@ -215,8 +216,7 @@ impl Tape {
     /// Goes on from `position` with what `source` tells. `number`: the next free one.
     pub fn replay(&self, position: Position, source: Source, (store, number): ([u8; 16], u64), then: Then) {
         let mut inner = self.lock();
-        let Inner { own_life, .. } = *inner;
-        *inner = Inner { life: own_life, own_life, ..Inner::default() };
+        *inner = Inner { life: self.life, ..Inner::default() };
         inner.position = Position { store, ..position };
         inner.began = position.step;
         inner.out.steps = position.step;
@@ -227,6 +227,9 @@ impl Tape {
 
     /// Before a step: what it will be. `branch`: of what begins if that is live.
     pub fn advance(&self, branch: impl FnOnce() -> Branch) -> Advance {
+        if !self.is_on() {
+            return Advance::Goes { forgets: false };
+        }
         let inner = &mut *self.lock();
         let step = inner.position.step;
         let Mode::Replay { source, then } = &mut inner.mode else {
@@ -257,21 +260,12 @@ impl Tape {
         inner.position.branch = branch();
         inner.reached = if then == Then::Goes { inner.position.branch } else { 0 };
         inner.captured = 0;
-        inner.life = inner.own_life;
-        inner.out = Out { first: step, last: step, steps: step, ..Out::default() };
+        inner.life = self.life;
+        inner.out = Out { last: step, steps: step, ..Out::default() };
         inner.mode = Mode::Live;
         if then == Then::Parts {
             // Of the ways from here this one is the last that was begun.
-            let head = Head {
-                branch: inner.position.branch,
-                parent: inner.parent,
-                life: inner.life,
-                first: step,
-                steps: step,
-                sum: Some(sum(&inner.position)),
-                ends: None,
-            };
-            inner.out.done.push((head, Vec::new()));
+            inner.push_record(step, None);
         }
         Advance::Live
     }
@@ -420,12 +414,12 @@ impl Tape {
             position.branch = branch();
             inner.position.branch = position.branch;
             inner.parent = None;
-            inner.life = inner.own_life;
+            inner.life = self.life;
             let (done, bytes) = (std::mem::take(&mut inner.out.done), inner.out.bytes);
-            inner.out = Out { done, bytes, first: step, last: step, steps: step, ..Out::default() };
+            inner.out = Out { done, bytes, last: step, steps: step, ..Out::default() };
         }
         match &inner.mode {
-            Mode::Off => return None,
+            Mode::Off => {}
             Mode::Replay { source, .. } => {
                 (position.from, position.number) = source.place();
             }
@@ -575,15 +569,18 @@ impl Inner {
 
     /// What is written down so far becomes a record, with which `steps` steps can be taken.
     fn close_record(&mut self, steps: u64, ends: Option<String>) {
-        let out = &mut self.out;
-        if out.items.is_empty() && steps <= out.steps && ends.is_none() {
-            return;
+        if !self.out.items.is_empty() || steps > self.out.steps || ends.is_some() {
+            self.push_record(steps, ends);
         }
+    }
+
+    fn push_record(&mut self, steps: u64, ends: Option<String>) {
+        let out = &mut self.out;
         let head = Head {
             branch: self.position.branch,
             parent: self.parent,
             life: self.life,
-            first: out.first,
+            first: out.steps,
             steps,
             sum: Some(sum(&self.position)),
             ends,
@@ -591,18 +588,12 @@ impl Inner {
         let items = std::mem::take(&mut out.items);
         out.bytes += 64;
         out.done.push((head, items));
-        (out.first, out.last, out.steps) = (steps, steps, steps);
+        (out.last, out.steps) = (steps, steps);
     }
 }
 
 impl std::fmt::Debug for Tape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tape").field("position", &self.position()).finish_non_exhaustive()
-    }
-}
-
-impl From<SourceError> for String {
-    fn from(error: SourceError) -> Self {
-        error.to_string()
     }
 }

@@ -7,7 +7,7 @@ use super::domain::Domain;
 use super::journal::{WorldJournal, writer};
 use super::objects::DomainRecord;
 use super::{Kernel, KernelError, OutputPolicy, random};
-use crate::inputs::{Limit, Position, Source, SourceError, Tape, Then};
+use crate::inputs::{Limit, Position, Source, Taken, Tape, Then};
 use crate::linux::{Program, Stream, Wanted};
 use semper_journal::{Journal, Reader, Ticket, Writer};
 use std::sync::atomic::Ordering::SeqCst;
@@ -243,28 +243,21 @@ impl Kernel {
         let journaled = self.policy == OutputPolicy::Journaled;
         let mut all = Vec::new();
         for domain in self.domains().into_iter().filter(|domain| domain.tape.is_on()) {
-            let mut one = {
+            let (outputs, Taken { records, covers }) = {
                 // Between two steps.
                 let _program = domain.program();
                 let outputs = domain.console.written();
                 let shows = domain.network.note() | domain.shows_more_than(outputs);
-                let taken = domain.tape.take(journaled && shows);
-                let one = OnItsWay {
-                    outputs,
-                    covers: taken.covers,
-                    tickets: Vec::new(),
-                    failed: None,
-                    domain: Arc::clone(&domain),
-                };
-                (one, taken.records)
+                (outputs, domain.tape.take(journaled && shows))
             };
-            for (number, bytes) in std::mem::take(&mut one.1) {
-                match self.submit(&domain, number, &bytes) {
-                    Ok(ticket) => one.0.tickets.push(ticket),
-                    Err(error) => one.0.failed = Some(error),
+            let mut one = OnItsWay { domain, tickets: Vec::new(), outputs, covers, failed: None };
+            for (number, bytes) in records {
+                match self.submit(&one.domain, number, &bytes) {
+                    Ok(ticket) => one.tickets.push(ticket),
+                    Err(error) => one.failed = Some(error),
                 }
             }
-            all.push(one.0);
+            all.push(one);
         }
         for mut one in all {
             for ticket in one.tickets.drain(..) {
@@ -370,12 +363,6 @@ fn next_number(journal: &Journal, of: Writer) -> Result<u64, semper_journal::Err
 
 fn unusable(error: semper_journal::Error) -> KernelError {
     KernelError::Refused(format!("inputs cannot be recorded: {error}"))
-}
-
-impl From<SourceError> for KernelError {
-    fn from(error: SourceError) -> Self {
-        Self::Refused(error.to_string())
-    }
 }
 
 impl WorldJournal {

@@ -235,7 +235,7 @@ fn give(segment: &Arc<Segment>, pages: u64, put: &mut Put<'_>) -> Result<(), Ker
 }
 
 /// A world in which no time passes, since nobody executes.
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl objects::Surroundings for Nowhere {
     fn monotonic(&self) -> u64 {

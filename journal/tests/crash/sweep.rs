@@ -4,8 +4,6 @@ use crate::harness::{STORE, folder, options};
 use crate::model::{Asked, Model};
 use semper_journal::{Appended, Error, Journal, Reader, Seen, Writer};
 use semper_store::sim::{Failure, SimFolder, SimRng};
-use semper_store::{Disk, Folder};
-use std::io;
 use std::sync::Arc;
 
 /// The script: opens, fills two segments and some, and trims; says what was acknowledged, and what was asked for last.
@@ -104,42 +102,4 @@ fn a_full_disk_is_told_and_room_lets_it_go_on() {
     for asked in model.records.values() {
         assert!(journal.find(asked.writer, asked.number).unwrap().is_some_and(|record| asked.is(&record)));
     }
-}
-
-/// A folder whose user is killed while it fills a new file.
-struct Killed(Arc<SimFolder>);
-
-impl Folder for Killed {
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.0.names()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
-        self.0.open(name)
-    }
-
-    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn Disk>> {
-        let short = name.ends_with(".segment");
-        let made = self.0.create(name, if short { len / 2 } else { len })?;
-        if short { Err(io::Error::other("killed")) } else { Ok(made) }
-    }
-
-    fn remove(&self, _: &str) -> io::Result<()> {
-        Err(io::Error::other("killed"))
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-}
-
-#[test]
-fn a_kill_while_the_first_segment_is_made_is_no_damage() {
-    let sim = SimFolder::new();
-    assert!(Journal::open(Arc::new(Killed(Arc::clone(&sim))), STORE, 0, &options(None)).is_err());
-    assert!(sim.names().unwrap().iter().any(|name| name.ends_with(".segment")), "the file is there");
-    let journal = Journal::open(folder(&sim), STORE, 0, &options(None)).unwrap();
-    assert!(journal.trouble().is_none(), "{:?}", journal.trouble());
-    let writer = Writer { number: 1, born: 1 };
-    assert_eq!(journal.append(writer, 1, b"first").unwrap(), Appended::New(1));
 }

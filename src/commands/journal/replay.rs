@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use semper::control::Connection;
 use semper::runtime::{Limit, Options, Replay, Runtime, RuntimeError, Start};
 use serde::Serialize;
 
 use super::super::failure::code;
-use super::super::{Failure, foreground, say};
+use super::super::{Failure, foreground, held, say};
 use crate::cli::{JournalReplay, Moment};
 
 /// What was done, as `--json` prints it.
@@ -29,10 +28,7 @@ struct Program {
 
 pub fn run(command: &JournalReplay) -> Result<ExitCode, Failure> {
     let shown = command.store.display();
-    if Connection::open(&command.store).is_ok() {
-        let told = format!("a runtime is running on {shown}; stop it first: semper stop {shown}");
-        return Err(Failure::new(code::IN_USE, told));
-    }
+    held::refuse_running(&command.store)?;
     let limit = match command.to {
         None => Limit::default(),
         Some(Moment::Sequence(last)) => Limit { sequence: Some(last), time: None },

@@ -1,7 +1,6 @@
 //! Runs of crash cycles, as the tests of the store and of the journal make them.
 
 use std::fmt::Display;
-use std::iter::Sum;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,7 +23,7 @@ pub fn number(name: &str, default: u64) -> u64 {
 /// A run failed: with what it says, and the variables that repeat it.
 pub fn cycles<O, E>(seed: u64, cycles: u64, run: impl Fn(u64, u64) -> Result<O, E> + Sync) -> O
 where
-    O: AddAssign + Default + Send + Sum,
+    O: AddAssign + Default + Send,
     E: Display,
 {
     let next = AtomicU64::new(0);
@@ -44,6 +43,10 @@ where
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2).map(|_| scope.spawn(worker)).collect();
         let joined = threads.into_iter().map(|thread| thread.join());
-        joined.map(|outcome| outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum()
+        let outcomes = joined.map(|outcome| outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        outcomes.fold(O::default(), |mut sum, outcome| {
+            sum += outcome;
+            sum
+        })
     })
 }

@@ -59,15 +59,6 @@ impl std::ops::AddAssign for Outcome {
     }
 }
 
-impl std::iter::Sum for Outcome {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |mut sum, o| {
-            sum += o;
-            sum
-        })
-    }
-}
-
 fn is_kept(store: &Store, generation: Generation) -> bool {
     store.generations().iter().any(|kept| kept.generation == generation)
 }

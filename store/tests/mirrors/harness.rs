@@ -44,15 +44,6 @@ impl std::ops::AddAssign for Outcome {
     }
 }
 
-impl std::iter::Sum for Outcome {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |mut sum, o| {
-            sum += o;
-            sum
-        })
-    }
-}
-
 pub struct Harness {
     sides: Arc<SimSides>,
     rng: SimRng,

@@ -329,52 +329,16 @@ fn sold_at(table: &Table, index: u32) -> Result<(RecordId, Owned, Option<Sold>),
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::objects::{Storage, Surroundings, create, make_console};
+    use crate::native::extract::Nowhere;
+    use crate::objects::{Storage, create, make_console};
     use crate::table::VecMemory;
-
-    /// Nothing happens.
-    struct Still;
-
-    impl Surroundings for Still {
-        fn monotonic(&self) -> u64 {
-            1
-        }
-
-        fn wall(&self) -> u64 {
-            1
-        }
-
-        fn random(&self) -> u64 {
-            1
-        }
-
-        fn restarts(&self) -> u64 {
-            0
-        }
-
-        fn life(&self) -> [u64; 2] {
-            [0; 2]
-        }
-
-        fn resumed_from(&self) -> u64 {
-            9
-        }
-
-        fn began(&self) -> u64 {
-            0
-        }
-
-        fn generation(&self) -> u64 {
-            0
-        }
-    }
 
     /// The prime bank of a world, after it sold so many consoles.
     fn bank(consoles: u64) -> (Tree, BankView) {
         let mut table = Table::format(VecMemory::zeroed(1200), crate::kernel::objects::RECORD_BYTES).unwrap();
-        let genesis = create(&mut table, &Still, 1, Storage { pages: 100, records: 10_000 }).unwrap();
+        let genesis = create(&mut table, &Nowhere, 1, Storage { pages: 100, records: 10_000 }).unwrap();
         for number in 0..consoles {
-            make_console(&mut table, &Still, &genesis.bank, number, 0).unwrap().unwrap();
+            make_console(&mut table, &Nowhere, &genesis.bank, number, 0).unwrap().unwrap();
         }
         let tree = tree(&Looking::Rest(&table), 16).unwrap();
         let bank = tree.bank.clone().unwrap();

@@ -161,7 +161,7 @@ fn session(port: u64) {
         let (connection, _) = network.accept(port as u16).expect("the port was granted");
         // What a restart or the other side broke off is no affair of the service's.
         let _ = converse(&map, &connection);
-        connection.close().expect("it is this session's");
+        connection.close().expect("it is open");
     }
 }
 

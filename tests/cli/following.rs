@@ -35,10 +35,11 @@ fn newest(session: &Session) -> u64 {
     Store::open_read_only(&session.store()).unwrap().generation().0
 }
 
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
+fn wait_until(session: &Session, what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        let late = Instant::now() > deadline;
+        assert!(!late, "waited in vain until {what}; {:?}\n{}", names(session, "."), said(session));
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -51,7 +52,7 @@ fn caught_up(session: &Session) {
         let found = Directory::open(&destination(&session.place().join("backups")).unwrap());
         found.is_ok_and(|found| found.backups.iter().any(|backup| Some(backup.label.generation) == newest))
     };
-    wait_until(&format!("the newest generation is shipped; {:?}\n{}", names(session, "."), said(session)), shipped);
+    wait_until(session, "the newest generation is shipped", shipped);
 }
 
 fn ends_cleanly(follower: &mut Background, signal: Signal) {
@@ -204,7 +205,7 @@ fn a_destination_that_goes_ends_it_and_is_not_made_anew() {
     let mut follower = follow(&session, &[]);
     // Once the first look is over: a partial file of somebody's goes then.
     fs::write(backups.join("9-full.semper.partial"), "").unwrap();
-    wait_until("it has looked", || !backups.join("9-full.semper.partial").exists());
+    wait_until(&session, "it has looked", || !backups.join("9-full.semper.partial").exists());
     fs::create_dir(session.place().join("other")).unwrap();
     nix::fcntl::renameat2(
         nix::fcntl::AT_FDCWD,
@@ -248,7 +249,7 @@ fn nothing_is_built_upon_a_chain_of_which_a_backup_is_cut() {
     cut("made");
     // The newest generation is there, and cannot be restored.
     let mut follower = follow(&session, &[]);
-    wait_until("a full backup is made", || fulls("backups") == 2);
+    wait_until(&session, "a full backup is made", || fulls("backups") == 2);
     checkpoint(&session);
     caught_up(&session);
     assert!(said(&session).contains("it is cut off"), "{}", said(&session));
@@ -258,7 +259,7 @@ fn nothing_is_built_upon_a_chain_of_which_a_backup_is_cut() {
     let last = names(&session, "backups").into_iter().max_by_key(number).unwrap();
     spoil(&session.place().join("backups").join(last), &|bytes| bytes.truncate(bytes.len() - 1));
     checkpoint(&session);
-    wait_until("another full backup is made", || fulls("backups") == 3);
+    wait_until(&session, "another full backup is made", || fulls("backups") == 3);
     ends_cleanly(&mut follower, Signal::SIGTERM);
     restores("backups");
     let output = session.output(&mut command(&session, create));
@@ -287,18 +288,18 @@ fn interrupted_in_the_middle_it_leaves_nothing_that_counts() {
     refused(&session, &["follow", "nowhere", "backups"], 121, "holds no store");
     refused(&session, &["follow", "store", "world.semper"], 2, "is no directory");
     let mut slow = follow(&session, &["--rate-limit", "1M"]);
-    wait_until("it writes", begun);
+    wait_until(&session, "it writes", begun);
     ends_cleanly(&mut slow, Signal::SIGTERM);
     assert!(names(&session, "backups").is_empty());
     let mut slow = follow(&session, &["--rate-limit", "1M"]);
-    wait_until("it writes", begun);
+    wait_until(&session, "it writes", begun);
     assert!(sigkill(&mut slow.0));
     assert!(backups(&session).is_empty() && names(&session, "backups").len() == 1);
     // Who else is at work there is waited for.
     let lock = File::open(&dir).unwrap();
     lock.lock().unwrap();
     let mut follower = follow(&session, &[]);
-    wait_until("it waits", || said(&session).contains("at work in"));
+    wait_until(&session, "it waits", || said(&session).contains("at work in"));
     assert!(backups(&session).is_empty());
     let mut prune = session.background(&mut command(&session, &["prune", "backups", "--keep", "1"]));
     std::thread::sleep(Duration::from_millis(200));
@@ -327,7 +328,7 @@ fn a_full_destination_ends_it_and_it_goes_on_when_there_is_room() {
     assert_eq!(left, 0, "no part of a backup");
     disk.give_back("brim");
     let mut follower = Background(command(&session, &["follow", "store", backups.to_str().unwrap()]).spawn().unwrap());
-    wait_until("it has shipped", || {
+    wait_until(&session, "it has shipped", || {
         Directory::open(&destination(&backups).unwrap()).is_ok_and(|found| found.newest().is_some())
     });
     ends_cleanly(&mut follower, Signal::SIGTERM);

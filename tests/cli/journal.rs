@@ -159,7 +159,7 @@ fn a_native_domain_decides_once_over_any_number_of_kills() {
 #[test]
 fn without_the_journal_it_pays_twice() {
     let session = Session::new();
-    let ledger = dispatch(&session, "forgetful", 800, 6);
+    let ledger = dispatch(&session, "forgetful", 5000, 6);
     assert!(ledger.paid_twice() > 0, "the test of the dispatcher would see it");
     assert!(text(&session, &["show"], 0).contains("no journal yet"));
 }

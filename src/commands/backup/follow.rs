@@ -68,7 +68,16 @@ struct Follower<'a> {
 struct Known {
     directory: Directory,
     /// The newest backup that was made or found.
-    newest: Option<Base>,
+    newest: Base,
+}
+
+/// What became of a generation.
+enum Shipped {
+    /// Its backup was there.
+    There,
+    Made(Backup),
+    /// Its backup was made, and was none any more when it was looked at: somebody wrote to it.
+    Spoilt,
 }
 
 /// What the next backup is made of.
@@ -99,16 +108,16 @@ impl Follower<'_> {
             return Ok(());
         };
         let newest = Base::of(newest);
-        if self.known.as_ref().is_some_and(|known| known.newest == Some(newest)) {
+        if self.known.as_ref().is_some_and(|known| known.newest == newest) {
             return self.keep_later(newest);
         }
         let (directory, _lock) = self.directory(store.id())?;
         let shipped = self.ship(&directory, &generations, newest);
-        let (newest, directory) = match shipped? {
-            Some(made) => (made.label.generation, directory.with(made)),
-            None => (newest, directory),
+        self.known = match shipped? {
+            Shipped::There => Some(Known { directory, newest }),
+            Shipped::Made(made) => Some(Known { newest: made.label.generation, directory: directory.with(made) }),
+            Shipped::Spoilt => None,
         };
-        self.known = Some(Known { directory, newest: Some(newest) });
         Ok(())
     }
 
@@ -146,16 +155,16 @@ impl Follower<'_> {
         self.dest.identity().map_err(|error| Failure::new(code::NO_STORE, error.to_string()))
     }
 
-    /// Makes the backup; none if it is there.
+    /// Makes the backup if it is not there.
     fn ship(
         &mut self,
         directory: &Directory,
         generations: &[GenerationInfo],
         newest: Base,
-    ) -> Result<Option<Backup>, Failure> {
+    ) -> Result<Shipped, Failure> {
         let Follow { store: dir, how, .. } = self.command;
         if directory.whole_chain(newest).is_ok() {
-            return Ok(None);
+            return Ok(Shipped::There);
         }
         let Plan { since, why } = self.plan(directory, generations);
         let named = since.map(|since| since.generation.to_string());
@@ -182,7 +191,11 @@ impl Follower<'_> {
         if let Err(failure) = ship::cover(dir, &held, false) {
             tracing::warn!("what of the journal is in the backup is not noted: {failure}");
         }
-        Ok(Some(Backup::look(&self.dest, &name)?))
+        match Backup::look(&self.dest, &name) {
+            Ok(made) => Ok(Shipped::Made(made)),
+            Err(error @ semper_backup::Error::Io { .. }) => Err(error.into()),
+            Err(_) => Ok(Shipped::Spoilt),
+        }
     }
 
     /// What the newest generation is written since: the newest backup whose generation is kept still.

@@ -128,9 +128,10 @@ pub enum Command {
     /// The runtime has to be stopped. The generations in between, the future that is left, can be gone to as before until
     /// newer ones take their place; a tag keeps one. Takes the same time for every size of store.
     Rewind(Rewind),
-    /// Copy the world of a store, running or not, into a new store, which goes on by itself
+    /// Make a new store of the world of another one, running or not, which goes on by itself
     ///
-    /// The new store has an identity of its own. What the programs have written out stays with the old one.
+    /// Takes a moment, whatever the size: the pages are shared by the file system, or, where that cannot, copied while the new world runs; until then
+    /// the old store has to stay. The new one has an identity of its own. What the programs have written out stays with the old one.
     Fork(Fork),
     /// Copy programs out of a store, running or not, into a new store, where they go on without the others
     ///
@@ -361,6 +362,9 @@ pub struct Fork {
     /// The generation, or the name of one [default: the newest]
     #[arg(long, value_name = "GEN|TAG")]
     pub at: Option<String>,
+    /// Copy all pages now, so that the new store needs the old one no more
+    #[arg(long)]
+    pub copy: bool,
 }
 
 /// `semper extract`.

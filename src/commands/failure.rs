@@ -171,6 +171,7 @@ fn store_code(error: &semper_store::Error) -> u8 {
         | Error::Truncated { .. }
         | Error::Parted { .. }
         | Error::NotWhole { .. }
+        | Error::Lender { .. }
         | Error::Corrupt(_) => code::NO_STORE,
         Error::BadSize { bytes, .. } if *bytes < semper_store::MIN_SIZE_BYTES => code::TOO_SMALL,
         Error::BadSize { .. } | Error::BadMirror { .. } | Error::BadTag { .. } | Error::TooManyHeld { .. } => {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use semper::control::{Connection, ControlError, Reply, Request};
-use semper::runtime::{Caches, JournalStatus, ScrubStatus, Side, offline_status};
+use semper::runtime::{Caches, JournalStatus, Loan, ScrubStatus, Side, offline_status};
 use serde::Deserialize;
 
 use super::Failure;
@@ -23,6 +23,8 @@ pub struct Shown {
     pub native: Option<Caches>,
     #[serde(default)]
     pub mirrors: Vec<Side>,
+    #[serde(default)]
+    pub loan: Option<Loan>,
     #[serde(default)]
     pub scrub: Option<ScrubStatus>,
     pub checkpoints: Option<Checkpoints>,

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
+use semper::runtime::untag;
 use semper_backup::Building;
 use semper_store::{Change, CreateOptions, Error, Fill, Generation, PAGE_SIZE, Store};
 
@@ -14,10 +15,34 @@ use super::{Failure, bar};
 use crate::cli::Fork;
 
 pub fn run(fork: &Fork) -> Result<ExitCode, Failure> {
-    built(&fork.new_store, &fork.store, fork.at.as_deref(), |held, dir| {
-        copy(&held.store, held.generations[0], dir)?;
+    let mut lent = None;
+    let made = built(&fork.new_store, &fork.store, fork.at.as_deref(), |held, dir| {
+        let plan = if fork.copy { None } else { held.store.plan_fork(held.generations[0])? };
+        match plan {
+            None => copy(&held.store, held.generations[0], dir)?,
+            Some(plan) if held.store.fork_by_reflink(&plan, dir)? => {}
+            Some(plan) => {
+                held.tag(&fork.store, &plan.tag, held.generations[0])?;
+                lent = Some(plan.tag.clone());
+                held.store.fork_by_loan(&plan, dir)?;
+            }
+        }
         copy_lives(&fork.store, dir)
-    })
+    });
+    let (old, new) = (fork.store.display(), fork.new_store.display());
+    match lent {
+        Some(tag) if made.is_err() => {
+            // Nobody will need it.
+            if let Err(failure) = untag(&fork.store, &tag) {
+                tracing::warn!("the tag {tag} stays in {old}: {failure}");
+            }
+        }
+        Some(tag) => eprintln!(
+            "semper: {new} has its pages from {old}, which keeps them by the tag {tag}, until they are copied while {new} runs"
+        ),
+        None => {}
+    }
+    made
 }
 
 /// Has `build` make the store `new` in a directory that gets its name when it is complete, of a generation of `store` that is held meanwhile.

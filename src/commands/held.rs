@@ -19,9 +19,29 @@ pub struct Held {
 }
 
 impl Held {
+    /// Gives one of them a name, which keeps it.
+    ///
+    /// # Errors
+    /// Those of `semper tag`.
+    pub fn tag(&self, dir: &Path, name: &str, generation: Generation) -> Result<(), Failure> {
+        if !self.by_runtime() {
+            return Ok(self.store.tag(name, generation)?);
+        }
+        ask(dir, &Request::Tag { name: name.to_owned(), generation: Some(generation.0) })
+    }
+
     /// Whether a runtime holds them.
     pub fn by_runtime(&self) -> bool {
         !self.connections.is_empty()
+    }
+}
+
+/// Has a runtime do something, and waits until it is done.
+pub fn ask(dir: &Path, request: &Request) -> Result<(), Failure> {
+    match Connection::open(dir).and_then(|connection| connection.ask(request)) {
+        Ok(Reply::Generation { .. } | Reply::Done) => Ok(()),
+        Ok(other) => Err(Failure::control(dir, ControlError::Unexpected(Box::new(other)))),
+        Err(error) => Err(Failure::control(dir, error)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
-use semper::runtime::{Caches, DomainStatus, JournalStatus, Moved, ScrubPass, ScrubStatus};
+use semper::runtime::{Caches, DomainStatus, JournalStatus, Loan, Moved, ScrubPass, ScrubStatus};
 
 use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
 use super::{Failure, mirror, say};
@@ -25,7 +25,7 @@ pub fn run(command: &Status) -> Result<ExitCode, Failure> {
 }
 
 fn show(status: &Shown) {
-    let Shown { live, stalled, store, domains, memory, journal, native, mirrors, scrub, checkpoints } = status;
+    let Shown { live, stalled, store, domains, memory, journal, native, mirrors, loan, scrub, checkpoints } = status;
     say(format_args!("store        {} ({})", store.dir, store.id));
     match Moved::of(Path::new(&store.dir)) {
         Ok(Some(Moved { to, .. })) => say(format_args!("state        moved to {to}")),
@@ -38,6 +38,13 @@ fn show(status: &Shown) {
     show_space(store);
     for (at, side) in mirrors.iter().enumerate() {
         say(format_args!("{:<12} {}", if at == 0 { "sides" } else { "" }, mirror::line(side)));
+    }
+    if let Some(Loan { lender, tag, copied }) = loan {
+        let copied = copied.map_or_else(
+            || "not begun to copy".to_owned(),
+            |(done, total)| format!("{} of {} copied", BinaryBytes(done), BinaryBytes(total)),
+        );
+        say(format_args!("pages of     {lender}, which keeps them by the tag {tag}; {copied}"));
     }
     if let Some(memory) = memory {
         show_memory(memory);

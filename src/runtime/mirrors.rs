@@ -1,6 +1,6 @@
 //! Mirrors of a running world: brought up to date beside it, and again when they come back.
 
-use super::{Runtime, RuntimeError};
+use super::{Runtime, RuntimeError, loan};
 use semper_store::{Block, MirrorState, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -61,11 +61,37 @@ struct Told {
     stopped: bool,
     /// Bytes in a second, by the number of the mirror, for those of which it was said.
     rates: BTreeMap<u32, u64>,
-    /// When a mirror is to be tried again, and how long the wait after that is.
-    waits: BTreeMap<u32, (Instant, Duration)>,
+    /// What failed, when it is to be tried again, and how long the wait after that is.
+    waits: BTreeMap<Work, (Instant, Duration)>,
 }
 
-/// The thread that brings mirrors up to date, one at a time.
+/// What the thread does, one thing at a time.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+enum Work {
+    /// Copies what a forked store has from another one.
+    Loan,
+    /// Brings the mirror of this number up to date.
+    Mirror(u32),
+}
+
+impl Told {
+    /// Whether something is to be done now.
+    fn is_due(&self, work: Work) -> bool {
+        !self.stopped && self.waits.get(&work).is_none_or(|(at, _)| *at <= Instant::now())
+    }
+
+    /// It was done, or has to be tried again.
+    fn ended(&mut self, work: Work, done: bool) {
+        if done {
+            self.waits.remove(&work);
+            return;
+        }
+        let wait = self.waits.get(&work).map_or(FIRST_WAIT, |(_, wait)| *wait);
+        self.waits.insert(work, (Instant::now() + wait, (2 * wait).min(LONGEST_WAIT)));
+    }
+}
+
+/// The thread that looks after the disks of a world.
 pub(super) struct Keeper {
     told: Arc<(Mutex<Told>, Condvar)>,
     store: Weak<Store>,
@@ -78,7 +104,7 @@ impl Keeper {
         let (told, store, dir) = (Arc::clone(&keeper.told), Weak::clone(&keeper.store), dir.to_path_buf());
         let run = move || {
             while let Some(store) = next(&told, &store) {
-                look(&told, &dir, &store);
+                look(&told.0, &dir, &store);
             }
         };
         if let Err(error) = thread::Builder::new().name("mirrors".into()).spawn(run) {
@@ -100,7 +126,7 @@ impl Keeper {
     fn now(&self, number: u32, rate: u64) {
         let mut told = lock(&self.told.0);
         told.rates.insert(number, rate);
-        told.waits.remove(&number);
+        told.waits.remove(&Work::Mirror(number));
         self.told.1.notify_all();
     }
 }
@@ -115,34 +141,33 @@ fn next(told: &(Mutex<Told>, Condvar), store: &Weak<Store>) -> Option<Arc<Store>
     if waited.stopped { None } else { store.upgrade() }
 }
 
-fn look(told: &(Mutex<Told>, Condvar), dir: &Path, store: &Store) {
+fn look(told: &Mutex<Told>, dir: &Path, store: &Store) {
+    let due = lock(told).is_due(Work::Loan);
+    if due {
+        let repaid = loan::repay(store, DEFAULT_MIRROR_RATE);
+        lock(told).ended(Work::Loan, repaid);
+    }
     store.look_after_mirrors();
     for side in store.mirrors() {
         if !matches!(side.state, MirrorState::Away { .. }) {
             continue;
         }
         let rate = {
-            let told = lock(&told.0);
-            let early = told.waits.get(&side.number).is_some_and(|(at, _)| Instant::now() < *at);
-            if told.stopped || early {
+            let told = lock(told);
+            if !told.is_due(Work::Mirror(side.number)) {
                 continue;
             }
             told.rates.get(&side.number).copied().unwrap_or(DEFAULT_MIRROR_RATE)
         };
         let filled = store.fill_mirror(side.number, Some(rate));
-        let mut told = lock(&told.0);
-        match filled {
+        match &filled {
             Ok(()) => {
                 tracing::info!("the mirror {} is up to date", side.place.display());
                 hand_down(dir, store);
-                told.waits.remove(&side.number);
             }
-            Err(error) => {
-                let wait = told.waits.get(&side.number).map_or(FIRST_WAIT, |(_, wait)| *wait);
-                tracing::info!("the mirror {} is not up to date: {error}", side.place.display());
-                told.waits.insert(side.number, (Instant::now() + wait, (2 * wait).min(LONGEST_WAIT)));
-            }
+            Err(error) => tracing::info!("the mirror {} is not up to date: {error}", side.place.display()),
         }
+        lock(told).ended(Work::Mirror(side.number), filled.is_ok());
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `semper status` shows, of a live world or of a store at rest.
 
 use super::journal::{JournalStatus, journal_status};
+use super::loan::Loan;
 use super::mirrors::{Side, sides};
 use super::rot::Watch;
 use super::scrub::ScrubStatus;
@@ -34,6 +35,8 @@ pub struct Status {
     pub native: Option<Caches>,
     /// The sides of the store, its own directory first; empty if it has no mirrors.
     pub mirrors: Vec<Side>,
+    /// Where pages of the store still lie that was forked; none if all are its own.
+    pub loan: Option<Loan>,
     /// What scrubs read and found; none if there was none.
     pub scrub: Option<ScrubStatus>,
     /// Figures of the last checkpoints; at rest those that the last runtime left.
@@ -203,6 +206,7 @@ impl Runtime {
             native: Some(self.kernel.native.caches()),
             journal: journal_status(&self.store),
             mirrors: sides(&self.store),
+            loan: Loan::of(&self.store),
             scrub: ScrubStatus::read(&self.dir),
             checkpoints: Some(self.checkpointer.summary()),
         }
@@ -234,6 +238,7 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
         native: None,
         journal: journal_status(&store),
         mirrors: sides(&store),
+        loan: Loan::of(&store),
         scrub: ScrubStatus::read(dir),
         checkpoints: super::kept::read(dir),
     })

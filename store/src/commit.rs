@@ -96,7 +96,7 @@ impl Commit {
     fn write_page(&mut self, key: Key, page: &[u8]) -> Result<BlockRef, Error> {
         let canary = self.writer.0.canary;
         let place = self.stream.next(Purpose::Pages)?;
-        let checksum = checksum::of_page(self.writer.0.id, key.segment, key.page, self.generation, page);
+        let checksum = checksum::of_page(self.writer.0.id(), key.segment, key.page, self.generation, page);
         if Canary::LoseAPage.planted(canary) && self.pages % 41 == 40 {
             self.stream.append(&[0xee; PAGE_SIZE])?;
         } else {
@@ -262,7 +262,7 @@ struct Nodes<'a> {
 impl NodeSink for Nodes<'_> {
     fn emit(&mut self, level: u8, slots: &[Slot]) -> Result<BlockRef, Error> {
         let place = self.stream.next(Purpose::Nodes)?;
-        let node = Node::build(self.shared.id, place, self.birth, level, slots);
+        let node = Node::build(self.shared.id(), place, self.birth, level, slots);
         self.stream.append(node.bytes())?;
         let block = node.block();
         self.shared.cache.put(Arc::new(node));

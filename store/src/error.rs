@@ -158,6 +158,19 @@ pub enum Error {
         /// Why each cannot be used.
         why: String,
     },
+    /// Pages of a forked store still lie in another one, and that cannot be used.
+    #[error(
+        "pages of {} still lie in the store that it was forked from, {}, and cannot be had there: {why}; bring that back, or fork again",
+        dir.display(), lender.display()
+    )]
+    Lender {
+        /// The directory of the store.
+        dir: PathBuf,
+        /// That of the other one.
+        lender: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// What the disk gave back is not what was written.
     #[error("corrupt: {0}")]
     Corrupt(Fault),

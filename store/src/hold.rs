@@ -137,6 +137,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::ids::StoreId;
+    use crate::lineage::Lineage;
     use crate::node::TreeRef;
     use crate::root::{ATTRIBUTES_LEN, Kept};
 
@@ -149,8 +150,17 @@ mod tests {
             nodes: 0,
             attributes: [0; ATTRIBUTES_LEN],
         });
-        let id = StoreId([0; 16]);
-        Root { id, sequence: 1, highest: generations[0], places: 1000, used: 256, keep, kept: kept.collect() }
+        let lineage = Lineage::new(StoreId([0; 16]));
+        Root {
+            lineage,
+            sequence: 1,
+            highest: generations[0],
+            places: 1000,
+            used: 256,
+            keep,
+            borrows: false,
+            kept: kept.collect(),
+        }
     }
 
     fn after(holds: &Holds, keep: usize, generations: &[u64]) -> Vec<u64> {

@@ -1,6 +1,7 @@
 //! The words every crate shares: what a page, a segment and a generation are called.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// Bytes in a page; everything durable is an array of these.
 pub const PAGE_SIZE: usize = 4096;
@@ -67,6 +68,16 @@ pub struct StoreId(pub [u8; 16]);
 impl fmt::Display for StoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for StoreId {
+    type Err = ();
+
+    /// Reads 32 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let number = (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten().ok_or(())?;
+        Ok(Self(number.to_be_bytes()))
     }
 }
 

@@ -33,11 +33,12 @@
 //! | `folder` | the same to many files, for the journal |
 //! | `mirror` | the same pages on several disks |
 //! | `directory`, `open`, `recover`, `damage` | which store, whose, and which generation stands |
-//! | `root`, `node`, `checksum` | the bytes |
+//! | `root`, `node`, `checksum`, `lineage` | the bytes, and whose they are |
 //! | `tree`, `cache`, `changes` | reading, and what differs between two generations |
 //! | `commit`, `stream`, `update`, `fill` | writing |
 //! | `space`, `freemap`, `rebuild`, `reserve` | free space |
 //! | `hold`, `tags`, `rewind` | keeping a generation, and going back to one |
+//! | `fork`, `reflink`, `loan` | a second store of the same pages |
 //! | `check`, `mend` | verifying everything, and putting right what another side has |
 //! | `sim`, `canary`, `crash` | the simulated disk, planted bugs, and places to be killed at, for tests |
 
@@ -58,15 +59,21 @@ mod error;
 mod file;
 mod fill;
 mod folder;
+mod fork;
 mod freemap;
 mod hold;
 mod ids;
+mod lineage;
+mod loan;
 mod mend;
 mod mirror;
 mod node;
 mod open;
+mod pace;
 mod rebuild;
 mod recover;
+#[expect(unsafe_code, reason = "one request to the file system that no crate wraps")]
+mod reflink;
 mod reserve;
 mod rewind;
 mod root;
@@ -95,8 +102,10 @@ pub use error::{Error, Fault, by_medium, no_space};
 pub use file::{FileDisk, IoChoice, IoKind};
 pub use fill::Fill;
 pub use folder::{DirFolder, Folder};
+pub use fork::Forked;
 pub use hold::Hold;
 pub use ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, Page, PageIndex, PageRange, SegmentId, StoreId};
+pub use loan::{LOAN_FILE, LoanStatus};
 pub use mend::{Block, BlockKind};
 pub use mirror::{MAX_SIDES, MIRROR_WAITS, MIRRORS_FILE, MirrorState, MirrorStatus, Site, Sites};
 pub use open::{CreateOptions, MIN_SIZE_BYTES, OpenOptions};

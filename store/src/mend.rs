@@ -60,7 +60,7 @@ impl Store {
         if place < FIRST_PLACE {
             return None;
         }
-        let id = self.shared.id;
+        let id = self.shared.lineage.of(birth);
         let holds = |bytes: &[u8]| {
             checksum
                 == match kind {

@@ -2,6 +2,7 @@
 
 use crate::checksum;
 use crate::ids::{MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, Page, PageIndex, SegmentId, StoreId};
+use crate::lineage::Lineage;
 use crate::width::{put_u32, put_u64, u32_at, u64_at};
 
 /// Slots that a node can hold.
@@ -114,8 +115,14 @@ impl Node {
     }
 
     /// Checks what the disk gave for `block`; says what is wrong with it.
-    pub fn check(id: StoreId, bytes: Box<Page>, block: BlockRef, level: u8, places: u64) -> Result<Self, &'static str> {
-        if checksum::of_node(id, block.place, block.birth, level, &bytes[..]) != block.checksum {
+    pub fn check(
+        lineage: &Lineage,
+        bytes: Box<Page>,
+        block: BlockRef,
+        level: u8,
+        places: u64,
+    ) -> Result<Self, &'static str> {
+        if checksum::of_node(lineage.of(block.birth), block.place, block.birth, level, &bytes[..]) != block.checksum {
             return Err("the checksum does not match");
         }
         let count = usize::from(bytes[6]);

@@ -7,7 +7,9 @@ use crate::disk::{BufferPool, Disk};
 use crate::error::Error;
 use crate::file::{FileDisk, IoChoice, IoKind};
 use crate::ids::{Generation, PAGE_SIZE, StoreId};
-use crate::mirror::{Dirs, Gathered, MIRRORS_FILE, Sites, gather};
+use crate::lineage::Lineage;
+use crate::loan;
+use crate::mirror::{Dirs, Gathered, MIRRORS_FILE, Sites, gather, newest_root};
 use crate::node::TreeRef;
 use crate::recover::{Found, Limits, Recovery, read_root, recover, recover_beside};
 use crate::root::{ATTRIBUTES_LEN, BadRoot, FIRST_PLACE, Kept, MAX_KEPT, MIN_KEPT, Root, SLOT_PLACES};
@@ -145,12 +147,17 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], but for the lock.
     pub fn open_read_only(dir: &Path) -> Result<Self, Error> {
+        Self::open_read_only_behind(dir, 0)
+    }
+
+    /// The same, behind so many stores that borrow from each other.
+    pub(crate) fn open_read_only_behind(dir: &Path, depth: usize) -> Result<Self, Error> {
         if !dir.join(MIRRORS_FILE).exists() {
             directory::pages(dir)?;
         }
         let sites: Arc<dyn Sites> = Dirs::new(IoChoice::Plain, true);
         let gathered = gather(&sites, &place(dir)?, true, None)?;
-        let mut parts = parts(gathered, None);
+        let mut parts = parts(gathered, None, depth)?;
         parts.read_only = true;
         let options = OpenOptions { walk_in_commit: true, ..OpenOptions::default() };
         finish(parts, &options).map_err(|e| e.about(&dir.join(PAGES_FILE)))
@@ -181,7 +188,7 @@ impl Store {
     pub fn open_on(disk: Arc<dyn Disk>, options: &OpenOptions) -> Result<Self, Error> {
         let io_kind = IoKind::Custom;
         let (read_only, canary) = (false, options.canary);
-        let parts = Parts { disk, io_kind, read_only, canary, mirrored: None, notes: Vec::new() };
+        let parts = Parts { disk, io_kind, read_only, canary, mirrored: None, loan: None, notes: Vec::new() };
         finish(parts, options)
     }
 }
@@ -191,13 +198,17 @@ fn open_sites(sites: &Arc<dyn Sites>, home: &str, options: &OpenOptions) -> Resu
     for note in &gathered.notes {
         tracing::warn!("{note}");
     }
-    finish(parts(gathered, options.canary), options)
+    finish(parts(gathered, options.canary, 0)?, options)
 }
 
-fn parts(gathered: Gathered, canary: Option<Canary>) -> Parts {
-    let Gathered { disk, io_kind, notes } = gathered;
-    let mirrored = Some(Arc::clone(&disk));
-    Parts { disk, io_kind, read_only: false, canary, mirrored, notes }
+fn parts(gathered: Gathered, canary: Option<Canary>, depth: usize) -> Result<Parts, Error> {
+    let Gathered { disk: sides, io_kind, notes } = gathered;
+    let loan = loan::attach(&sides, depth)?;
+    let disk: Arc<dyn Disk> = match &loan {
+        Some(loan) => Arc::clone(loan) as Arc<dyn Disk>,
+        None => Arc::clone(&sides) as Arc<dyn Disk>,
+    };
+    Ok(Parts { disk, io_kind, read_only: false, canary, mirrored: Some(sides), loan, notes })
 }
 
 /// A directory as a side's place: an absolute path.
@@ -216,6 +227,10 @@ pub(crate) fn place(dir: &Path) -> Result<String, Error> {
 /// a lock file.
 fn look(path: &Path) -> Result<(), Error> {
     let disk = FileDisk::open_read_only(path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
+    if newest_root(&disk).is_some_and(|root| root.borrows) {
+        // What is not there lies in another store.
+        return Ok(());
+    }
     recover_beside(&disk).map(|_| ())
 }
 
@@ -302,8 +317,22 @@ fn format(disk: &dyn Disk, size_bytes: u64, keep: u32) -> Result<(), Error> {
         attributes: [0; ATTRIBUTES_LEN],
     };
     let id = random_id()?;
-    let mut root = Root { id, sequence: 0, highest: 0, places, used: FIRST_PLACE, keep, kept: vec![empty] };
-    let pool = BufferPool::default();
+    let root = Root {
+        lineage: Lineage::new(id),
+        sequence: 0,
+        highest: 0,
+        places,
+        used: FIRST_PLACE,
+        keep,
+        borrows: false,
+        kept: vec![empty],
+    };
+    write_roots(disk, root, &BufferPool::default())
+}
+
+/// Writes a new store's root to both slots, durably.
+pub(crate) fn write_roots(disk: &dyn Disk, mut root: Root, pool: &BufferPool) -> Result<(), Error> {
+    let failed = |e| Error::io("write the roots of the new store", e);
     for slot in [1, 0] {
         root.sequence += 1;
         let mut buffer = pool.take().map_err(failed)?;

@@ -190,9 +190,10 @@ fn usable<'r>(
     roots.sort_by_key(|(_, root)| std::cmp::Reverse(root.sequence));
     match roots[..] {
         [] => Err(refuse(slots, reasons, length)),
-        [(_, a), (_, b)] if a.id != b.id => Err(Error::not_a_store(format!(
+        [(_, a), (_, b)] if a.lineage != b.lineage => Err(Error::not_a_store(format!(
             "its two roots belong to different stores, {} and {}; {GO_BACK}",
-            a.id, b.id
+            a.id(),
+            b.id()
         ))),
         _ => Ok(roots),
     }
@@ -241,8 +242,8 @@ pub(crate) fn look_at(disk: &dyn Disk, root: &Root, kept: &Kept, places: u64) ->
         return Ok(());
     }
     let cache = NodeCache::new();
-    let reader =
-        Reader { disk, cache: &cache, id: root.id, places, generation: Generation(kept.generation), canary: None };
+    let (lineage, generation) = (&root.lineage, Generation(kept.generation));
+    let reader = Reader { disk, cache: &cache, lineage, places, generation, canary: None };
     let level = kept.tree.height - 1;
     let node = reader.node_from_disk(kept.tree.root, level)?;
     if level > 0 {

@@ -2,11 +2,15 @@
 
 use crate::checksum;
 use crate::ids::{Generation, PAGE_SIZE, Page, StoreId};
+use crate::lineage::{LINEAGE_LEN, Lineage};
 use crate::node::{BlockRef, MAX_HEIGHT, TreeRef};
 use crate::width::{put_u32, put_u64, to_usize, u32_at, u64_at};
 
-/// The version of the format that this crate writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version of the format that this crate reads. It writes the oldest one that can say what there is to say.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The version of a store all of whose blocks are its own.
+const PLAIN_VERSION: u32 = 1;
 
 /// Bytes of the user area of a generation.
 pub const ATTRIBUTES_LEN: usize = 256;
@@ -28,7 +32,10 @@ const HEADER_LEN: usize = 128;
 const KEPT_LEN: usize = 64 + ATTRIBUTES_LEN;
 const CHECKSUM_AT: usize = PAGE_SIZE - 8;
 
-const _: () = assert!(HEADER_LEN + MAX_KEPT * KEPT_LEN <= CHECKSUM_AT);
+/// Where the ancestors lie, in version 2.
+const LINEAGE_AT: usize = HEADER_LEN + MAX_KEPT * KEPT_LEN;
+
+const _: () = assert!(LINEAGE_AT + LINEAGE_LEN <= CHECKSUM_AT);
 
 /// A generation that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +54,7 @@ pub(crate) struct Kept {
 /// A root that has been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
-    pub id: StoreId,
+    pub lineage: Lineage,
     /// Counts root writes; the greater one is the newer one.
     pub sequence: u64,
     /// The highest generation number that was ever committed: the next commit takes a higher one.
@@ -57,6 +64,8 @@ pub(crate) struct Root {
     pub used: u64,
     /// How many generations to keep.
     pub keep: usize,
+    /// Blocks of other stores may not lie in this one yet, but in the one that it was forked from.
+    pub borrows: bool,
     /// Newest first; never empty.
     pub kept: Vec<Kept>,
 }
@@ -84,6 +93,11 @@ impl std::fmt::Display for BadRoot {
 }
 
 impl Root {
+    /// The store that it is a root of.
+    pub const fn id(&self) -> StoreId {
+        self.lineage.id()
+    }
+
     pub fn newest(&self) -> &Kept {
         &self.kept[0]
     }
@@ -102,14 +116,15 @@ impl Root {
         let mut page = Box::new([0; PAGE_SIZE]);
         let b = &mut page[..];
         b[..8].copy_from_slice(&MAGIC);
-        put_u32(b, 8, FORMAT_VERSION);
+        put_u32(b, 8, if self.lineage.is_plain() { PLAIN_VERSION } else { FORMAT_VERSION });
         put_u32(b, 12, count(self.kept.len()));
-        b[16..32].copy_from_slice(&self.id.0);
+        b[16..32].copy_from_slice(&self.id().0);
         put_u64(b, 32, self.sequence);
         put_u64(b, 40, self.highest);
         put_u64(b, 48, self.places);
         put_u64(b, 56, self.used);
         put_u32(b, 64, count(self.keep));
+        put_u32(b, 68, u32::from(self.borrows));
         for (raw, kept) in b[HEADER_LEN..].chunks_exact_mut(KEPT_LEN).zip(&self.kept) {
             put_u64(raw, 0, kept.generation);
             put_u64(raw, 8, kept.committed_at);
@@ -121,7 +136,8 @@ impl Root {
             put_u64(raw, 56, kept.nodes);
             raw[64..].copy_from_slice(&kept.attributes);
         }
-        let sum = checksum::of_root(self.id, slot as u64, self.sequence, &page[..CHECKSUM_AT]);
+        self.lineage.encode(&mut b[LINEAGE_AT..CHECKSUM_AT]);
+        let sum = checksum::of_root(self.id(), slot as u64, self.sequence, &page[..CHECKSUM_AT]);
         put_u64(&mut page[..], CHECKSUM_AT, sum);
         page
     }
@@ -135,7 +151,7 @@ impl Root {
             return Err(BadRoot::Foreign);
         }
         let version = u32_at(b, 8);
-        if version != FORMAT_VERSION {
+        if !(PLAIN_VERSION..=FORMAT_VERSION).contains(&version) {
             return Err(BadRoot::Version(version));
         }
         let mut id = StoreId([0; 16]);
@@ -149,13 +165,16 @@ impl Root {
             return Err(BadRoot::Damaged("an impossible number of generations"));
         }
         let kept: Vec<Kept> = b[HEADER_LEN..].chunks_exact(KEPT_LEN).take(listed).map(decode_kept).collect();
+        let inherited = &b[LINEAGE_AT..CHECKSUM_AT];
+        let lineage = if version == PLAIN_VERSION { Some(Lineage::new(id)) } else { Lineage::decode(id, inherited) };
         let root = Self {
-            id,
+            lineage: lineage.ok_or(BadRoot::Damaged("impossible ancestors"))?,
             sequence,
             highest: u64_at(b, 40),
             places: u64_at(b, 48),
             used: u64_at(b, 56),
             keep: to_usize(u64::from(u32_at(b, 64))),
+            borrows: version != PLAIN_VERSION && u32_at(b, 68) != 0,
             kept,
         };
         root.check_form()?;
@@ -169,6 +188,10 @@ impl Root {
         }
         if !(MIN_KEPT..=MAX_KEPT).contains(&self.keep) || self.places <= FIRST_PLACE {
             return Err(BadRoot::Damaged("impossible numbers"));
+        }
+        // Its commits must not make what would pass for a block of another store.
+        if self.lineage.inherited().is_some_and(|until| until > self.highest) {
+            return Err(BadRoot::Damaged("impossible ancestors"));
         }
         let fits = |tree: &TreeRef| {
             tree.height == 0 || tree.height <= MAX_HEIGHT && (FIRST_PLACE..self.places).contains(&tree.root.place)

@@ -9,6 +9,8 @@ use crate::file::IoKind;
 use crate::freemap::Run;
 use crate::hold::Holds;
 use crate::ids::{Generation, PAGE_SIZE, StoreId};
+use crate::lineage::Lineage;
+use crate::loan::Borrowing;
 use crate::mirror::Mirrored;
 use crate::root::{Kept, Root, SLOT_PLACES};
 use crate::space::{Purpose, Space};
@@ -40,7 +42,7 @@ pub(crate) struct Books {
 
 pub(crate) struct Shared {
     pub disk: Arc<dyn Disk>,
-    pub id: StoreId,
+    pub lineage: Lineage,
     pub io_kind: IoKind,
     pub read_only: bool,
     pub pool: BufferPool,
@@ -67,6 +69,8 @@ pub(crate) struct Shared {
     pub closing: AtomicBool,
     /// The disk again, as the sides that it is made of. Last, so that its locks are let go after everything else.
     pub mirrored: Option<Arc<Mirrored>>,
+    /// And as one behind which another store stands.
+    pub loan: Option<Arc<Borrowing>>,
 }
 
 /// The parts of [`Shared`] that differ from one way of opening to another.
@@ -76,6 +80,7 @@ pub(crate) struct Parts {
     pub read_only: bool,
     pub canary: Option<Canary>,
     pub mirrored: Option<Arc<Mirrored>>,
+    pub loan: Option<Arc<Borrowing>>,
     /// What was not as it should be with the sides.
     pub notes: Vec<String>,
 }
@@ -84,7 +89,7 @@ impl Shared {
     pub fn new(parts: Parts, found: crate::recover::Found) -> Self {
         Self {
             disk: parts.disk,
-            id: found.snapshot.root.id,
+            lineage: found.snapshot.root.lineage.clone(),
             io_kind: parts.io_kind,
             read_only: parts.read_only,
             pool: BufferPool::default(),
@@ -104,7 +109,13 @@ impl Shared {
             damage: Mutex::new(None),
             closing: AtomicBool::new(false),
             mirrored: parts.mirrored,
+            loan: parts.loan,
         }
+    }
+
+    /// The store's name.
+    pub fn id(&self) -> StoreId {
+        self.lineage.id()
     }
 
     /// The disk as the sides that it is made of.
@@ -134,8 +145,8 @@ impl Shared {
 
     pub fn reader(&self, generation: u64) -> Reader<'_> {
         let places = self.current().root.places;
-        let generation = Generation(generation);
-        Reader { disk: &*self.disk, cache: &self.cache, id: self.id, places, generation, canary: self.canary }
+        let (lineage, generation) = (&self.lineage, Generation(generation));
+        Reader { disk: &*self.disk, cache: &self.cache, lineage, places, generation, canary: self.canary }
     }
 
     pub fn holds(&self) -> MutexGuard<'_, Holds> {

@@ -69,7 +69,7 @@ impl Store {
     /// The store's name.
     #[must_use]
     pub fn id(&self) -> StoreId {
-        self.shared.id
+        self.shared.id()
     }
 
     /// How writes go to the disk.
@@ -239,7 +239,7 @@ impl Store {
             return Ok(());
         }
         let found = recover_beside(&*self.shared.disk)?;
-        if found.snapshot.root.id != self.shared.id {
+        if found.snapshot.root.lineage != self.shared.lineage {
             return Err(Error::not_a_store("another store lies there now"));
         }
         self.shared.publish(found.snapshot);

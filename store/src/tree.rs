@@ -5,7 +5,8 @@ use crate::canary::Canary;
 use crate::checksum;
 use crate::disk::Disk;
 use crate::error::{Error, Fault};
-use crate::ids::{Generation, PAGE_SIZE, PageIndex, SegmentId, StoreId};
+use crate::ids::{Generation, PAGE_SIZE, PageIndex, SegmentId};
+use crate::lineage::Lineage;
 use crate::node::{BlockRef, Key, Node, Slot, TreeRef};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 pub(crate) struct Reader<'a> {
     pub disk: &'a dyn Disk,
     pub cache: &'a NodeCache,
-    pub id: StoreId,
+    pub lineage: &'a Lineage,
     /// Places that the store has; references beyond are refused.
     pub places: u64,
     /// Named in faults.
@@ -69,13 +70,14 @@ impl Reader<'_> {
 
     /// Whether these bytes are the node that `block` refers to.
     pub fn node_holds(&self, bytes: &[u8], block: BlockRef, level: u8) -> bool {
-        checksum::of_node(self.id, block.place, block.birth, level, bytes) == block.checksum
+        checksum::of_node(self.lineage.of(block.birth), block.place, block.birth, level, bytes) == block.checksum
     }
 
     /// Whether these bytes are the page that `slot` refers to.
     pub fn page_holds(&self, bytes: &[u8], slot: &Slot) -> bool {
         let Key { segment, page } = slot.key;
-        checksum::of_page(self.id, segment, page, slot.block.birth, bytes) == slot.block.checksum
+        checksum::of_page(self.lineage.of(slot.block.birth), segment, page, slot.block.birth, bytes)
+            == slot.block.checksum
     }
 
     /// Checks bytes that were read for `block`. Here, and in [`Self::check_page`], what does not hold is looked for in another copy.
@@ -90,7 +92,7 @@ impl Reader<'_> {
             place: block.place,
             reason: reason.to_owned(),
         };
-        Node::check(self.id, bytes, block, level, self.places).map_err(|reason| Error::Corrupt(fault(reason)))
+        Node::check(self.lineage, bytes, block, level, self.places).map_err(|reason| Error::Corrupt(fault(reason)))
     }
 
     /// Calls `visit` for each page with `from <= key < to`, in order, until it breaks.

@@ -8,11 +8,11 @@ use std::process::Command;
 use crate::harness::{Case, Session, needs, rust_program};
 
 /// A loop device, given back at the end of the test.
-struct Loop(PathBuf);
+pub struct Loop(pub PathBuf);
 
 impl Loop {
     /// Over this file; none if the machine has no loop devices for us.
-    fn over(file: &Path) -> Option<Loop> {
+    pub fn over(file: &Path) -> Option<Loop> {
         if !needs::programs(&["losetup"]) {
             return None;
         }

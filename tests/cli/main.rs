@@ -19,6 +19,7 @@ mod dynamic;
 mod encrypted;
 mod extract;
 mod following;
+mod forking;
 mod full_disk;
 mod hostile;
 mod journal;

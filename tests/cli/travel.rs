@@ -121,7 +121,8 @@ fn a_fork_of_a_running_world_goes_on_by_itself() {
     // At rest, and of an older generation; nothing is left of a fork that was killed.
     told(&session, "fork", &["third"]);
     assert!(session.place().join("third/pages").exists());
-    let killed = session.output(session.on_store("fork").arg("fourth").env(CRASH_VARIABLE, "root-flushed"));
+    let killed =
+        session.output(session.on_store("fork").args(["fourth", "--copy"]).env(CRASH_VARIABLE, "root-flushed"));
     assert_eq!(killed.status.code(), None);
     assert!(!session.place().join("fourth").exists());
 }

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use indicatif::{BinaryBytes, HumanCount};
-use semper::control::{Connection, ControlError, Reply, Request};
+use semper::control::Request;
 use semper::runtime::{RuntimeError, journal_known};
 use semper_backup::{
     Backup, Base, Destination, Header, JournalPin, MAX_RECIPIENTS, Manifest, Options, Pinned, Recipient, SideFiles,
@@ -15,7 +15,7 @@ use semper_store::{Generation, OpenOptions, Store};
 
 use super::{BUFFER, bar, kind};
 use crate::commands::failure::code;
-use crate::commands::held::{self, Held};
+use crate::commands::held::{self, Held, ask};
 use crate::commands::journal::open_at_rest;
 use crate::commands::{Failure, say};
 
@@ -181,15 +181,6 @@ pub fn cover(dir: &Path, newest: &Newest, at_rest: bool) -> Result<(), Failure> 
     journal.mark_covered(known).map_err(|error| Failure::from(RuntimeError::from(error)))?;
     journal.quiesce();
     Ok(())
-}
-
-/// Has a runtime do something, and waits until it is done.
-fn ask(dir: &Path, request: &Request) -> Result<(), Failure> {
-    match Connection::open(dir).and_then(|connection| connection.ask(request)) {
-        Ok(Reply::Generation { .. } | Reply::Done) => Ok(()),
-        Ok(other) => Err(Failure::control(dir, ControlError::Unexpected(Box::new(other)))),
-        Err(error) => Err(Failure::control(dir, error)),
-    }
 }
 
 /// Moves the tag that keeps the generation of the last backup.

@@ -115,6 +115,11 @@ impl Store {
         if dir.symlink_metadata().is_ok() && !dir.is_dir() {
             return Err(bad("it is no directory"));
         }
+        if self.loan().is_some_and(|loan| !loan.repaid) {
+            return Err(bad(
+                "pages of the store still lie in the one that it was forked from: wait until they are copied",
+            ));
+        }
         let place = place(dir)?;
         let set = mirrored.set();
         if let Some(known) = set.sides.iter().find(|side| same(&side.place, &place)) {
@@ -134,7 +139,7 @@ impl Store {
         let site = mirrored.sites.at(&place);
         self.examine(dir, &*site)?;
         site.lock()?;
-        mirrored.add(self.shared.id, &place, &site)
+        mirrored.add(self.shared.id(), &place, &site)
     }
 
     /// As [`Store::add_mirror`], of an empty place that is no directory.
@@ -144,7 +149,7 @@ impl Store {
     #[cfg(feature = "sim")]
     pub fn add_mirror_at(&self, place: &str) -> Result<u32, Error> {
         let mirrored = self.shared.mirrored()?;
-        mirrored.add(self.shared.id, place, &mirrored.sites.at(place))
+        mirrored.add(self.shared.id(), place, &mirrored.sites.at(place))
     }
 
     /// Whether a directory may become a mirror.
@@ -155,7 +160,7 @@ impl Store {
             Ok(Some(text)) => {
                 let record =
                     Record::parse(&text).map_err(|why| bad(format!("its file `{MIRRORS_FILE}` is damaged: {why}")))?;
-                if record.store != self.shared.id {
+                if record.store != self.shared.id() {
                     return Err(bad(format!("it is a side of another store, {}", record.store)));
                 }
                 let nothing = pages.symlink_metadata().is_err();

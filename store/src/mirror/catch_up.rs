@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::freemap::FreeMap;
 use crate::ids::PAGE_SIZE;
 use crate::node::{BlockRef, Slot};
+use crate::pace::Pace;
 use crate::recover::read_root;
 use crate::root::{FIRST_PLACE, Kept};
 use crate::shared::Shared;
@@ -22,7 +23,6 @@ use crate::width::to_usize;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 /// Blocks that are gathered before they are copied, in the order in which they lie on the disk.
 const BATCH: usize = 16 * 1024;
@@ -32,9 +32,6 @@ const NEAR: u64 = 4;
 
 /// Bytes after which what was copied is flushed: not all at the end, when a commit waits for it.
 const FLUSH_EVERY: u64 = 64 << 20;
-
-/// A stretch of waiting after which it is looked whether the store is being closed.
-const NAP: Duration = Duration::from_millis(50);
 
 /// What of a side may be kept.
 struct Start {
@@ -90,8 +87,7 @@ fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Erro
         nodes: Vec::new(),
         pages: Vec::new(),
         counting: true,
-        begun: Instant::now(),
-        rate,
+        pace: Pace::new(rate),
         unflushed: 0,
         lost: 0,
     };
@@ -125,7 +121,7 @@ fn prepare(shared: &Shared, side: &Side) -> Result<Start, Error> {
     let there =
         side.site.note(MIRRORS_FILE).map_err(|e| Error::io(format!("read {MIRRORS_FILE} in {}", side.place), e))?;
     let own = Record::parse(&there.ok_or_else(|| bad("there is no mirror any more"))?).map_err(bad)?;
-    if own.store != shared.id || own.own != side.number {
+    if own.store != shared.id() || own.own != side.number {
         return Err(bad("a side of another store lies there"));
     }
     if record.forgot(&own) {
@@ -142,7 +138,7 @@ fn prepare(shared: &Shared, side: &Side) -> Result<Start, Error> {
         return Err(bad("it is smaller than the store"));
     }
     let root = newest_root(&*disk);
-    if root.as_ref().is_some_and(|root| root.id != shared.id) {
+    if root.as_ref().is_some_and(|root| root.id() != shared.id()) {
         return Err(bad("it holds the pages of another store"));
     }
     // A root on it was written when everything that it refers to was durable there. But the newest generation may never have been
@@ -176,8 +172,7 @@ struct Copy<'a> {
     pages: Vec<Slot>,
     /// Only what there is to be done is counted.
     counting: bool,
-    begun: Instant,
-    rate: Option<u64>,
+    pace: Pace,
     unflushed: u64,
     lost: u64,
 }
@@ -274,30 +269,14 @@ impl Copy<'_> {
     }
 
     fn copied(&self, bytes: u64) -> Result<(), Error> {
-        self.pace(self.tally.done.fetch_add(bytes, Ordering::Relaxed) + bytes)
+        self.pace.wait(self.tally.done.fetch_add(bytes, Ordering::Relaxed) + bytes, || self.go_on())
     }
 
     /// Whether there is a point in going on.
     fn go_on(&self) -> Result<(), Error> {
-        let stopping = &self.shared.mirrored()?.stopping;
-        if self.shared.closing.load(Ordering::Relaxed) || stopping.load(Ordering::Relaxed) {
+        if self.shared.closing.load(Ordering::Relaxed) || self.shared.mirrored()?.is_stopping() {
             return Err(Error::BadArgument("the store was closed meanwhile".to_owned()));
         }
         Ok(())
-    }
-
-    /// Waits until so many bytes may have been copied.
-    fn pace(&self, done: u64) -> Result<(), Error> {
-        loop {
-            self.go_on()?;
-            let Some(rate) = self.rate else { return Ok(()) };
-            #[expect(clippy::cast_precision_loss, reason = "a pace needs no more digits")]
-            let due = Duration::try_from_secs_f64(done as f64 / rate.max(1) as f64).unwrap_or(Duration::MAX);
-            let left = due.saturating_sub(self.begun.elapsed());
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(NAP));
-        }
     }
 }

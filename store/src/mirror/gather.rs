@@ -229,7 +229,7 @@ fn look(record: &Record, side: &Found) -> Result<Looked, String> {
     }
     let (disk, io_kind) = side.site.open().map_err(|e| e.to_string())?;
     let root = newest_root(&*disk).ok_or("both of its roots are destroyed")?;
-    if root.id != record.store {
+    if root.id() != record.store {
         return Err("it holds the pages of another store".to_owned());
     }
     if disk.len().map_err(|e| e.to_string())? < root.places * PAGE_SIZE as u64 {
@@ -239,7 +239,7 @@ fn look(record: &Record, side: &Found) -> Result<Looked, String> {
 }
 
 /// The newest root of one side's disk that holds.
-pub(super) fn newest_root(disk: &dyn Disk) -> Option<Root> {
+pub(crate) fn newest_root(disk: &dyn Disk) -> Option<Root> {
     let roots = [0, 1].map(|slot| read_root(disk, slot).ok().and_then(Result::ok));
     roots.into_iter().flatten().max_by_key(|root| root.sequence)
 }

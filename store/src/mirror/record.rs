@@ -145,7 +145,7 @@ impl Record {
 
 fn parse_lines(text: &str) -> Option<Record> {
     let mut lines = text.lines().skip(1);
-    let store = parse_id(lines.next()?.strip_prefix("store ")?)?;
+    let store = lines.next()?.strip_prefix("store ")?.parse().ok()?;
     let own = lines.next()?.strip_prefix("side ")?.parse().ok()?;
     let (mut members, mut epochs) = (Vec::new(), Vec::new());
     for line in lines {
@@ -167,11 +167,6 @@ fn parse_lines(text: &str) -> Option<Record> {
 
 fn hex(text: &str) -> Option<u64> {
     if text.len() == 16 { u64::from_str_radix(text, 16).ok() } else { None }
-}
-
-fn parse_id(text: &str) -> Option<StoreId> {
-    let number = (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten()?;
-    Some(StoreId(number.to_be_bytes()))
 }
 
 #[cfg(test)]

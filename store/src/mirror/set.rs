@@ -8,6 +8,7 @@ use crate::error::{by_medium, no_space};
 use crate::ids::PAGE_SIZE;
 use crate::root::FIRST_PLACE;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -130,6 +131,25 @@ impl Mirrored {
     pub fn note(&self, name: &str) -> Option<String> {
         let set = self.set();
         set.whole().find_map(|(side, _)| side.site.note(name).ok()).flatten()
+    }
+
+    /// The small file `name` of the side that comes first.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn home_note(&self, name: &str) -> io::Result<Option<String>> {
+        self.set().sides[0].site.note(name)
+    }
+
+    /// The directory of the side that is read first, if it lies in one.
+    pub fn home_dir(&self) -> Option<PathBuf> {
+        let set = self.set();
+        set.whole().find_map(|(side, _)| side.site.dir().map(Path::to_owned))
+    }
+
+    /// Whether what takes long is to be given up.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// An empty write buffer.

@@ -1,5 +1,7 @@
 //! Forks that have their pages from another store.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use semper_store::sim::SimRng;
 use semper_store::{CreateOptions, Error, LOAN_FILE, OpenOptions, PAGE_SIZE, PageIndex, SegmentId, Store};
 use std::collections::BTreeMap;

@@ -19,6 +19,7 @@ mod ratios;
 mod record;
 mod report;
 mod revival;
+mod travel;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -55,6 +56,8 @@ const FIGURES: &[Figure] = &[
     Figure { name: "kv-native", measure: kv::native },
     Figure { name: "record", measure: record::record },
     Figure { name: "backup", measure: backup::backup },
+    Figure { name: "travel", measure: travel::travel },
+    Figure { name: "scrub", measure: travel::scrub },
     Figure { name: "move", measure: moving::moving },
     Figure { name: "overhead", measure: memory::overhead },
 ];

@@ -9,6 +9,26 @@ pub const WINDOW_END: u64 = 1 << 40;
 pub const CONTROL: u64 = 0x6000_0000_0000;
 /// Pages of the control segment: the header, the signal stack, the message and its string.
 pub const CONTROL_PAGES: u64 = 19;
+/// Pages of the control segment of a Linux program: those, and its mail.
+pub const LINUX_CONTROL_PAGES: u64 = 33;
+/// Offset of what came ahead on connections, an [`Inbox`].
+pub const INBOX: u64 = 19 << 12;
+/// Offset of what the stub put by to be sent, an [`Outbox`].
+pub const OUTBOX: u64 = 20 << 12;
+/// Offset of the bytes of the inbox.
+pub const INBOX_BYTES_AT: u64 = 21 << 12;
+/// How many there may be.
+pub const INBOX_BYTES: u64 = 8 << 12;
+/// Offset of the bytes of the outbox.
+pub const OUTBOX_BYTES_AT: u64 = 29 << 12;
+/// How many there may be.
+pub const OUTBOX_BYTES: u64 = 4 << 12;
+/// Connections that something can have come ahead on.
+pub const MAX_PARCELS: usize = 64;
+/// Times that something can be sent before the kernel sees to it.
+pub const MAX_LETTERS: usize = 128;
+/// The descriptor of a parcel that only the kernel opens.
+pub const NO_DESCRIPTOR: u32 = u32::MAX;
 /// Offset of the signal stack within the control segment.
 pub const SIGNAL_STACK: u64 = 0x1000;
 /// Bytes of the signal stack; the frame that Linux writes lies at its top.
@@ -116,8 +136,8 @@ pub struct Header {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Pads to eight bytes.
-    pub pad: u32,
+    /// Whether the process has an inbox and an outbox.
+    pub mail: u32,
     /// Added to the machine's CLOCK_MONOTONIC, nanoseconds.
     pub monotonic_offset: i64,
     /// Current program break, as last answered in the stub.
@@ -145,6 +165,62 @@ pub struct Header {
 }
 
 const _: () = assert!(core::mem::size_of::<Header>() <= 4096);
+
+/// What came ahead on one connection.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Parcel {
+    /// Its number.
+    pub connection: u64,
+    /// The descriptor on which the stub may answer, or [`NO_DESCRIPTOR`].
+    pub fd: u32,
+    /// The first byte that was not received, within the bytes of the inbox.
+    pub start: u32,
+    /// The end of them.
+    pub end: u32,
+    /// Bytes that the connection takes.
+    pub room: u32,
+    /// Not 0: after these there were none, and who receives does not wait.
+    pub dry: u32,
+    /// Pads to eight bytes.
+    pub pad: u32,
+}
+
+/// What came ahead: the kernel writes it when it tells of several connections that are ready.
+#[repr(C)]
+pub struct Inbox {
+    /// Parcels below.
+    pub count: u32,
+    /// Pads to eight bytes.
+    pub pad: u32,
+    /// In the order in which they were told of.
+    pub parcels: [Parcel; MAX_PARCELS],
+}
+
+/// Something that was sent.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Letter {
+    /// On which connection.
+    pub connection: u64,
+    /// The first byte, within the bytes of the outbox.
+    pub start: u32,
+    /// The end.
+    pub end: u32,
+}
+
+/// What the stub put by to be sent: the kernel empties it at the next stop.
+#[repr(C)]
+pub struct Outbox {
+    /// Letters below.
+    pub count: u32,
+    /// Bytes of them.
+    pub used: u32,
+    /// In the order in which they were sent.
+    pub letters: [Letter; MAX_LETTERS],
+}
+
+const _: () = assert!(core::mem::size_of::<Inbox>() <= 4096 && core::mem::size_of::<Outbox>() <= 4096);
 
 /// Mappings of one process.
 pub const MAX_MAPPINGS: usize = 64;

@@ -48,7 +48,7 @@ pub unsafe fn start(fds: &[i32], parent: i64) -> ! {
             sys::exit(0);
         }
         (&mut *(&raw mut FDS))[..fds.len()].copy_from_slice(fds);
-        let length = CONTROL_PAGES << 12;
+        let length = LINUX_CONTROL_PAGES << 12;
         let at = call(sys::MMAP, [CONTROL, length, READ_WRITE, MAP_SHARED_FIXED_NORESERVE, fds[0] as u64, 0]);
         if at != CONTROL as i64 {
             fail(at, 2);
@@ -77,7 +77,7 @@ unsafe extern "C" fn finish() -> ! {
         let request = &*request();
         let image_end = ((&raw const _end) as u64 + 0xfff) & !0xfff;
         unmap(0, CONTROL, 3);
-        unmap(CONTROL + (CONTROL_PAGES << 12), STUB_BASE, 3);
+        unmap(CONTROL + (control_pages(request.kind) << 12), STUB_BASE, 3);
         unmap(image_end, TASK_END, 3);
         let mappings = &request.mappings[..(request.count as usize).min(MAX_MAPPINGS)];
         let uffds = &mut *(&raw mut UFFDS);
@@ -150,6 +150,10 @@ unsafe fn invocation_page() {
     }
 }
 
+const fn control_pages(kind: u32) -> u64 {
+    if kind == NATIVE { CONTROL_PAGES } else { LINUX_CONTROL_PAGES }
+}
+
 unsafe fn unmap(from: u64, to: u64, step: u32) {
     // SAFETY: nothing in the range is used any more.
     let result = unsafe { call(sys::MUNMAP, [from, to - from, 0, 0, 0, 0]) };
@@ -171,10 +175,13 @@ unsafe fn signals() {
     // SAFETY: the structures outlive the calls; the handler is async-signal-safe by construction.
     unsafe {
         call(sys::SIGALTSTACK, [(&raw const stack) as u64, 0, 0, 0, 0, 0]);
-        // SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGUSR1 (freeze), SIGSEGV, SIGSYS
-        for signal in [4u64, 5, 7, 8, FREEZE_SIGNAL as u64, 11, 31] {
+        // SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGUSR1 (freeze), SIGSEGV
+        for signal in [4u64, 5, 7, 8, FREEZE_SIGNAL as u64, 11] {
             call(sys::RT_SIGACTION, [signal, (&raw const action) as u64, 0, 8, 0, 0]);
         }
+        // While a call is answered a copy may meet an address that cannot be used.
+        let calls = Action { mask: !(1 << (7 - 1) | 1 << (11 - 1)), ..action }; // all but SIGBUS and SIGSEGV
+        call(sys::RT_SIGACTION, [31, (&raw const calls) as u64, 0, 8, 0, 0]);
         // Blocked until the domain goes on: its frame carries an empty mask.
         let all = u64::MAX;
         call(sys::RT_SIGPROCMASK, [2, (&raw const all) as u64, 0, 8, 0, 0]);

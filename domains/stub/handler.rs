@@ -5,6 +5,7 @@
 
 use crate::abi::*;
 use crate::filter::AUDIT_ARCH_X86_64;
+use crate::mail;
 use crate::invoke::{Freeze, freeze_point};
 use crate::sys::{self, call};
 use core::arch::asm;
@@ -18,9 +19,15 @@ const R9: u64 = REGISTERS + 8;
 const R10: u64 = REGISTERS + 2 * 8;
 const RDX: u64 = REGISTERS + 12 * 8;
 const RAX: u64 = REGISTERS + 13 * 8;
+const R8: u64 = REGISTERS;
+const RIP: u64 = REGISTERS + 16 * 8;
 
 /// What a call that is not served answers.
 const ENOSYS: u64 = (-38_i64) as u64;
+const SIGBUS: u32 = 7;
+const SIGSEGV: u32 = 11;
+const MSG_DONTWAIT: u64 = 0x40;
+const MSG_NOSIGNAL: u64 = 0x4000;
 /// Pauses between offers of the core.
 const SPINS_A_YIELD: u32 = 100;
 
@@ -43,6 +50,11 @@ pub unsafe extern "C" fn on_signal(signal: u32, info: *const u32, context: u64) 
     // SAFETY: Linux passes a valid siginfo and ucontext; the header is mapped.
     unsafe {
         let h = header();
+        let rip = (context + RIP) as *mut u64;
+        if (signal == SIGBUS || signal == SIGSEGV) && let Some(next) = mail::after_fault(*rip) {
+            *rip = next;
+            return;
+        }
         if signal == 31 {
             // `si_arch`: what came by `int 0x80` has other numbers and arguments, and is not served.
             if *info.add(7) != AUDIT_ARCH_X86_64 {
@@ -233,6 +245,10 @@ unsafe fn quick(h: *mut Header, context: u64) -> bool {
                 None => return false,
             },
             sys::MADVISE if advice(h, context, rdi, rsi) => 0,
+            sys::READ | sys::WRITE | sys::RECVFROM | sys::SENDTO if (*h).mail != 0 => match connection(context, *rax) {
+                Some(count) => count,
+                None => return false,
+            },
             // Linux itself writes the answer and finds a bad address; then the kernel answers.
             sys::CLOCK_GETTIME if (*h).quick == QUICK && rsi < WINDOW_END && (rdi == 0 || (rdi == 1 && (*h).monotonic_offset == 0)) => {
                 match call(sys::CLOCK_GETTIME, [rdi, rsi, 0, 0, 0, 0]) {
@@ -245,6 +261,23 @@ unsafe fn quick(h: *mut Header, context: u64) -> bool {
         (*h).quick_calls += 1;
         *rax = value;
         true
+    }
+}
+
+/// A call on a connection, whose number and arguments are in `context`.
+unsafe fn connection(context: u64, number: u64) -> Option<u64> {
+    // SAFETY: as `quick`.
+    unsafe {
+        let argument = |at: u64| *((context + at) as *const u64);
+        let (fd, address, count) = (argument(RDI) & 0xffff_ffff, argument(RSI), argument(RDX));
+        let (flags, peer) = (argument(R10) & 0xffff_ffff, argument(R8));
+        match number {
+            sys::READ => mail::receive(fd, address, count),
+            sys::RECVFROM if flags & !MSG_DONTWAIT == 0 && peer == 0 => mail::receive(fd, address, count),
+            sys::WRITE => mail::send(fd, address, count),
+            sys::SENDTO if flags & !(MSG_DONTWAIT | MSG_NOSIGNAL) == 0 && peer == 0 => mail::send(fd, address, count),
+            _ => None,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod child;
 mod filter;
 mod handler;
 mod invoke;
+mod mail;
 mod sys;
 
 use abi::{SpawnReply, SpawnRequest};

@@ -3,6 +3,8 @@
 use crate::abi::MAX_FDS;
 use core::arch::{asm, naked_asm};
 
+pub const READ: u64 = 0;
+pub const WRITE: u64 = 1;
 pub const CLOSE: u64 = 3;
 pub const MMAP: u64 = 9;
 pub const MPROTECT: u64 = 10;
@@ -14,6 +16,8 @@ pub const RT_SIGRETURN: u64 = 15;
 pub const SCHED_YIELD: u64 = 24;
 pub const MADVISE: u64 = 28;
 pub const GETPID: u64 = 39;
+pub const SENDTO: u64 = 44;
+pub const RECVFROM: u64 = 45;
 pub const SENDMSG: u64 = 46;
 pub const RECVMSG: u64 = 47;
 pub const CLONE: u64 = 56;

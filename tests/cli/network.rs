@@ -89,8 +89,8 @@ fn echo_server() -> Option<PathBuf> {
 }
 
 /// Runs a program natively, and under Semper with a way to itself; compares what it prints.
-fn compare(libc: Libc, flags: &[&str]) {
-    let Some(program) = c_program("sockets", libc) else { return };
+fn compare(name: &str, libc: Libc, flags: &[&str]) {
+    let Some(program) = c_program(name, libc) else { return };
     let port = free_port().to_string();
     let native = Command::new(&program).arg(&port).output().unwrap();
     let native = String::from_utf8(native.stdout).unwrap();
@@ -108,13 +108,20 @@ fn compare(libc: Libc, flags: &[&str]) {
 
 #[test]
 fn sockets_are_as_linux_has_them_when_output_is_held() {
-    compare(Libc::Musl, OFTEN);
-    compare(Libc::Glibc, OFTEN);
+    compare("sockets", Libc::Musl, OFTEN);
+    compare("sockets", Libc::Glibc, OFTEN);
+}
+
+#[test]
+fn what_comes_ahead_on_several_connections_is_received_in_every_way() {
+    compare("parcels", Libc::Musl, OFTEN);
+    compare("parcels", Libc::Glibc, &["--checkpoint-interval", "30ms", "--record", "--output", "journaled"]);
+    compare("parcels", Libc::Glibc, &["--output", "immediate"]);
 }
 
 #[test]
 fn sockets_are_as_linux_has_them_when_output_is_immediate() {
-    compare(Libc::Glibc, &["--output", "immediate"]);
+    compare("sockets", Libc::Glibc, &["--output", "immediate"]);
 }
 
 #[test]

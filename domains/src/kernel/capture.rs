@@ -144,6 +144,7 @@ impl Kernel {
                 if let Ok(pages) = frame {
                     view.mark_dirty(pages);
                 }
+                super::mail::mark_dirty(&domain.control);
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::objects::{ALIVE, DomainRecord, FINISHED, FileIdentity, HELD, LifeStat
 use super::segments::DomainSegments;
 use super::server;
 use super::{Kernel, KernelError, LAST_OUTPUT_PATIENCE, OutputPolicy};
-use crate::abi::{CONTROL_PAGES, POSTED, QUICK, QUICK_BUT_TIME, WINDOW_END, WINDOW_START};
+use crate::abi::{CONTROL_PAGES, LINUX_CONTROL_PAGES, POSTED, QUICK, QUICK_BUT_TIME, WINDOW_END, WINDOW_START};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, Releaser};
 use crate::inputs::{Tape, taped};
 use crate::linux::{self, ExitStatus, Host, Program, ProgramSpec, Stream};
@@ -144,9 +144,9 @@ impl Kernel {
         let bell = Arc::new(Bell::default());
         let network = self.open_network(&name, &new.network, &bell)?;
         let memory = self.create_segment(id, MEMORY_PAGES)?;
-        let control_segment = self.create_segment(id, CONTROL_PAGES)?;
+        let control_segment = self.create_segment(id, LINUX_CONTROL_PAGES)?;
         let state = self.create_segment(id, STATE_PAGES)?;
-        let control = Control::new(control_segment.view(PageRange::between(0, CONTROL_PAGES))?);
+        let control = Control::new(control_segment.view(PageRange::between(0, LINUX_CONTROL_PAGES))?);
         let clock = Arc::new(DomainClock::new(Arc::clone(&self.clock), 0));
         let events: Arc<dyn OutputEvents> = Arc::clone(self) as Arc<dyn OutputEvents>;
         let console = HostConsole::new(&self.console_dir, id, Arc::clone(&bell), events)
@@ -353,7 +353,8 @@ impl Kernel {
             )));
         }
         let memory = self.open_segment(id, SegmentId(record.memory), Some(&[]))?;
-        let control = Control::new(control_segment.view(PageRange::between(0, CONTROL_PAGES))?);
+        let pages = control_segment.pages().min(LINUX_CONTROL_PAGES);
+        let control = Control::new(control_segment.view(PageRange::between(0, pages))?);
         let bell = Arc::new(Bell::default());
         let clock = Arc::new(DomainClock::new(Arc::clone(&self.clock), record.cpu));
         let events: Arc<dyn OutputEvents> = Arc::clone(self) as Arc<dyn OutputEvents>;
@@ -485,6 +486,8 @@ impl Kernel {
         control.set_order_count(0);
         control.set_spins(self.spins());
         control.set_features(u32::from(fsgsbase()));
+        let has_mail = super::mail::has_pages(control);
+        control.set_mail(u32::from(has_mail));
         control.set_monotonic_offset(self.clock.offset());
         let (start, end) = (WINDOW_START, WINDOW_END);
         let window = MapRequest {
@@ -505,7 +508,8 @@ impl Kernel {
             process.serve(&domain.memory, uffd, uffds.next(), &window)?;
         }
         let orders = {
-            let program = domain.program();
+            let mut program = domain.program();
+            program.set_has_mail(has_mail);
             control.set_pid(linux::PID);
             control.set_parent(linux::PARENT);
             control.set_uid(linux::UID);

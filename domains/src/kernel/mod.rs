@@ -20,6 +20,7 @@ pub mod objects;
 
 pub(crate) mod capture;
 mod life;
+mod mail;
 mod memory;
 mod network;
 mod processor;

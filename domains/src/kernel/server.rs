@@ -1,7 +1,7 @@
 //! Serving one domain: a thread waits for its posts, runs one transaction for each, and lets it go on.
 
-use super::Kernel;
 use super::domain::Domain;
+use super::{Kernel, mail};
 use crate::abi::{CAUSE_READY, FREEZE_SIGNAL, GO, MAX_ORDERS, RUNNING};
 use crate::cpu::{Cpu, Registers};
 use crate::inputs::Advance;
@@ -275,6 +275,11 @@ impl Server<'_> {
         if !stands {
             domain.tape.step(stop_of(cause, &before));
         }
+        // What a replay is told, it is told in steps.
+        let reads_mail = !(stands && domain.tape.is_on());
+        if let Some(mail) = reads_mail.then(|| mail::take(control)).flatten() {
+            program.open_mail(mail);
+        }
         let outcome = match cause {
             FREEZE_SIGNAL if domain.tape.is_replaying() => Outcome::Resume,
             SIGSYS => program.syscall(&mut cpu),
@@ -289,6 +294,9 @@ impl Server<'_> {
                 Outcome::Ended(ExitStatus::Signal(SIGKILL))
             }
         };
+        if let Some(mail) = reads_mail.then(|| program.close_mail()).flatten() {
+            mail::put(control, &mail);
+        }
         let (after, fs, gs) = (cpu.regs, cpu.fs_base, cpu.gs_base);
         if stands && (after != before || due != program.timer_deadline()) {
             domain.tape.cut("a signal came between two instructions");

@@ -20,6 +20,7 @@ mod host;
 mod identity;
 mod keys;
 mod loader;
+mod mail;
 mod memory;
 mod mm;
 mod names;
@@ -47,6 +48,7 @@ pub use host::{
 pub use keys::{CAME_BACK, Invoked, Keys, MESSAGE_BYTES, Received};
 pub(crate) use loader::fixed_image;
 pub use loader::{LoadError, check_image};
+pub use mail::{Letter, Mail, Parcel};
 pub use network::{Accepted, Network, NoNetwork, Ready};
 pub use process::{Identity, PARENT, PID, UID};
 pub use program::{Program, ProgramSpec, Start};

@@ -4,6 +4,7 @@ use super::calls::{self, Call};
 use super::files::Files;
 use super::keys::{self, KeyCall};
 use super::loader::{self, LoadError};
+use super::mail::{Ahead, Parcel};
 use super::mm::Mm;
 use super::process::Process;
 use super::signals::{Delivered, Info, Signals};
@@ -68,7 +69,20 @@ pub struct Program {
     /// The invocation of a key that it stands in.
     pub(super) key_call: Option<(RecordId, KeyCall)>,
     pub(super) orders: Vec<Order>,
+    /// The network of `host`.
+    pub(super) ahead: Arc<Ahead>,
+    /// What came ahead, during a stop; the bytes are in `ahead`.
+    pub(super) parcels: Vec<Parcel>,
+    /// Whether there are pages for it.
+    pub(super) has_mail: bool,
     told: BTreeSet<u64>,
+}
+
+/// Puts what came ahead before the network of a host.
+fn ahead_of(host: &mut Host) -> Arc<Ahead> {
+    let ahead = Ahead::new(Arc::clone(&host.network));
+    host.network = Arc::clone(&ahead) as Arc<dyn super::Network>;
+    ahead
 }
 
 impl Program {
@@ -82,6 +96,8 @@ impl Program {
         state: Box<dyn TableMemory>,
         spec: &ProgramSpec<'_>,
     ) -> Result<(Self, Start), LoadError> {
+        let mut host = host;
+        let ahead = ahead_of(&mut host);
         let mut state = State::create(state)?;
         state.begin();
         let process = Process::create(&mut state, spec)?;
@@ -92,6 +108,9 @@ impl Program {
             signals: Signals::create(&mut state)?,
             key_call: None,
             orders: Vec::new(),
+            ahead,
+            parcels: Vec::new(),
+            has_mail: false,
             told: BTreeSet::new(),
             host,
             state,
@@ -110,6 +129,8 @@ impl Program {
     /// # Errors
     /// [`LoadError`] if the records are damaged or contradict each other.
     pub fn load(host: Host, memory: Arc<Segment>, state: Box<dyn TableMemory>) -> Result<Self, LoadError> {
+        let mut host = host;
+        let ahead = ahead_of(&mut host);
         let state = State::open(state)?;
         let (mm, vmas) = Mm::load(&state)?;
         let program = Self {
@@ -120,6 +141,9 @@ impl Program {
             process: Process::load(&state)?,
             key_call: keys::load(&state),
             orders: Vec::new(),
+            ahead,
+            parcels: Vec::new(),
+            has_mail: false,
             told: BTreeSet::new(),
             host,
             state,
@@ -128,6 +152,11 @@ impl Program {
             Some(wrong) => Err(LoadError::Damaged(wrong)),
             None => Ok(program),
         }
+    }
+
+    /// Whether its process has an inbox and an outbox.
+    pub fn set_has_mail(&mut self, has: bool) {
+        self.has_mail = has;
     }
 
     /// Serves the system call that the domain stands in.

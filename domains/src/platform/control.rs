@@ -92,6 +92,8 @@ impl Control {
         order_status, set_order_status, order_status: u32);
     field!(/// What the processor offers the stub.
         features, set_features, features: u32);
+    field!(/// Whether the process has an inbox and an outbox.
+        mail, set_mail, mail: u32);
     field!(/// Whether the stub may answer calls.
         quick, set_quick, quick: u32);
     field!(/// The program's pid.

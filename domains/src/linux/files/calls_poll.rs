@@ -4,6 +4,7 @@
 //! begin anew when the call is given again.
 
 use super::Errno;
+use super::mail::Told;
 use super::node::NodeKind;
 use super::records::{MAX_DESCRIPTORS, OpenFile};
 use crate::linux::{Answer, ConsoleKind, Input, Program, Ready, Stream, Wait};
@@ -193,7 +194,7 @@ fn poll_until(p: &mut Program, address: u64, count: u64, timeout: Option<Duratio
         return Err(Errno::EFAULT);
     }
     let (mut ready, mut wait) = (0, Wait::default());
-    let mut polled = Vec::new();
+    let (mut polled, mut told) = (Vec::new(), Vec::new());
     for i in 0..count {
         let mut entry: PollFd = p.user.read_value(address + i * 8)?;
         entry.revents = match u64::try_from(entry.fd) {
@@ -203,6 +204,9 @@ fn poll_until(p: &mut Program, address: u64, count: u64, timeout: Option<Duratio
                 Ok(open) => {
                     let wanted = (entry.events & READABLE != 0, entry.events & WRITABLE != 0);
                     let events = p.readiness_for(&open, wanted, &mut wait)?;
+                    if events & entry.events & READABLE != 0 {
+                        told.push(Told { fd: (fd & 0xffff_ffff) as u32, open, ready: events });
+                    }
                     events & (entry.events | ERR | HUP)
                 }
             },
@@ -218,6 +222,7 @@ fn poll_until(p: &mut Program, address: u64, count: u64, timeout: Option<Duratio
     for (i, revents) in polled.iter().enumerate() {
         p.user.write_value(address + i as u64 * 8 + 6, revents)?;
     }
+    p.fetch_ahead(&told)?;
     Ok(Answer::Value(ready))
 }
 

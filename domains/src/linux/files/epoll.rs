@@ -7,6 +7,7 @@ use super::Errno;
 use super::calls_poll::{ERR, HUP, RDHUP, READABLE, WRITABLE};
 use super::descriptors::fd_number;
 use super::flags::{O_CLOEXEC, O_RDWR};
+use super::mail::Told;
 use super::mirror::Keyed;
 use super::node::{Node, NodeKind};
 use super::records::{Interest, MAX_DESCRIPTORS, OpenFile, kind};
@@ -99,7 +100,7 @@ impl Program {
     }
 
     /// What an interest has to be told of now, and the edges that it was told of with it.
-    fn interesting(&mut self, interest: &Interest, wait: &mut Wait) -> Result<Option<u32>, Errno> {
+    fn interesting(&mut self, interest: &Interest, wait: &mut Wait) -> Result<Option<(u32, Told)>, Errno> {
         let wanted = interest.events & !HOW;
         if wanted == 0 {
             // Told once.
@@ -109,7 +110,8 @@ impl Program {
         let edges = if interest.events & EDGE == 0 { None } else { self.edges(&open)? };
         let (input, output) = (u32::from(READABLE | RDHUP), u32::from(WRITABLE));
         let ways = (wanted & input != 0, wanted & output != 0);
-        let ready = u32::from(self.readiness_for(&open, ways, wait)?) & wanted;
+        let all = self.readiness_for(&open, ways, wait)?;
+        let ready = u32::from(all) & wanted;
         if ready == 0 {
             return Ok(None);
         }
@@ -120,7 +122,7 @@ impl Program {
             }
             self.files.told.insert(key, edges);
         }
-        Ok(Some(ready))
+        Ok(Some((ready, Told { fd: interest.fd, open, ready: all })))
     }
 
     /// Whether an instance has something to tell.
@@ -251,8 +253,12 @@ fn wait_until(p: &mut Program, a: [u64; 6], timeout: Option<Duration>) -> Result
     let turn = last.map_or(0, |last| interests.partition_point(|interest| interest.key() <= last));
     interests.rotate_left(turn);
     let (mut wait, mut told) = (Wait::default(), 0);
+    let mut readable = Vec::new();
     for interest in interests {
-        let Some(events) = p.interesting(&interest, &mut wait)? else { continue };
+        let Some((events, one)) = p.interesting(&interest, &mut wait)? else { continue };
+        if events & u32::from(READABLE) != 0 {
+            readable.push(one);
+        }
         let at = address + told * EVENT;
         p.user.write_value(at, &events)?;
         p.user.write_value(at + 4, &interest.data)?;
@@ -270,5 +276,6 @@ fn wait_until(p: &mut Program, a: [u64; 6], timeout: Option<Duration>) -> Result
     {
         return Ok(answer);
     }
+    p.fetch_ahead(&readable)?;
     Ok(Answer::Value(told))
 }

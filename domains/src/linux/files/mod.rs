@@ -36,6 +36,7 @@ mod flags;
 mod flow;
 mod import;
 mod journal;
+mod mail;
 mod mirror;
 mod node;
 mod options;

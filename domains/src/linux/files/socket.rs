@@ -48,7 +48,7 @@ impl SocketRecord {
     }
 
     /// The connection that it names in this life.
-    fn live(&self, host: &Host) -> Option<u64> {
+    pub(super) fn live(&self, host: &Host) -> Option<u64> {
         let has_one = matches!(self.state, is::CONNECTING | is::CONNECTED);
         (has_one && self.life == (host.restart)().id).then_some(self.connection)
     }

@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn parcel(connection: u64, fd: Option<u32>, bytes: &[u8]) -> Parcel {
-        Parcel { connection, fd, bytes: bytes.to_vec(), room: 7, dry: connection % 2 == 0, fresh: false }
+        Parcel { connection, fd, bytes: bytes.to_vec(), room: 7, dry: connection.is_multiple_of(2), fresh: false }
     }
 
     #[test]

@@ -50,7 +50,15 @@ impl Holds {
     /// # Errors
     /// [`Error::TooManyHeld`].
     pub fn add(&mut self, root: &Root, generation: u64) -> Result<(), Error> {
-        let most = MAX_KEPT - root.keep.max(MIN_KEPT);
+        self.add_up_to(MAX_KEPT - root.keep.max(MIN_KEPT), root, generation)
+    }
+
+    /// The same beyond the number that users may hold, at the cost of those that are kept anyway.
+    pub fn add_more(&mut self, root: &Root, generation: u64) -> Result<(), Error> {
+        self.add_up_to(MAX_KEPT - MIN_KEPT, root, generation)
+    }
+
+    fn add_up_to(&mut self, most: usize, root: &Root, generation: u64) -> Result<(), Error> {
         if !self.held(generation) && self.0.len() >= most {
             return Err(Error::TooManyHeld { keep: root.keep, most });
         }
@@ -75,6 +83,14 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Of the newest generation, as no commit is under way, for what the store itself does.
+    pub(crate) fn of_newest(shared: &Arc<Shared>) -> Result<Self, Error> {
+        let root = &shared.current().root;
+        let generation = root.newest().generation;
+        shared.holds().add_more(root, generation)?;
+        Ok(Self { shared: Arc::clone(shared), generation: Generation(generation) })
+    }
+
     /// Which one.
     #[must_use]
     pub fn generation(&self) -> Generation {

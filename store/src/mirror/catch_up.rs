@@ -12,6 +12,7 @@ use crate::canary::Canary;
 use crate::disk::{BUFFER_LEN, Disk};
 use crate::error::Error;
 use crate::freemap::FreeMap;
+use crate::hold::Hold;
 use crate::ids::PAGE_SIZE;
 use crate::node::{BlockRef, Slot};
 use crate::recover::read_root;
@@ -69,16 +70,19 @@ fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Erro
     side.tally.done.store(0, Ordering::Relaxed);
     side.tally.total.store(0, Ordering::Relaxed);
     folder::empty(side).map_err(|e| Error::io(format!("empty the journal in {}", side.place), e))?;
-    let mut trees = {
+    let (mut trees, _hold) = {
         let writer = shared.start_writing();
         shared.check_writable()?;
         shared.settle_if_needed()?;
         mirrored.join(side.number, &start.disk)?;
         let trees = listed(shared)?;
+        // Later generations share blocks with the newest of now, and those are copied by way of its nodes: it may not be given up meanwhile.
+        // What an older one shares with it, or with one that is kept, is met there.
+        let hold = Hold::of_newest(shared)?;
         drop(writer);
-        trees
+        (trees, hold)
     };
-    // The newest last: it is the least likely to be given up meanwhile.
+    // The newest last: the others may be given up meanwhile.
     trees.reverse();
     let mut copy = Copy {
         shared,

@@ -110,13 +110,11 @@ impl std::fmt::Debug for Hold {
     }
 }
 
-impl Store {
-    /// Places that only held generations need; none if nothing is held. Until the trees have been walked after opening, the most that
-    /// it can be.
-    #[must_use]
+impl Shared {
+    /// As [`Store::held_places`].
     pub fn held_places(&self) -> Option<u64> {
-        let root = &self.shared.current().root;
-        let holds = self.shared.holds();
+        let root = &self.current().root;
+        let holds = self.holds();
         if holds.0.is_empty() {
             return None;
         }
@@ -125,10 +123,19 @@ impl Store {
         let staying = holds.staying(root);
         drop(holds);
         let newest: Vec<u64> = root.listed().into_iter().take(MIN_KEPT).collect();
-        Some(match &self.shared.books().map {
+        Some(match &self.books().map {
             Map::Known(space) => space.reclaimable(&newest).saturating_sub(space.reclaimable(&staying)),
             _ => most,
         })
+    }
+}
+
+impl Store {
+    /// Places that only held generations need; none if nothing is held. Until the trees have been walked after opening, the most that
+    /// it can be.
+    #[must_use]
+    pub fn held_places(&self) -> Option<u64> {
+        self.shared.held_places()
     }
 
     /// Keeps `generation` readable as long as the hold lives, over any number of commits. Not over the end of the process: a tag is

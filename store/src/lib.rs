@@ -36,7 +36,7 @@
 //! | `root`, `node`, `checksum` | the bytes |
 //! | `tree`, `cache`, `changes` | reading, and what differs between two generations |
 //! | `commit`, `stream`, `update`, `fill` | writing |
-//! | `space`, `freemap`, `rebuild`, `reserve` | free space |
+//! | `space`, `freemap`, `rebuild`, `reserve`, `shrink` | free space |
 //! | `hold`, `tags`, `rewind` | keeping a generation, and going back to one |
 //! | `check`, `mend` | verifying everything, and putting right what another side has |
 //! | `sim`, `canary`, `crash` | the simulated disk, planted bugs, and places to be killed at, for tests |
@@ -71,6 +71,7 @@ mod reserve;
 mod rewind;
 mod root;
 mod shared;
+mod shrink;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod space;
@@ -103,5 +104,6 @@ pub use open::{CreateOptions, MIN_SIZE_BYTES, OpenOptions};
 pub use recover::Recovery;
 pub use reserve::Reservation;
 pub use root::{ATTRIBUTES_LEN, FORMAT_VERSION, MAX_KEPT, MIN_KEPT};
+pub use shrink::{BetweenSteps, SHRINK_CRASH_POINTS, Shrinking};
 pub use store::{GenerationInfo, Space, Store};
 pub use tags::Tag;

@@ -100,7 +100,8 @@ pub enum Error {
     },
     /// Generations that are held lie beyond the end that the store was to get.
     #[error(
-        "the store cannot be made as small as {} yet: what lies beyond is needed by {who}; take such a tag away (semper tag STORE NAME --delete), or wait          until it is read, and shrink again: what the world itself has there has been moved already",
+        "the store cannot be made as small as {} yet: what lies beyond is needed by {who}; take such a tag away (semper tag STORE NAME --delete), or wait \
+         until it is read, and shrink again: what the world itself has there has been moved already",
         size(*bytes)
     )]
     StillHeld {

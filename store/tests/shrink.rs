@@ -20,10 +20,14 @@ fn fresh(size_bytes: u64) -> (tempfile::TempDir, PathBuf, Store) {
     (guard, dir, store)
 }
 
+fn content(with: u8, index: u64) -> u8 {
+    with.wrapping_add(u8::try_from(index % 251).unwrap()) | 1
+}
+
 fn put(store: &Store, first: u64, count: u64, with: u8) -> Generation {
     let mut commit = store.begin().unwrap();
     for index in first..first + count {
-        commit.put(SEGMENT, PageIndex(index), &[with.wrapping_add(index as u8) | 1; PAGE_SIZE]).unwrap();
+        commit.put(SEGMENT, PageIndex(index), &[content(with, index); PAGE_SIZE]).unwrap();
     }
     commit.commit().unwrap().generation
 }
@@ -32,7 +36,7 @@ fn holds(store: &Store, at: Generation, first: u64, count: u64, with: u8) {
     let mut out = vec![0; PAGE_SIZE];
     for index in first..first + count {
         store.read_at(at, SEGMENT, PageIndex(index), &mut out).unwrap();
-        assert!(out.iter().all(|byte| *byte == with.wrapping_add(index as u8) | 1), "page {index}");
+        assert!(out.iter().all(|byte| *byte == content(with, index)), "page {index}");
     }
 }
 

@@ -141,7 +141,13 @@ pub enum Command {
     /// Show which segments differ between two generations, and by how many pages
     Diff(Diff),
     /// Make a store larger, running or not
-    Grow(Grow),
+    Grow(Resize),
+    /// Make a store smaller, running or not
+    ///
+    /// What lies beyond the new end is moved, in small steps between the checkpoints of the world, and then the file is cut off. Older generations
+    /// go; tagged ones that have something there are named, and in the way. Refused, with numbers, if what is in use does not fit.
+    /// Interrupt it as you like: the runtime goes on, and `semper grow` to the old size takes it back.
+    Shrink(Resize),
     /// The journal of a store: what no roll-back touches
     ///
     /// Programs write to it by /dev/semper/journal or a journal key; docs/journal.md. Showing, exporting and verifying go
@@ -399,9 +405,9 @@ pub struct Diff {
     pub json: bool,
 }
 
-/// `semper grow`.
+/// `semper grow` and `semper shrink`.
 #[derive(Args, Clone, Debug)]
-pub struct Grow {
+pub struct Resize {
     /// Directory of the store
     pub store: PathBuf,
     /// Its new size

@@ -105,7 +105,9 @@ impl From<RuntimeError> for Failure {
             RuntimeError::NoStore(_) | RuntimeError::NotAStore { .. } | RuntimeError::Moved { .. } => code::NO_STORE,
             RuntimeError::NoProgram(_) | RuntimeError::NoObject { .. } => code::NOT_FOUND,
             RuntimeError::NotRunnable { .. } | RuntimeError::Kernel(KernelError::Program(_)) => code::NOT_RUNNABLE,
-            RuntimeError::MemoryTooSmall { .. } | RuntimeError::TooFullToHold { .. } => code::TOO_SMALL,
+            RuntimeError::MemoryTooSmall { .. }
+            | RuntimeError::TooFullToHold { .. }
+            | RuntimeError::TooSmall { .. } => code::TOO_SMALL,
             RuntimeError::Refused(_) | RuntimeError::Kernel(KernelError::Refused(_) | KernelError::Port { .. }) => {
                 code::USAGE
             }
@@ -174,11 +176,13 @@ fn store_code(error: &semper_store::Error) -> u8 {
         | Error::Lender { .. }
         | Error::Corrupt(_) => code::NO_STORE,
         Error::BadSize { bytes, .. } if *bytes < semper_store::MIN_SIZE_BYTES => code::TOO_SMALL,
-        Error::BadSize { .. } | Error::BadMirror { .. } | Error::BadTag { .. } | Error::TooManyHeld { .. } => {
-            code::USAGE
-        }
+        Error::BadSize { .. }
+        | Error::BadMirror { .. }
+        | Error::BadTag { .. }
+        | Error::TooManyHeld { .. }
+        | Error::StillHeld { .. } => code::USAGE,
         Error::NoSuchGeneration { .. } => code::NOT_FOUND,
-        Error::Full { .. } => code::TOO_SMALL,
+        Error::Full { .. } | Error::DoesNotFit { .. } => code::TOO_SMALL,
         Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => code::TOO_SMALL,
         Error::Io { source, .. } if may_not(source) => code::NO_STORE,
         _ => code::FAILED,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use semper::control::{Connection, ControlError, Reply, Request};
-use semper::runtime::{Caches, JournalStatus, Loan, ScrubStatus, Side, offline_status};
+use semper::runtime::{Caches, JournalStatus, Loan, ScrubStatus, ShrinkStatus, Side, offline_status};
 use serde::Deserialize;
 
 use super::Failure;
@@ -40,6 +40,8 @@ pub struct Store {
     pub total_pages: u64,
     pub used_pages: u64,
     pub io: String,
+    #[serde(default)]
+    pub shrinking: Option<ShrinkStatus>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,9 +6,9 @@ use semper::control::{Connection, ControlError, Reply, Request};
 use semper_store::{OpenOptions, Store};
 
 use super::Failure;
-use crate::cli::Grow;
+use crate::cli::Resize;
 
-pub fn run(grow: &Grow) -> Result<ExitCode, Failure> {
+pub fn run(grow: &Resize) -> Result<ExitCode, Failure> {
     match Connection::open(&grow.store) {
         Ok(connection) => {
             let answer = connection.ask(&Request::Grow { size_bytes: grow.size });

@@ -30,6 +30,7 @@ mod rewind;
 mod run;
 mod scrub;
 mod served;
+mod shrink;
 mod status;
 mod stop;
 mod tag;
@@ -70,6 +71,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Receive(command) => moving::receive::run(&command),
         Command::Diff(diff) => diff::run(&diff),
         Command::Grow(grow) => grow::run(&grow),
+        Command::Shrink(shrink) => shrink::run(&shrink),
         Command::Journal(command) => journal::run(&command),
         Command::Backup(backup) => backup::run(&backup),
         Command::Mirror(mirror) => mirror::run(&mirror),

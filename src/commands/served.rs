@@ -220,6 +220,10 @@ impl Served for Stoppable {
         self.runtime.grow(size_bytes).map_err(refusal)
     }
 
+    fn shrink(&self, size_bytes: u64) -> Result<(), Refusal> {
+        self.runtime.shrink(size_bytes).map_err(refusal)
+    }
+
     fn add_mirror(&self, dir: &[u8], rate: u64) -> Result<(), Refusal> {
         self.runtime.add_mirror(Path::new(OsStr::from_bytes(dir)), rate).map_err(refusal)
     }

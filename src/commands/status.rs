@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
-use semper::runtime::{Caches, DomainStatus, JournalStatus, Loan, Moved, ScrubPass, ScrubStatus};
+use semper::runtime::{
+    Caches, DomainStatus, JournalStatus, Loan, Moved, ScrubPass, ScrubStatus, ShrinkStatus,
+};
 
 use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
 use super::{Failure, mirror, say};
@@ -79,6 +81,10 @@ fn show(status: &Shown) {
 fn show_space(store: &Store) {
     let (used, total) = (store.used_pages * PAGE_BYTES, store.total_pages * PAGE_BYTES);
     say(format_args!("space        {} of {} used, written by {}", BinaryBytes(used), BinaryBytes(total), store.io));
+    if let Some(ShrinkStatus { to_pages, beyond_pages }) = store.shrinking {
+        let (to, beyond) = (BinaryBytes(to_pages * PAGE_BYTES), BinaryBytes(beyond_pages * PAGE_BYTES));
+        say(format_args!("shrinking    to {to}, {beyond} lie beyond yet"));
+    }
     let now = SystemTime::now();
     let kept: Vec<String> = store
         .generations

@@ -121,6 +121,11 @@ pub enum Request {
         /// Whether the domain is left stopped at the end.
         leave_stopped: bool,
     },
+    /// The store gets smaller. Answered by [`Reply::Done`], once its file is as long as asked.
+    Shrink {
+        /// To this size.
+        size_bytes: u64,
+    },
 }
 
 /// A block of the store, as what refers to it says.

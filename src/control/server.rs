@@ -73,6 +73,11 @@ pub trait Served: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be.
     fn grow(&self, size_bytes: u64) -> Result<(), Refusal>;
+    /// Makes the store smaller, which may take long.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    fn shrink(&self, size_bytes: u64) -> Result<(), Refusal>;
     /// Takes up a mirror, which is brought up to date then, at so many bytes in a second.
     ///
     /// # Errors
@@ -273,6 +278,7 @@ impl Shared {
             }
             Request::Untag { name } => served.untag(&name).map(|generation| Reply::Generation { generation }),
             Request::Grow { size_bytes } => served.grow(size_bytes).map(|()| Reply::Done),
+            Request::Shrink { size_bytes } => return self.shrink(stream, size_bytes),
             Request::AddMirror { dir, rate } => served.add_mirror(&dir, rate).map(|()| Reply::Done),
             Request::RemoveMirror { dir } => served.remove_mirror(&dir).map(|()| Reply::Done),
             Request::Mend { blocks } => Ok(Reply::Mended { left: served.mend(&blocks) }),
@@ -308,6 +314,16 @@ impl Shared {
             let ending = shared.served.wait(domain);
             if let Err(error) = wire::send(&stream, &Reply::Ended(ending), &[]) {
                 debug!(%error, domain, "nobody took the end of a domain");
+            }
+        })
+    }
+
+    /// Makes the store smaller in a thread that does not count as a connection; it goes on without the peer.
+    fn shrink(self: &Arc<Shared>, stream: &UnixStream, size_bytes: u64) -> Result<(), WireError> {
+        self.later(stream, "control-shrink", move |shared, stream| {
+            let reply = shared.served.shrink(size_bytes).map(|()| Reply::Done);
+            if let Err(error) = wire::send(&stream, &reply.unwrap_or_else(Reply::Refused), &[]) {
+                debug!(%error, "nobody took how making the store smaller ended");
             }
         })
     }

@@ -24,6 +24,9 @@ impl Served for Stub {
     fn grow(&self, _size_bytes: u64) -> Result<(), Refusal> {
         Ok(())
     }
+    fn shrink(&self, size_bytes: u64) -> Result<(), Refusal> {
+        if size_bytes < 9 { Err(Refusal { code: 122, message: "too small".to_owned() }) } else { Ok(()) }
+    }
     fn add_mirror(&self, _dir: &[u8], _rate: u64) -> Result<(), Refusal> {
         Ok(())
     }

@@ -74,6 +74,23 @@ pub enum RuntimeError {
         /// The store.
         dir: String,
     },
+    /// What programs have does not fit into a store of the size that was asked for.
+    #[error(
+        "{dir} cannot be made as small as {}: programs have {} in it{}; {}M would do{}",
+        mib(*bytes), mib(*stored), beside(*resident), least.div_ceil(1 << 20), at_rest(*resident)
+    )]
+    TooSmall {
+        /// The store.
+        dir: String,
+        /// What was asked for.
+        bytes: u64,
+        /// What the newest generation and held ones have, in bytes.
+        stored: u64,
+        /// What is in memory, in bytes; none: the store is at rest.
+        resident: Option<u64>,
+        /// The least that would do now, in bytes.
+        least: u64,
+    },
     /// The store is damaged, and the world ended because of it.
     #[error("{0}")]
     Damaged(super::End),
@@ -89,6 +106,24 @@ pub enum RuntimeError {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] semper_domains::kernel::KernelError),
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{}M", bytes >> 20)
+}
+
+fn beside(resident: Option<u64>) -> String {
+    match resident {
+        Some(bytes) => format!(
+            ", and {} in memory, where every page may be written again before the place of the old one is free",
+            mib(bytes)
+        ),
+        None => ", and need room beside it for what they write".to_owned(),
+    }
+}
+
+fn at_rest(resident: Option<u64>) -> &'static str {
+    if resident.is_some() { " now, and less at rest, where nothing is in memory: semper stop" } else { "" }
 }
 
 impl RuntimeError {

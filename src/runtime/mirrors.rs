@@ -122,6 +122,11 @@ impl Keeper {
         }
     }
 
+    /// Whether the world comes to its end.
+    pub fn is_stopped(&self) -> bool {
+        lock(&self.told.0).stopped
+    }
+
     /// A mirror is to be brought up to date now.
     fn now(&self, number: u32, rate: u64) {
         let mut told = lock(&self.told.0);

@@ -40,7 +40,8 @@ pub use semper_domains::kernel::{OutputPolicy, Replay, TerminalOf};
 pub use semper_domains::linux::ExitStatus;
 pub use semper_domains::native::{Act, Caches, Debugger, Extract, Stood};
 pub use semper_domains::network::{Grants, Listen};
-pub use status::{DomainStatus, MemoryStatus, Status, StoreStatus, offline_status};
+pub use status::{DomainStatus, MemoryStatus, ShrinkStatus, Status, StoreStatus, offline_status};
+pub use travel::may_shrink;
 
 use indicatif::BinaryBytes;
 use rot::Watch;
@@ -430,10 +431,11 @@ fn open_store(dir: &Path, how: Start) -> Result<(Store, Option<String>), Runtime
                     None
                 }
                 Some(size) if size / PAGE_BYTES * PAGE_BYTES < has => Some(format!(
-                    "the size {} is ignored: {} has {} already, and a store does not shrink",
+                    "the size {} is ignored: {} has {} already, and does not shrink by this: semper shrink {} SIZE",
                     BinaryBytes(size),
                     dir.display(),
-                    BinaryBytes(has)
+                    BinaryBytes(has),
+                    dir.display()
                 )),
                 _ => None,
             };
@@ -443,7 +445,9 @@ fn open_store(dir: &Path, how: Start) -> Result<(Store, Option<String>), Runtime
 }
 
 /// Whether the pages of the store in `dir` lie on a block device.
-fn is_on_device(dir: &Path) -> bool {
+/// Whether the pages of the store in `dir` lie on a block device.
+#[must_use]
+pub fn is_on_device(dir: &Path) -> bool {
     std::fs::metadata(dir.join("pages")).is_ok_and(|pages| pages.file_type().is_block_device())
 }
 

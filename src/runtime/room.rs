@@ -34,6 +34,18 @@ impl Extent {
         self.total.saturating_sub(spare(self.total)).saturating_sub(self.stored).saturating_sub(held) / times
     }
 
+    /// The least that would do for `resident` frames, in places.
+    pub const fn least(self, resident: u64) -> u64 {
+        let (held, times) = match self.held {
+            None => (0, 3),
+            Some(held) => (held, 4),
+        };
+        let needed =
+            self.stored.saturating_add(held).saturating_add(resident.saturating_mul(times)).saturating_add(1024);
+        // What is kept back grows with the store.
+        needed.saturating_add(needed / 11).saturating_add(2)
+    }
+
     /// The frames that programs may have: an eighth is left to what they write to files, which asks [`Extent::room_for`] and is not
     /// made to wait.
     pub const fn frames(self) -> u64 {
@@ -51,6 +63,18 @@ impl Extent {
 mod tests {
     use super::*;
     use semper_store::{CreateOptions, PAGE_SIZE, PageIndex, SegmentId, Store};
+
+    #[test]
+    fn the_least_that_would_do_does_and_hardly_less() {
+        for held in [None, Some(0), Some(70_000)] {
+            for (stored, resident) in [(0, 0), (1, 1), (100_000, 5_000), (12_345_678, 1 << 20)] {
+                let of = |total| Extent { total, stored, held };
+                let least = of(0).least(resident);
+                assert!(of(least).room_for(resident, 0), "{stored} {resident}");
+                assert!(resident == 0 || !of(least - 12).room_for(resident, 0), "{stored} {resident}");
+            }
+        }
+    }
 
     /// The worst that programs can do: every frame is written before every commit, every frame that may be had is taken for a page that
     /// is new, and old pages are brought back only to be written. No commit may fail, up to the standstill.

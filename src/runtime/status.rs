@@ -60,6 +60,17 @@ pub struct StoreStatus {
     pub used_pages: u64,
     /// How it writes.
     pub io: String,
+    /// How far it is, if it is being made smaller.
+    pub shrinking: Option<ShrinkStatus>,
+}
+
+/// A store that is being made smaller; `total_pages` and `used_pages` are then of what is to be left of it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ShrinkStatus {
+    /// Pages that it is to hold.
+    pub to_pages: u64,
+    /// Pages in use that lie beyond those yet.
+    pub beyond_pages: u64,
 }
 
 /// A domain.
@@ -161,6 +172,7 @@ fn store_status(dir: &Path, store: &Store) -> StoreStatus {
         total_pages: space.total,
         used_pages: space.used,
         io: store.io_kind().to_string(),
+        shrinking: store.shrinking().map(|state| ShrinkStatus { to_pages: state.places, beyond_pages: state.beyond }),
     }
 }
 

@@ -29,6 +29,10 @@ pub enum Canary {
     ForgetRemoval,
     /// What only a held generation needs is taken for free.
     FreeWhatIsHeld,
+    /// The end of a store that is made smaller is cut off before the roots say so.
+    CutFirst,
+    /// The same with older generations that have something there.
+    CutOlder,
     /// Now and then a write reaches one side of a mirrored store only.
     WriteOneSide,
     /// Only the first side is flushed.
@@ -43,7 +47,7 @@ pub enum Canary {
 
 impl Canary {
     /// Those that the crash harness must find. [`Self::TrustRoot`] has a test of its own.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::SkipDataFlush,
         Self::SkipRootFlush,
         Self::LoseAPage,
@@ -54,6 +58,8 @@ impl Canary {
         Self::WalkNewestOnly,
         Self::ForgetRemoval,
         Self::FreeWhatIsHeld,
+        Self::CutFirst,
+        Self::CutOlder,
     ];
 
     /// Those that the harness of mirrors must find.

@@ -176,7 +176,8 @@ impl Check<'_> {
     fn claim(&mut self, reader: &Reader<'_>, block: BlockRef) -> bool {
         // A place beyond the end: the store has grown since; other nodes are refused when they are read.
         self.seen.grow(reader.places.max(self.seen.places()));
-        self.seen.mark(block.place)
+        // What lies beyond all the same is named when it is read.
+        block.place >= self.seen.places() || self.seen.mark(block.place)
     }
 
     fn node(&mut self, reader: &Reader<'_>, block: BlockRef, level: u8) {

@@ -46,11 +46,19 @@ pub trait Disk: Send + Sync {
     /// What the host says.
     fn len(&self) -> io::Result<u64>;
 
-    /// Makes the disk longer.
+    /// Makes the disk longer, durably.
     ///
     /// # Errors
     /// What the host says; a block device cannot grow this way.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes the disk shorter, durably. What cannot be made shorter, a block device, stays as it is.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn cut(&self, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Bytes that could be written in all: what the host has given already, and what it could still give.
     ///

@@ -85,6 +85,34 @@ pub enum Error {
         /// Which limit it breaks.
         why: &'static str,
     },
+    /// What is in use does not fit into a store of the size that was asked for.
+    #[error(
+        "the store cannot be made as small as {}: {} are in use, and with what is written meanwhile it needs {}",
+        size(*bytes), size(*used), size(*needed)
+    )]
+    DoesNotFit {
+        /// What was asked for.
+        bytes: u64,
+        /// What the newest generation and held ones use, and what is promised.
+        used: u64,
+        /// The least that would do now.
+        needed: u64,
+    },
+    /// Generations that are held lie beyond the end that the store was to get.
+    #[error(
+        "the store cannot be made as small as {} yet: what lies beyond is needed by {who}; take such a tag away (semper tag STORE NAME --delete), or wait \
+         until it is read, and shrink again: what the world itself has there has been moved already",
+        size(*bytes)
+    )]
+    StillHeld {
+        /// What was asked for.
+        bytes: u64,
+        /// The generations, each with its tags.
+        who: String,
+    },
+    /// Making the store smaller came to nothing, for a reason that is none of its own.
+    #[error("{0}")]
+    Shrink(&'static str),
     /// There is not enough free space.
     #[error("the store is full: {needed} pages needed, {available} available; grow it or remove something")]
     Full {
@@ -233,6 +261,11 @@ pub fn by_medium(e: &io::Error) -> bool {
 
 fn named(pages: &Path) -> String {
     if pages.as_os_str().is_empty() { "the store".to_owned() } else { pages.display().to_string() }
+}
+
+/// A size as the command line takes it, rounded up.
+fn size(bytes: u64) -> String {
+    if bytes.is_multiple_of(1 << 30) { format!("{}G", bytes >> 30) } else { format!("{}M", bytes.div_ceil(1 << 20)) }
 }
 
 fn holder(pid: Option<u32>) -> String {

@@ -137,6 +137,14 @@ impl Disk for FileDisk {
         self.file.sync_all()
     }
 
+    fn cut(&self, len: u64) -> io::Result<()> {
+        if self.device {
+            return Ok(());
+        }
+        self.file.set_len(len)?;
+        self.file.sync_all()
+    }
+
     fn capacity(&self) -> io::Result<u64> {
         let len = self.len()?;
         if self.device {

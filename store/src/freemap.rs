@@ -44,32 +44,66 @@ pub(crate) struct FreeMap {
     chunks: Vec<Chunk>,
     places: u64,
     used: u64,
+    /// No place at or beyond it is given: where the store is to end that is being made smaller. Else the end of the map.
+    fence: u64,
+    /// Used places at or beyond the fence.
+    beyond: u64,
 }
 
 impl FreeMap {
     /// A map with nothing used.
     pub fn new(places: u64) -> Self {
-        let mut map = Self { chunks: Vec::new(), places: 0, used: 0 };
+        let mut map = Self { chunks: Vec::new(), places: 0, used: 0, fence: 0, beyond: 0 };
         map.grow(places);
         map
     }
 
+    /// Makes it larger; a fence is taken away.
     pub fn grow(&mut self, places: u64) {
-        assert!(places >= self.places, "a store never shrinks");
+        assert!(places >= self.places, "a map is made smaller behind a fence only");
         self.places = places;
         self.chunks.resize(to_usize(places.div_ceil(CHUNK)), Chunk::default());
+        self.set_fence(places);
+    }
+
+    /// From now on no place at or beyond `fence` is given.
+    pub fn set_fence(&mut self, fence: u64) {
+        assert!(fence <= self.places, "a fence stands within the map");
+        self.fence = fence;
+        let whole = fence.div_ceil(CHUNK);
+        let cut = Run { start: fence, len: (whole * CHUNK).min(self.places) - fence };
+        let others: u64 = self.chunks[to_usize(whole)..].iter().map(|chunk| chunk.used).sum();
+        self.beyond = cut.len - self.free_in(cut) + others;
+    }
+
+    /// Ends the map at the fence, beyond which nothing is used.
+    pub fn cut(&mut self) {
+        assert!(self.beyond == 0, "{} places beyond the fence are in use", self.beyond);
+        self.places = self.fence;
+        self.chunks.truncate(to_usize(self.places.div_ceil(CHUNK)));
     }
 
     pub fn places(&self) -> u64 {
         self.places
     }
 
+    /// The places before the fence.
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    /// Used places at or beyond the fence.
+    pub fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
     pub fn used(&self) -> u64 {
         self.used
     }
 
+    /// Places that can be given.
     pub fn free(&self) -> u64 {
-        self.places - self.used
+        self.fence - (self.used - self.beyond)
     }
 
     pub fn is_used(&self, place: u64) -> bool {
@@ -104,6 +138,7 @@ impl FreeMap {
             bits[word] |= bit;
             chunk.used += 1;
             self.used += 1;
+            self.beyond += u64::from(place >= self.fence);
         }
         fresh
     }
@@ -118,6 +153,7 @@ impl FreeMap {
             bits[word] &= !bit;
             chunk.used -= 1;
             self.used -= 1;
+            self.beyond -= u64::from(place >= self.fence);
             if chunk.used == 0 {
                 chunk.bits = None;
             }
@@ -136,16 +172,16 @@ impl FreeMap {
         }
     }
 
-    /// The first used place after `from`, but not beyond `from + limit` or the end.
+    /// The first used place after `from`, but not beyond `from + limit` or the fence.
     fn next_used(&self, from: u64, limit: u64) -> u64 {
-        let end = self.places.min(from + limit);
+        let end = self.fence.min(from + limit);
         self.next(from, true).map_or(end, |at| at.min(end))
     }
 
-    /// The first place at or after `from` that is used, or free.
+    /// The first place at or after `from`, and before the fence, that is used, or free.
     fn next(&self, from: u64, used: bool) -> Option<u64> {
         let mut at = from;
-        while at < self.places {
+        while at < self.fence {
             let chunk = &self.chunks[to_usize(at / CHUNK)];
             let skip = if used { chunk.used == 0 } else { chunk.used == CHUNK };
             match &chunk.bits {
@@ -159,7 +195,7 @@ impl FreeMap {
                     };
                     if let Some(i) = (start..512).find(|i| masked(*i) != 0) {
                         let found = at / CHUNK * CHUNK + i as u64 * 64 + u64::from(masked(i).trailing_zeros());
-                        return Some(found).filter(|found| *found < self.places);
+                        return Some(found).filter(|found| *found < self.fence);
                     }
                     at = (at / CHUNK + 1) * CHUNK;
                 }
@@ -182,11 +218,16 @@ mod tests {
         #[test]
         fn the_map_is_a_plain_set(
             places in 1..100_000_u64,
-            steps in prop::collection::vec((any::<bool>(), 0..100_000_u64, 1..700_u64), 1..60),
+            steps in prop::collection::vec((any::<bool>(), 0..100_000_u64, 1..700_u64, prop::option::of(0..100_000_u64)), 1..60),
         ) {
             let mut map = FreeMap::new(places);
             let mut model = vec![false; to_usize(places)];
-            for (mark, at, len) in steps {
+            let mut fence = places;
+            for (mark, at, len, stands) in steps {
+                if let Some(stands) = stands {
+                    fence = if stands % 3 == 0 { places } else { stands % places };
+                    map.set_fence(fence);
+                }
                 let (at, end) = (at % places, (at % places + len).min(places));
                 if mark {
                     for place in at..end {
@@ -201,14 +242,25 @@ mod tests {
                 }
                 let run = Run { start: at, len: end - at };
                 prop_assert_eq!(map.free_in(run), (at..end).filter(|p| !model[to_usize(*p)]).count() as u64);
-                prop_assert_eq!(map.used(), model.iter().filter(|used| **used).count() as u64);
+                let used = |model: &[bool]| model.iter().filter(|used| **used).count() as u64;
+                prop_assert_eq!(map.used(), used(&model));
+                prop_assert_eq!(map.beyond(), used(&model[to_usize(fence)..]));
+                prop_assert_eq!(map.free(), fence - used(&model[..to_usize(fence)]));
                 let found = map.find(at, 256, len);
-                let plain = (at..places)
+                let plain = (at..fence)
                     .filter(|p| *p == at || model[to_usize(*p) - 1])
-                    .map(|p| Run { start: p, len: (p..places.min(p + 256)).take_while(|q| !model[to_usize(*q)]).count() as u64 })
+                    .map(|p| Run { start: p, len: (p..fence.min(p + 256)).take_while(|q| !model[to_usize(*q)]).count() as u64 })
                     .find(|run| run.len >= len);
                 prop_assert_eq!(found, plain);
             }
+            // Freed beyond the fence, it can be cut there, and grown again.
+            for place in (fence..places).filter(|place| model[to_usize(*place)]) {
+                map.release(Run { start: place, len: 1 });
+            }
+            map.cut();
+            prop_assert_eq!(map.places(), fence);
+            map.grow(places);
+            prop_assert_eq!(map.free(), places - map.used());
         }
     }
 }

@@ -50,7 +50,15 @@ impl Holds {
     /// # Errors
     /// [`Error::TooManyHeld`].
     pub fn add(&mut self, root: &Root, generation: u64) -> Result<(), Error> {
-        let most = MAX_KEPT - root.keep.max(MIN_KEPT);
+        self.add_up_to(MAX_KEPT - root.keep.max(MIN_KEPT), root, generation)
+    }
+
+    /// The same beyond the number that users may hold, at the cost of those that are kept anyway.
+    pub fn add_more(&mut self, root: &Root, generation: u64) -> Result<(), Error> {
+        self.add_up_to(MAX_KEPT - MIN_KEPT, root, generation)
+    }
+
+    fn add_up_to(&mut self, most: usize, root: &Root, generation: u64) -> Result<(), Error> {
         if !self.held(generation) && self.0.len() >= most {
             return Err(Error::TooManyHeld { keep: root.keep, most });
         }
@@ -75,6 +83,14 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Of the newest generation, as no commit is under way, for what the store itself does.
+    pub(crate) fn of_newest(shared: &Arc<Shared>) -> Result<Self, Error> {
+        let root = &shared.current().root;
+        let generation = root.newest().generation;
+        shared.holds().add_more(root, generation)?;
+        Ok(Self { shared: Arc::clone(shared), generation: Generation(generation) })
+    }
+
     /// Which one.
     #[must_use]
     pub fn generation(&self) -> Generation {
@@ -94,13 +110,11 @@ impl std::fmt::Debug for Hold {
     }
 }
 
-impl Store {
-    /// Places that only held generations need; none if nothing is held. Until the trees have been walked after opening, the most that
-    /// it can be.
-    #[must_use]
+impl Shared {
+    /// As [`Store::held_places`].
     pub fn held_places(&self) -> Option<u64> {
-        let root = &self.shared.current().root;
-        let holds = self.shared.holds();
+        let root = &self.current().root;
+        let holds = self.holds();
         if holds.0.is_empty() {
             return None;
         }
@@ -109,10 +123,19 @@ impl Store {
         let staying = holds.staying(root);
         drop(holds);
         let newest: Vec<u64> = root.listed().into_iter().take(MIN_KEPT).collect();
-        Some(match &self.shared.books().map {
+        Some(match &self.books().map {
             Map::Known(space) => space.reclaimable(&newest).saturating_sub(space.reclaimable(&staying)),
             _ => most,
         })
+    }
+}
+
+impl Store {
+    /// Places that only held generations need; none if nothing is held. Until the trees have been walked after opening, the most that
+    /// it can be.
+    #[must_use]
+    pub fn held_places(&self) -> Option<u64> {
+        self.shared.held_places()
     }
 
     /// Keeps `generation` readable as long as the hold lives, over any number of commits. Not over the end of the process: a tag is

@@ -36,7 +36,7 @@
 //! | `root`, `node`, `checksum`, `lineage` | the bytes, and whose they are |
 //! | `tree`, `cache`, `changes` | reading, and what differs between two generations |
 //! | `commit`, `stream`, `update`, `fill` | writing |
-//! | `space`, `freemap`, `rebuild`, `reserve` | free space |
+//! | `space`, `freemap`, `rebuild`, `reserve`, `shrink` | free space |
 //! | `hold`, `tags`, `rewind` | keeping a generation, and going back to one |
 //! | `fork`, `reflink`, `loan` | a second store of the same pages |
 //! | `check`, `mend` | verifying everything, and putting right what another side has |
@@ -78,6 +78,7 @@ mod reserve;
 mod rewind;
 mod root;
 mod shared;
+mod shrink;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod space;
@@ -112,5 +113,6 @@ pub use open::{CreateOptions, MIN_SIZE_BYTES, OpenOptions};
 pub use recover::Recovery;
 pub use reserve::Reservation;
 pub use root::{ATTRIBUTES_LEN, FORMAT_VERSION, MAX_KEPT, MIN_KEPT};
+pub use shrink::{BetweenSteps, SHRINK_CRASH_POINTS, Shrinking};
 pub use store::{GenerationInfo, Space, Store};
 pub use tags::Tag;

@@ -66,7 +66,7 @@ impl std::fmt::Debug for Reservation {
 
 /// The most tree nodes that a commit of `pages` pages can write: each page may touch a path of its own, but no node is
 /// written more than once, and new pages make a new node for each [`crate::node::MINIMUM`] of them at most.
-fn nodes_for(pages: u64, nodes: u64, height: u8) -> u64 {
+pub(crate) fn nodes_for(pages: u64, nodes: u64, height: u8) -> u64 {
     if pages == 0 {
         return 0;
     }

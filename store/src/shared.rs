@@ -61,8 +61,10 @@ pub(crate) struct Shared {
     pub tagging: Mutex<()>,
     /// A slot lists a generation newer than the current one: it must be rewritten before any place is reused.
     unsettled: AtomicBool,
-    writing: Mutex<bool>,
+    writing: Mutex<Turns>,
     writing_done: Condvar,
+    /// Held while the store gets another size.
+    resizing: Mutex<()>,
     poison: Mutex<Option<String>>,
     /// The first damage met in the newest generation.
     damage: Mutex<Option<Fault>>,
@@ -103,8 +105,9 @@ impl Shared {
             holds: Mutex::new(Holds::default()),
             tagging: Mutex::new(()),
             unsettled: AtomicBool::new(found.unsettled),
-            writing: Mutex::new(false),
+            writing: Mutex::default(),
             writing_done: Condvar::new(),
+            resizing: Mutex::new(()),
             poison: Mutex::new(None),
             damage: Mutex::new(None),
             closing: AtomicBool::new(false),
@@ -130,9 +133,14 @@ impl Shared {
 
     pub fn publish(&self, mut snapshot: Snapshot) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        // The store may have been grown while the root was being written.
-        snapshot.root.places = snapshot.root.places.max(current.root.places);
+        // The store may have got another size while the root was being written.
+        snapshot.root.places = current.root.places;
         *current = Arc::new(snapshot);
+    }
+
+    /// Takes a root that another handle wrote.
+    pub fn replace(&self, snapshot: Snapshot) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 
     /// Changes the root in force in memory; the next root write carries it to the disk.
@@ -157,14 +165,21 @@ impl Shared {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the right to commit; waits while another commit has it.
+    /// Takes the right to commit; waits while another commit has it. Who came first gets it first: who makes one small commit after the
+    /// other keeps nobody waiting for more than one of them.
     pub fn start_writing(self: &Arc<Self>) -> Writer {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        while *writing {
+        let turn = writing.next;
+        writing.next += 1;
+        while writing.now != turn {
             writing = self.writing_done.wait(writing).unwrap_or_else(PoisonError::into_inner);
         }
-        *writing = true;
         Writer(Arc::clone(self))
+    }
+
+    /// Takes the right to give the store another size.
+    pub fn start_resizing(&self) -> MutexGuard<'_, ()> {
+        self.resizing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn poison(&self, e: &Error) {
@@ -327,12 +342,21 @@ impl Shared {
     }
 }
 
+/// Whose turn it is to commit.
+#[derive(Default)]
+struct Turns {
+    /// The turn of who comes next.
+    next: u64,
+    /// The turn that it is.
+    now: u64,
+}
+
 /// The right to commit, held by one at a time.
 pub(crate) struct Writer(pub Arc<Shared>);
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        *self.0.writing.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.0.writing_done.notify_one();
+        self.0.writing.lock().unwrap_or_else(PoisonError::into_inner).now += 1;
+        self.0.writing_done.notify_all();
     }
 }

@@ -78,7 +78,7 @@ impl Space {
 
     /// Takes a run of up to `want` places, at or after `cursor` if that gives a long one, else anywhere.
     pub fn allocate(&mut self, cursor: u64, want: u64, purpose: Purpose) -> Option<Run> {
-        let spare = if purpose == Purpose::Pages { spare(self.map.places()) } else { 0 };
+        let spare = if purpose == Purpose::Pages { spare(self.map.fence()) } else { 0 };
         let want = want.min(self.map.free().saturating_sub(spare));
         if want == 0 {
             return None;
@@ -138,8 +138,27 @@ impl Space {
         });
     }
 
+    /// Makes it larger; a fence is taken away.
     pub fn grow(&mut self, places: u64) {
         self.map.grow(places);
+    }
+
+    /// From now on no place at or beyond `fence` is taken.
+    pub fn set_fence(&mut self, fence: u64) {
+        self.map.set_fence(fence);
+    }
+
+    /// Ends at the fence, beyond which nothing is in use.
+    pub fn cut(&mut self) {
+        self.map.cut();
+        self.backed.split_off(&(self.map.places() / BACKING));
+    }
+
+    /// The listed generations that keep places beyond the fence, which the newest one has left.
+    pub fn beyond(&self) -> BTreeSet<u64> {
+        let fence = self.map.fence();
+        let far = self.dead.iter().filter(|dead| dead.runs.iter().any(|run| run.end() > fence));
+        far.flat_map(|dead| self.listed.iter().flatten().copied().filter(|of| dead.needed_by(*of))).collect()
     }
 
     /// Has the host back enough extents, lowest first, for `places` to be taken; `ask` asks it for one. Says how many free
@@ -147,8 +166,8 @@ impl Space {
     pub fn back_ahead<E>(&mut self, places: u64, mut ask: impl FnMut(Run) -> Result<(), E>) -> Result<u64, (u64, E)> {
         let mut found = 0;
         let mut start = 0;
-        while found < places && start < self.map.places() {
-            let extent = Run { start, len: BACKING.min(self.map.places() - start) };
+        while found < places && start < self.map.fence() {
+            let extent = Run { start, len: BACKING.min(self.map.fence() - start) };
             let free = self.map.free_in(extent);
             if free > 0 && !self.backed.contains(&(start / BACKING)) {
                 ask(extent).map_err(|e| (found, e))?;

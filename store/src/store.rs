@@ -30,7 +30,7 @@ pub struct GenerationInfo {
 /// How full a store is, in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// All there are.
+    /// All there are; while the store is being made smaller, those that there will be.
     pub total: u64,
     /// Taken, by all kept generations together.
     pub used: u64,
@@ -109,9 +109,11 @@ impl Store {
     pub fn space(&self) -> Space {
         let root = &self.shared.current().root;
         let books = self.shared.books();
-        let used = if let Map::Known(space) = &books.map { space.map().used() } else { root.used };
-        let total = root.places;
-        Space { total, used, free: total.saturating_sub(used), reserved: books.reserved }
+        let (total, free) = match &books.map {
+            Map::Known(space) => (space.map().fence(), space.map().free()),
+            _ => (root.places, root.places.saturating_sub(root.used)),
+        };
+        Space { total, used: total - free, free, reserved: books.reserved }
     }
 
     /// The places that the file system below can give: those that it has given already and those that it has free, at most all there
@@ -119,7 +121,10 @@ impl Store {
     #[must_use]
     pub fn host_places(&self) -> u64 {
         let places = self.shared.current().root.places;
-        self.shared.disk.capacity().map_or(places, |bytes| (bytes / PAGE_SIZE as u64).min(places))
+        // What lies beyond the end of a store that is being made smaller has been given, but not for good.
+        let beyond = self.shrinking().map_or(0, |state| state.beyond);
+        let given = self.shared.disk.capacity().map(|bytes| (bytes / PAGE_SIZE as u64).saturating_sub(beyond));
+        given.map_or(places, |given| given.min(places))
     }
 
     /// Why no commit can be made any more, if a write or flush has failed.
@@ -206,15 +211,17 @@ impl Store {
         Reservation::new(Arc::clone(&self.shared), pages)
     }
 
-    /// Makes the store larger (never smaller). It may be under way while a commit is.
+    /// Makes the store larger. It may be under way while a commit is. If the store is being made smaller, that is given up.
     ///
     /// # Errors
     /// [`Error::BadSize`] if it has more already; what the host says.
     pub fn grow(&self, size_bytes: u64) -> Result<(), Error> {
         self.shared.check_writable()?;
         let places = crate::open::places_for(size_bytes)?;
+        let _one = self.shared.start_resizing();
         if places < self.shared.current().root.places {
-            return Err(Error::BadSize { bytes: size_bytes, why: "a store does not shrink" });
+            let why = "it has more already, and growing does not shrink it: semper shrink does";
+            return Err(Error::BadSize { bytes: size_bytes, why });
         }
         let disk = &self.shared.disk;
         let size = places * PAGE_SIZE as u64;
@@ -242,7 +249,7 @@ impl Store {
         if found.snapshot.root.lineage != self.shared.lineage {
             return Err(Error::not_a_store("another store lies there now"));
         }
-        self.shared.publish(found.snapshot);
+        self.shared.replace(found.snapshot);
         Ok(())
     }
 
@@ -280,7 +287,7 @@ impl Store {
     }
 
     /// Whether another generation is the newest by now.
-    fn superseded(&self, seen: &Snapshot) -> bool {
+    pub(crate) fn superseded(&self, seen: &Snapshot) -> bool {
         let _ = self.refresh();
         self.shared.current().root.newest().generation != seen.root.newest().generation
     }

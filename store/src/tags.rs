@@ -30,7 +30,7 @@ pub struct Tag {
 }
 
 /// What the file says; a line that is none of ours is passed over.
-fn read(sides: &Mirrored) -> Vec<Tag> {
+pub(crate) fn read(sides: &Mirrored) -> Vec<Tag> {
     sides.note(TAGS_FILE).unwrap_or_default().lines().filter_map(parse).collect()
 }
 

@@ -73,3 +73,36 @@ fn run_makes_the_store_on_a_blank_device_and_overwrites_no_other() {
     assert_eq!(session.status()["store"]["total_pages"], SIZE / 4096);
     session.assert_sound();
 }
+
+/// The device is used whole whenever it is opened: it is made smaller by its own tools, once the store has left its end.
+#[test]
+fn a_store_leaves_the_end_of_its_device_so_that_that_can_be_made_smaller() {
+    const BEFORE: u64 = 256 << 20;
+    const AFTER: u64 = 64 << 20;
+    let session = Session::new();
+    let backing = session.file("device", "");
+    File::options().write(true).open(&backing).unwrap().set_len(BEFORE).unwrap();
+    let Some(device) = Loop::over(&backing) else { return };
+    fs::create_dir(session.store()).unwrap();
+    let pages = session.store().join("pages");
+    symlink(&device.0, &pages).unwrap();
+    let program = rust_program("numeric");
+    let run = || {
+        let mut command = session.on_store("run");
+        command.arg("--").arg(&program).arg("1000");
+        session.output(&mut command)
+    };
+    assert_eq!(run().status.code(), Case::new(&program, &["1000"]).native().code.into());
+    let shrunk = session.output(session.on_store("shrink").arg("64M"));
+    let said = String::from_utf8(shrunk.stdout).unwrap();
+    assert!(shrunk.status.success() && said.contains("the first 64.00 MiB of its device"), "{said}");
+    session.assert_sound();
+    drop(device);
+    File::options().write(true).open(&backing).unwrap().set_len(AFTER).unwrap();
+    let Some(device) = Loop::over(&backing) else { return };
+    fs::remove_file(&pages).unwrap();
+    symlink(&device.0, &pages).unwrap();
+    assert_eq!(session.status()["store"]["total_pages"], AFTER / 4096);
+    assert_eq!(run().status.code(), Some(0));
+    session.assert_sound();
+}

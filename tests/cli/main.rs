@@ -41,6 +41,7 @@ mod rot;
 mod run;
 mod sandbox;
 mod scrubbing;
+mod shrinking;
 mod skipping;
 mod terminal;
 mod tour;

@@ -11,26 +11,26 @@ use crate::harness::format::{generations, spoil};
 use crate::harness::{Background, Case, Libc, Session, c_program, semper};
 
 /// A program that never ends, and writes a line for each round.
-struct Work {
-    session: Session,
-    program: PathBuf,
+pub struct Work {
+    pub session: Session,
+    pub program: PathBuf,
 }
 
 impl Work {
-    fn new() -> Option<Work> {
+    pub fn new() -> Option<Work> {
         Some(Work { session: Session::new(), program: c_program("memory", Libc::Musl)? })
     }
 
-    fn out(&self) -> PathBuf {
+    pub fn out(&self) -> PathBuf {
         self.session.place().join("out")
     }
 
-    fn mirror(&self) -> PathBuf {
+    pub fn mirror(&self) -> PathBuf {
         self.session.place().join("mirror")
     }
 
     /// Starts it.
-    fn start(&self) -> Background {
+    pub fn start(&self) -> Background {
         let mut command = self.session.run(&["--checkpoint-interval", "50ms"], &self.program, &["8", "100000000"]);
         let runtime = Background(command.stdout(File::create(self.out()).unwrap()).spawn().unwrap());
         self.longer(&self.session.store(), 5);
@@ -38,7 +38,7 @@ impl Work {
     }
 
     /// Goes on with the store in `dir`; gives the runtime, and what it writes to standard error in the end.
-    fn resume(&self, dir: &Path) -> Background {
+    pub fn resume(&self, dir: &Path) -> Background {
         let file =
             |name: &str| File::options().append(true).create(true).open(self.session.place().join(name)).unwrap();
         let mut command = semper();
@@ -50,7 +50,7 @@ impl Work {
     }
 
     /// Waits until it has written some lines more, which are safe then.
-    fn longer(&self, dir: &Path, lines: usize) {
+    pub fn longer(&self, dir: &Path, lines: usize) {
         let before = self.lines();
         self.wait(dir, "the program goes on", |_| self.lines() >= before + lines);
     }
@@ -59,12 +59,12 @@ impl Work {
         fs::read_to_string(self.out()).unwrap_or_default().lines().count()
     }
 
-    fn status(&self, dir: &Path) -> Value {
+    pub fn status(&self, dir: &Path) -> Value {
         let output = self.session.output(semper().arg("status").arg(dir).arg("--json"));
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
-    fn wait(&self, dir: &Path, what: &str, holds: impl Fn(&Value) -> bool) {
+    pub fn wait(&self, dir: &Path, what: &str, holds: impl Fn(&Value) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let status = self.status(dir);
@@ -76,7 +76,7 @@ impl Work {
         }
     }
 
-    fn errors(&self) -> String {
+    pub fn errors(&self) -> String {
         fs::read_to_string(self.session.place().join("err")).unwrap_or_default()
     }
 
@@ -85,20 +85,20 @@ impl Work {
         self.session.output(semper().args(["mirror", word]).arg(store).arg(dir).current_dir(self.session.place()))
     }
 
-    fn add(&self) {
+    pub fn add(&self) {
         let added = self.mirror_command("add", &self.session.store(), &self.mirror());
         assert!(added.status.success(), "{added:?}");
         assert_eq!(states(&self.status(&self.session.store())), ["whole", "whole"]);
     }
 
-    fn stop(&self, dir: &Path, mut runtime: Background) {
+    pub fn stop(&self, dir: &Path, mut runtime: Background) {
         let stopped = self.session.output(semper().arg("stop").arg(dir));
         assert!(stopped.status.success(), "{stopped:?}");
         runtime.wait();
     }
 
     /// What was written is what one undisturbed run writes.
-    fn assert_like_native(&self) {
+    pub fn assert_like_native(&self) {
         let out = fs::read_to_string(self.out()).unwrap();
         let rounds = out.lines().count() - usize::from(!out.ends_with('\n'));
         let native = Case::new(&self.program, &["8", &rounds.to_string()]).native();
@@ -107,11 +107,11 @@ impl Work {
     }
 }
 
-fn states(status: &Value) -> Vec<&str> {
+pub fn states(status: &Value) -> Vec<&str> {
     status["mirrors"].as_array().unwrap().iter().map(|side| side["state"].as_str().unwrap()).collect()
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

@@ -93,6 +93,10 @@ impl Disk for Borrowing {
         self.own.set_len(len)
     }
 
+    fn cut(&self, len: u64) -> io::Result<()> {
+        self.own.cut(len)
+    }
+
     fn capacity(&self) -> io::Result<u64> {
         self.own.capacity()
     }

@@ -12,6 +12,7 @@ use crate::canary::Canary;
 use crate::disk::{BUFFER_LEN, Disk};
 use crate::error::Error;
 use crate::freemap::FreeMap;
+use crate::hold::Hold;
 use crate::ids::PAGE_SIZE;
 use crate::node::{BlockRef, Slot};
 use crate::pace::Pace;
@@ -66,16 +67,21 @@ fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Erro
     side.tally.done.store(0, Ordering::Relaxed);
     side.tally.total.store(0, Ordering::Relaxed);
     folder::empty(side).map_err(|e| Error::io(format!("empty the journal in {}", side.place), e))?;
-    let mut trees = {
+    let (mut trees, _hold) = {
         let writer = shared.start_writing();
         shared.check_writable()?;
         shared.settle_if_needed()?;
+        let _one = shared.start_resizing();
+        lengthen(shared, &start.disk, side)?;
         mirrored.join(side.number, &start.disk)?;
         let trees = listed(shared)?;
+        // Later generations share blocks with the newest of now, and those are copied by way of its nodes: it may not be given up meanwhile.
+        // What an older one shares with it, or with one that is kept, is met there.
+        let hold = Hold::of_newest(shared)?;
         drop(writer);
-        trees
+        (trees, hold)
     };
-    // The newest last: it is the least likely to be given up meanwhile.
+    // The newest last: the others may be given up meanwhile.
     trees.reverse();
     let mut copy = Copy {
         shared,
@@ -109,7 +115,20 @@ fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Erro
     }
     let _writer = shared.start_writing();
     shared.check_writable()?;
-    mirrored.admit(side.number)
+    let _one = shared.start_resizing();
+    mirrored.admit(side.number)?;
+    // It may have been away while the store was made smaller. What is too long does no harm.
+    let cut = shared.disk.len().and_then(|len| if start.disk.len()? > len { start.disk.cut(len) } else { Ok(()) });
+    if let Err(e) = cut {
+        tracing::warn!("{} is longer than the store, and cannot be made shorter: {e}", side.place);
+    }
+    Ok(())
+}
+
+/// The store may have grown since the side was opened.
+fn lengthen(shared: &Shared, disk: &Arc<dyn Disk>, side: &Side) -> Result<(), Error> {
+    let longer = shared.disk.len().and_then(|len| if disk.len()? < len { disk.set_len(len) } else { Ok(()) });
+    longer.map_err(|e| Error::io(format!("make {} larger", side.place), e))
 }
 
 /// Opens the side, and finds what it has.
@@ -190,7 +209,9 @@ impl Copy<'_> {
     /// Whether a block is to be copied, and was not met yet.
     fn claim(&mut self, block: BlockRef) -> bool {
         self.seen.grow(self.shared.current().root.places.max(self.seen.places()));
-        self.has.is_none_or(|has| block.birth > has) && self.seen.mark(block.place)
+        // What lies beyond the end belongs to a generation that was given up when the store was made smaller.
+        let there = block.place < self.seen.places();
+        there && self.has.is_none_or(|has| block.birth > has) && self.seen.mark(block.place)
     }
 
     fn node(&mut self, reader: &Reader<'_>, block: BlockRef, level: u8) -> Result<(), Error> {

@@ -228,14 +228,17 @@ fn look(record: &Record, side: &Found) -> Result<Looked, String> {
         _ => return Err("it was away".to_owned()),
     }
     let (disk, io_kind) = side.site.open().map_err(|e| e.to_string())?;
-    let root = newest_root(&*disk).ok_or("both of its roots are destroyed")?;
-    if root.id() != record.store {
-        return Err("it holds the pages of another store".to_owned());
+    // Beside a runtime: it may get another size between the one look and the other.
+    for _ in 0..2 {
+        let root = newest_root(&*disk).ok_or("both of its roots are destroyed")?;
+        if root.id() != record.store {
+            return Err("it holds the pages of another store".to_owned());
+        }
+        if disk.len().map_err(|e| e.to_string())? >= root.places * PAGE_SIZE as u64 {
+            return Ok((disk, io_kind, root));
+        }
     }
-    if disk.len().map_err(|e| e.to_string())? < root.places * PAGE_SIZE as u64 {
-        return Err("its pages are cut short".to_owned());
-    }
-    Ok((disk, io_kind, root))
+    Err("its pages are cut short".to_owned())
 }
 
 /// The newest root of one side's disk that holds.

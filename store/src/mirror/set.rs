@@ -314,8 +314,16 @@ impl Disk for Mirrored {
     }
 
     fn len(&self) -> io::Result<u64> {
-        let lengths: Vec<u64> = self.set().whole().map(|(_, disk)| disk.len()).collect::<io::Result<_>>()?;
-        lengths.into_iter().min().ok_or_else(|| io::Error::other("no side is whole"))
+        let set = self.set();
+        let (mut least, mut failed) = (None, Vec::new());
+        for (side, disk) in set.whole() {
+            match disk.len() {
+                Ok(len) => least = Some(least.map_or(len, |least: u64| least.min(len))),
+                Err(e) => failed.push((side.number, e)),
+            }
+        }
+        self.judge(&set, failed)?;
+        least.ok_or_else(|| io::Error::other("no side is whole"))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -323,6 +331,14 @@ impl Disk for Mirrored {
         let grown = |disk: &Arc<dyn Disk>| if disk.len()? < len { disk.set_len(len) } else { Ok(()) };
         let all = set.whole().chain(set.filling());
         let failed = all.filter_map(|(side, disk)| Some((side.number, grown(disk).err()?))).collect();
+        self.judge(&set, failed)
+    }
+
+    fn cut(&self, len: u64) -> io::Result<()> {
+        let set = self.set();
+        let cut = |disk: &Arc<dyn Disk>| if disk.len()? > len { disk.cut(len) } else { Ok(()) };
+        let all = set.whole().chain(set.filling());
+        let failed = all.filter_map(|(side, disk)| Some((side.number, cut(disk).err()?))).collect();
         self.judge(&set, failed)
     }
 

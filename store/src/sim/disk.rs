@@ -277,7 +277,7 @@ impl SimDisk {
         }
     }
 
-    /// Cuts the disk short.
+    /// Cuts the disk short, as somebody else does.
     pub fn truncate(&self, len: u64) {
         self.state().len = len;
     }
@@ -330,6 +330,16 @@ impl SimDisk {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         Ok(state)
+    }
+
+    /// Another length, durable at once. If the power goes in this very call, it was made or not.
+    fn resize(&self, len: u64) -> io::Result<()> {
+        let was_on = self.is_on();
+        let called = self.call().map(|mut state| state.len = len);
+        if called.is_err() && was_on && !self.is_on() && self.calls().is_multiple_of(2) {
+            self.state().len = len;
+        }
+        called
     }
 
     /// Counts a call, and lets it fail if it is time.
@@ -406,7 +416,18 @@ impl Disk for SimDisk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.call()?.len = len;
+        self.resize(len)
+    }
+
+    fn cut(&self, len: u64) -> io::Result<()> {
+        self.resize(len)?;
+        // What lay beyond is gone for good, whatever the length becomes later.
+        let mut state = self.state();
+        let within = |page: u64| page * (PAGE_SIZE as u64) < len;
+        state.live.retain(|page, _| within(*page));
+        state.durable.retain(|page, _| within(*page));
+        state.pending.retain(|(offset, _)| *offset < len);
+        state.in_doubt.retain(|(offset, _)| *offset < len);
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 //! * A name that was made or removed in a [`SimFolder`] is there or not after a loss of power, until the folder was synced.
 //! * A disk may be pulled out at any call, and put back later. Disks at the same power lose it together. A small file beside a disk
 //!   ([`SimSides`]) is replaced or not, never in part.
+//! * A disk gets another length durably at once; if the power goes in that call, it has it or not.
 //! * Bits rot, and two blocks may change places (a misdirected write), at rest.
 //!
 //! Everything random comes from a seed.

@@ -2,9 +2,13 @@
 
 use crate::model::{World, compare, compare_changes, step};
 use semper_store::sim::{Failure, SimDisk, SimRng};
-use semper_store::{Canary, CreateOptions, Error, Generation, Hold, OpenOptions, Store};
+use semper_store::{Canary, CreateOptions, Disk as _, Error, Generation, Hold, OpenOptions, Store};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// Generations back from the newest whose worlds are remembered: more than one store that is made smaller makes.
+const REMEMBERED: u64 = 300;
 
 /// What a run may do.
 #[derive(Clone, Copy)]
@@ -43,6 +47,11 @@ pub struct Outcome {
     pub held: u64,
     /// Times that an older generation was made the newest again.
     pub gone_back: u64,
+    /// Times that the store was made smaller, and larger.
+    pub shrunk: u64,
+    pub grown: u64,
+    /// Times that it was not made smaller: what is in use does not fit, or something there is held.
+    pub stayed: u64,
 }
 
 impl std::ops::AddAssign for Outcome {
@@ -56,6 +65,9 @@ impl std::ops::AddAssign for Outcome {
         self.full += o.full;
         self.held += o.held;
         self.gone_back += o.gone_back;
+        self.shrunk += o.shrunk;
+        self.grown += o.grown;
+        self.stayed += o.stayed;
     }
 }
 
@@ -119,7 +131,7 @@ impl Harness {
         let held = if self.rng.one_in(3) { self.hold(&store) } else { None };
         let commits = 1 + self.rng.below(6);
         for _ in 0..commits {
-            if !self.commit(&store)? {
+            if !self.commit(&store)? || self.rng.one_in(12) && !self.resize(&store)? {
                 break;
             }
         }
@@ -281,6 +293,57 @@ impl Harness {
         }
     }
 
+    /// Another size, with commits between the steps; false if the store is of no more use.
+    fn resize(&mut self, store: &Store) -> Result<bool, String> {
+        let size = (2 << 20) + self.rng.below(self.setting.size_bytes - (2 << 20)) / 4096 * 4096;
+        let has = store.space().total * 4096;
+        if size >= has {
+            let grown = store.grow(size).is_ok();
+            self.outcome.grown += u64::from(grown);
+            return Ok(grown);
+        }
+        // What a commit between two steps came to.
+        let mut beside = Ok(true);
+        let shrunk = store.shrink(size, &mut |_| {
+            beside = self.moved(store).and_then(|()| if self.rng.one_in(3) { self.commit(store) } else { Ok(true) });
+            let on = beside == Ok(true) && !self.rng.one_in(40);
+            if on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        if beside != Ok(true) {
+            return beside;
+        }
+        self.moved(store)?;
+        let free_map = |store: &Store| store.check(&mut |_| ()).free_map_holds != Some(false);
+        match shrunk {
+            Ok(()) => {
+                self.outcome.shrunk += 1;
+                let length = self.disk.len().unwrap_or(size);
+                if length != size || store.space().total * 4096 != size || !free_map(store) {
+                    return Err(format!("made smaller to {size}, it has {length} bytes, {:?}", store.space()));
+                }
+                Ok(true)
+            }
+            Err(Error::DoesNotFit { .. } | Error::StillHeld { .. } | Error::Shrink(_)) => {
+                self.outcome.stayed += 1;
+                if store.space().total * 4096 == has { Ok(true) } else { Err("a fence was left".to_owned()) }
+            }
+            Err(e @ Error::Corrupt(_)) => Err(format!("making it smaller fails: {e}")),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Commits that moved blocks have made no other world; one more may be durable and not announced.
+    fn moved(&mut self, store: &Store) -> Result<(), String> {
+        let newest = store.generation().0;
+        let world = self.world(Generation(self.announced))?.clone();
+        for number in self.announced + 1..=newest + 1 {
+            self.worlds.insert(number, world.clone());
+        }
+        self.announced = newest;
+        self.in_doubt = Some(newest + 1);
+        Ok(())
+    }
+
     /// A failed comparison in words. Faults that are found by a checksum are all right where `may_be_damaged`; a
     /// disk that fails or loses its power on the way says nothing. A generation whose damage was found is not listed any more, held or not.
     fn verify(&self, store: &Store, generation: Generation, may_be_damaged: bool) -> Result<(), String> {
@@ -380,6 +443,6 @@ impl Harness {
     fn stand_at(&mut self, generation: u64) {
         self.announced = generation;
         self.in_doubt = None;
-        self.worlds.retain(|number, _| *number <= generation && *number + 60 > generation);
+        self.worlds.retain(|number, _| *number <= generation && *number + REMEMBERED > generation);
     }
 }

@@ -121,3 +121,35 @@ fn what_is_rotten_on_both_sides_is_named_and_on_one_is_mended() {
     assert!(report.faults.iter().any(|fault| fault.place == place), "{report:?}");
     assert_eq!(store.mend(&rotten.block), None);
 }
+
+/// What the newest generation shares with later ones was not copied if that generation was given up before its turn came: its nodes had been written
+/// over by then, and all below them was passed over.
+#[test]
+fn a_side_has_everything_however_much_is_committed_while_it_is_filled() {
+    let sides = SimSides::new(2);
+    // So small that places are taken again soon.
+    let options = CreateOptions { size_bytes: 3 << 20, ..CreateOptions::default() };
+    drop(Store::create_on(sides.side("0").disk().clone(), &options).unwrap());
+    let store = Arc::new(open(&sides, "0").unwrap());
+    for segment in [1, 2] {
+        let mut commit = store.begin().unwrap();
+        (0..150).for_each(|index| commit.put(SegmentId(segment), PageIndex(index), &page(index | 1)).unwrap());
+        commit.commit().unwrap();
+    }
+    let number = store.add_mirror_at("1").unwrap();
+    let filling = {
+        let store = Arc::clone(&store);
+        // What is copied first takes so long that all generations of now are superseded meanwhile.
+        std::thread::spawn(move || store.fill_mirror(number, Some(1 << 20)))
+    };
+    let mut rng = SimRng::new(1);
+    while !filling.is_finished() {
+        let mut commit = store.begin().unwrap();
+        (0..40).for_each(|index| commit.put(SegmentId(2), PageIndex(index), &page(rng.bits() | 1)).unwrap());
+        commit.commit().unwrap();
+    }
+    filling.join().unwrap().unwrap();
+    assert_eq!(states(&store), [true, true]);
+    let report = store.check(&mut |_| ());
+    assert!(report.is_sound(), "{} blocks are missing, as {:?}", report.rotten.len(), report.rotten.first());
+}

@@ -3,9 +3,11 @@
 use crate::model::{World, compare, step};
 use semper_store::sim::{Failure, SimRng, SimSides};
 use semper_store::{
-    Canary, CreateOptions, Error, Generation, MIRRORS_FILE, MirrorState, MirrorStatus, OpenOptions, Sites, Store,
+    Canary, CreateOptions, Disk as _, Error, Generation, MIRRORS_FILE, MirrorState, MirrorStatus, OpenOptions, Sites,
+    Store,
 };
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread::Scope;
 
@@ -29,6 +31,9 @@ pub struct Outcome {
     /// Sides that were looked at alone.
     pub alone: u64,
     pub full: u64,
+    /// Times that the store was made smaller, and larger.
+    pub shrunk: u64,
+    pub grown: u64,
 }
 
 impl std::ops::AddAssign for Outcome {
@@ -41,6 +46,8 @@ impl std::ops::AddAssign for Outcome {
         self.mended += o.mended;
         self.alone += o.alone;
         self.full += o.full;
+        self.shrunk += o.shrunk;
+        self.grown += o.grown;
     }
 }
 
@@ -159,7 +166,7 @@ impl Harness {
         }
         self.announced = stands;
         self.in_doubt = None;
-        self.worlds.retain(|number, _| *number <= stands && *number + 60 > stands);
+        self.worlds.retain(|number, _| *number <= stands && *number + 300 > stands);
         Ok(store)
     }
 
@@ -240,7 +247,7 @@ impl Harness {
 
     fn work(&mut self, store: &Store) -> Result<(), String> {
         for _ in 0..1 + self.rng.below(6) {
-            if !self.commit(store)? {
+            if !self.commit(store)? || self.rng.one_in(16) && !self.resize(store)? {
                 break;
             }
         }
@@ -283,6 +290,53 @@ impl Harness {
             }
             Err(e) => self.failed(store, "a commit fails", &e, several),
         }
+    }
+
+    /// Another size, with commits between the steps; false if the store is of no more use.
+    fn resize(&mut self, store: &Store) -> Result<bool, String> {
+        let several = whole(store).len() > 1;
+        let size = (2 << 20) + self.rng.below(SIZE - (2 << 20)) / 4096 * 4096;
+        if size >= store.space().total * 4096 {
+            return match store.grow(size) {
+                Ok(()) => {
+                    self.outcome.grown += 1;
+                    Ok(true)
+                }
+                Err(e) => self.failed(store, "growing fails", &e, several),
+            };
+        }
+        let mut beside = Ok(true);
+        let shrunk = store.shrink(size, &mut |_| {
+            self.moved(store);
+            beside = if self.rng.one_in(3) { self.commit(store) } else { Ok(true) };
+            if beside == Ok(true) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        if beside != Ok(true) {
+            return beside;
+        }
+        self.moved(store);
+        match shrunk {
+            Ok(()) => {
+                self.outcome.shrunk += 1;
+                let there = |name: &String| self.sides.side(name).disk().len().unwrap_or(size);
+                match whole(store).into_iter().find(|name| there(name) != size) {
+                    Some(name) => Err(format!("side {name} has {} bytes, not {size}", there(&name))),
+                    None => Ok(true),
+                }
+            }
+            Err(Error::DoesNotFit { .. } | Error::StillHeld { .. }) => Ok(true),
+            Err(e) => self.failed(store, "making it smaller fails", &e, several),
+        }
+    }
+
+    /// Commits that moved blocks have made no other world; one more may be durable and not announced.
+    fn moved(&mut self, store: &Store) {
+        let newest = store.generation().0;
+        let world = self.worlds[&self.announced].clone();
+        for number in self.announced + 1..=newest + 1 {
+            self.worlds.insert(number, world.clone());
+        }
+        (self.announced, self.in_doubt) = (newest, Some(newest + 1));
     }
 
     /// Without a loss of power a failure of one side is none of the store, if another is there.

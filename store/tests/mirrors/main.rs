@@ -24,8 +24,11 @@ fn nothing_is_lost_while_one_side_at_a_time_fails() {
     let seed = number("SEMPER_SEED", 1);
     let outcome = run(seed, number("SEMPER_CYCLES", 1_000));
     println!("seed {seed}: {outcome:#?}");
-    let Outcome { crashes, commits, dropped, filled, mended, alone, .. } = outcome;
-    assert!([crashes, commits, dropped, filled, mended, alone].iter().all(|count| *count > 20), "{outcome:?}");
+    let Outcome { crashes, commits, dropped, filled, mended, alone, shrunk, grown, .. } = outcome;
+    assert!(
+        [crashes, commits, dropped, filled, mended, alone, shrunk, grown].iter().all(|count| *count > 20),
+        "{outcome:?}"
+    );
 }
 
 #[test]

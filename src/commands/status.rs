@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
-use semper::runtime::{
-    Caches, DomainStatus, JournalStatus, Loan, Moved, ScrubPass, ScrubStatus, ShrinkStatus,
-};
+use semper::runtime::{Caches, DomainStatus, JournalStatus, Loan, Moved, ScrubPass, ScrubStatus, ShrinkStatus};
 
 use super::figures::{Checkpoint, Checkpoints, Domain, Memory, Shown, Store, status, status_json};
 use super::{Failure, mirror, say};

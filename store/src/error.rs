@@ -53,7 +53,7 @@ pub enum Error {
     },
     /// The store was written by another version of the format.
     #[error(
-        "{} has format version {found}, and this program reads version {expected}; use the program that wrote it",
+        "{} has format version {found}, and this program reads versions up to {expected}; use the program that wrote it",
         named(pages)
     )]
     Version {
@@ -61,7 +61,7 @@ pub enum Error {
         pages: PathBuf,
         /// The version in the root.
         found: u32,
-        /// The version that this program reads.
+        /// The newest version that this program reads.
         expected: u32,
     },
     /// The file is shorter than the store that it holds.

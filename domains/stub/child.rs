@@ -103,10 +103,11 @@ unsafe extern "C" fn finish() -> ! {
                 made += 1;
             }
         }
-        if request.kind == NATIVE {
+        let native = request.kind == NATIVE || request.kind == RECORDED_NATIVE;
+        if native {
             invocation_page();
         }
-        if request.kind == RECORDED {
+        if request.kind == RECORDED || request.kind == RECORDED_NATIVE {
             call(sys::PRCTL, [sys::PR_SET_TSC, sys::PR_TSC_SIGSEGV, 0, 0, 0, 0]);
         }
         signals();
@@ -120,7 +121,7 @@ unsafe extern "C" fn finish() -> ! {
             call(sys::PRLIMIT64, [0, limit, (&raw const none) as u64, 0, 0, 0]);
         }
         call(sys::PRCTL, [sys::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]);
-        let policy: &[Instruction] = if request.kind == NATIVE { &NATIVE_POLICY } else { &POLICY };
+        let policy: &[Instruction] = if native { &NATIVE_POLICY } else { &POLICY };
         let program = Program { len: policy.len() as u16, instructions: policy.as_ptr() };
         if call(sys::SECCOMP, [1, 0, (&raw const program) as u64, 0, 0, 0]) != 0 {
             sys::exit(99);

@@ -28,7 +28,7 @@ mod wire;
 
 pub use host::taped;
 pub use source::{Limit, Source, SourceError};
-pub use tape::{Advance, Position, Taken, Tape, Then};
+pub use tape::{Advance, Entry, Position, Taken, Tape, Then};
 pub use wire::{Head, Inputs, Item, Question};
 
 /// What no other stretch of steps has.

@@ -115,7 +115,8 @@ fn who_waits_and_who_is_told_do_not_keep_each_other() {
             }
         });
         for number in 0..400 {
-            let Submitted::New(ticket) = journal.submit(Writer { number: 2, born: 0 }, number, b"later").unwrap() else {
+            let Submitted::New(ticket) = journal.submit(Writer { number: 2, born: 0 }, number, b"later").unwrap()
+            else {
                 panic!("number {number} is there already")
             };
             let (tell, told) = mpsc::channel();

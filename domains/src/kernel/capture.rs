@@ -171,7 +171,8 @@ impl Kernel {
         }
         tx.commit();
         objects.world.1 = world;
-        let needed = self.domains().iter().filter_map(|domain| domain.tape.needs()).chain(self.native.tape.needs()).min();
+        let needed =
+            self.domains().iter().filter_map(|domain| domain.tape.needs()).chain(self.native.tape.needs()).min();
         let needed = needed.unwrap_or(u64::MAX);
         self.journal.note(&mut objects.table, needed).map_err(|e| e.to_string())?;
         self.capture_native_tape(&mut objects.table).map_err(|e| format!("the object table: {e}"))?;

@@ -349,7 +349,9 @@ impl Kernel {
                     Whose::Linux(domain, _) => domain.name.clone(),
                     Whose::Native(_) => self.native.names(),
                 };
-                eprintln!("semper: what {name} is told cannot be recorded ({error}); what it shows waits for checkpoints");
+                eprintln!(
+                    "semper: what {name} is told cannot be recorded ({error}); what it shows waits for checkpoints"
+                );
             }
             tape.cut("the journal could not be written");
             self.surroundings.hasten();

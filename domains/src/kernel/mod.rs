@@ -28,8 +28,8 @@ mod server;
 
 pub use capture::FreezeError;
 pub use inputs::Replay;
-pub use life::{ImportFile, NewProgram, StartKey};
 pub(crate) use inputs::branch;
+pub use life::{ImportFile, NewProgram, StartKey};
 pub(crate) use life::{fsgsbase, random};
 pub(crate) use network::remove_grants_but;
 

@@ -327,11 +327,10 @@ impl Keys for ProgramKeys {
     }
 
     fn withdraw(&self) -> bool {
-        let done =
-            self.act(|turn, id| {
-                turn.kernel.native.tape.cut("a Linux program took back what it asked");
-                turn.transact(|table, around, effects| objects::withdraw(table, around, id, effects))
-            });
+        let done = self.act(|turn, id| {
+            turn.kernel.native.tape.cut("a Linux program took back what it asked");
+            turn.transact(|table, around, effects| objects::withdraw(table, around, id, effects))
+        });
         done.unwrap_or(false)
     }
 }

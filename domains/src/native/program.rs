@@ -1,8 +1,8 @@
 //! Programs started from outside: a first domain, a console, an end.
 
 use super::image::Memory;
-use super::records::{NAME_BYTES, NativeProgram, RunList};
 use super::recording::Told;
+use super::records::{NAME_BYTES, NativeProgram, RunList};
 use super::turn::Turn;
 use super::{Around, ExecutiveError, ImageError};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, OutputStream, Releaser};

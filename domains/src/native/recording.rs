@@ -64,8 +64,9 @@ pub(super) struct Recording {
     pub awaited: Option<RecordId>,
     /// Processor time that is not charged yet, by domain.
     pub owed: BTreeMap<u64, u64>,
-    /// Whose post is served.
+    /// Whose post is served, and whose was served last.
     pub serving: Option<RecordId>,
+    last: Option<RecordId>,
     pub sharing: Sharing,
     /// It was found to differ: nothing is served any more.
     differs: bool,
@@ -197,7 +198,8 @@ impl Turn<'_> {
         tape.enters(entry, self.state.recording.order.usual());
         self.state.recording.order.note(entry);
         let done = act(self);
-        self.state.recording.serving = None;
+        let served = self.state.recording.serving.take();
+        self.state.recording.last = served.or(self.state.recording.last);
         if let Err(why) = tape.stepped() {
             let domain = match entry {
                 Entry::Posted(n) | Entry::Told(n) | Entry::Charged(n) | Entry::Begins(n) => self.numbered(n),
@@ -244,9 +246,8 @@ impl Turn<'_> {
         let Told { code, words, bytes, connection, console } = told;
         let len = u32::try_from(bytes.len().min(crate::guest::MAX_STRING)).unwrap_or(0);
         let text = if len > 0 { Text::Given { len } } else { Text::Empty };
-        let key = connection.map_or(Key::NULL, |(program, number)| {
-            connection_key(program, self.kernel.native.short_life(), number)
-        });
+        let key = connection
+            .map_or(Key::NULL, |(program, number)| connection_key(program, self.kernel.native.short_life(), number));
         let waited = self.complete(wait, Answer { code, words, text, keys: 0 }, key, &bytes)?;
         if waited && let Some(console) = console {
             self.input_taken(console, bytes.len() as u64);
@@ -280,14 +281,12 @@ impl Turn<'_> {
 
     /// The domains do something else than they did: nothing of it is kept.
     fn differs(&mut self, why: &str, domain: Option<RecordId>) {
-        let (_, step) = self.kernel.native.tape.place();
         self.kernel.native.tape.fails(why);
         if std::mem::replace(&mut self.state.recording.differs, true) {
             return;
         }
         let name = self.state.names();
         let of = domain.map_or(String::new(), |id| format!(", domain {id:?}"));
-        tracing::error!(%name, step, why, "a replay differs");
         self.kernel.surroundings.differs(&format!("{name} does not do again what it did: {why}{of}"));
     }
 
@@ -335,7 +334,7 @@ impl Turn<'_> {
         }
         match self.kernel.native.tape.entry(self.state.recording.order.usual()) {
             Ok(entry) => self.state.recording.next = Some(entry),
-            Err(why) => self.differs(&why, None),
+            Err(why) => self.differs(&why, self.state.recording.last),
         }
         Ok(self.state.recording.next)
     }
@@ -371,7 +370,9 @@ impl Turn<'_> {
             Ok(true) => Ok(true),
             Ok(false) => {
                 // It stands for a capture that came to nothing, or was loaded where it stood.
-                if !self.state.ready.has(id) && self.loaded(id).is_none_or(|native| !native.executing || native.has_posted()) {
+                if !self.state.ready.has(id)
+                    && self.loaded(id).is_none_or(|native| !native.executing || native.has_posted())
+                {
                     self.execute(id)?;
                 }
                 self.state.recording.awaited = Some(id);
@@ -505,9 +506,9 @@ impl Kernel {
         let (on, alive) = (self.native.tape.is_on(), self.native.has(None));
         let refused = |why: &str| Err(KernelError::Refused(why.to_owned()));
         match (on, record) {
-            _ if self.native.is_retelling() => {
-                refused("the native programs of the store are being told again what they were told; wait until that is over")
-            }
+            _ if self.native.is_retelling() => refused(
+                "the native programs of the store are being told again what they were told; wait until that is over",
+            ),
             (true, false) if alive => refused(
                 "the native programs of this store are recorded, all of them or none: start it with --record, or in another store",
             ),
@@ -524,7 +525,9 @@ impl Kernel {
         match (self.native.tape.is_on(), record) {
             (true, true) => self.native.tape.cut("a program was started"),
             (true, false) => self.native.tape.stop(),
-            (false, true) => self.begin_native_tape(crate::kernel::journal::writer(id, self.clock.reading().1).inputs())?,
+            (false, true) => {
+                self.begin_native_tape(crate::kernel::journal::writer(id, self.clock.reading().1).inputs())?
+            }
             (false, false) => {}
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! What segment 0 says of native programs beside the objects, and who runs.
 
-use crate::kernel::objects::{FileIdentity, LifeState, name_of};
 use crate::inputs::Position;
+use crate::kernel::objects::{FileIdentity, LifeState, name_of};
 use crate::linux::ExitStatus;
 use crate::objects::LinuxDomain;
 use crate::table::{Record, RecordId};

@@ -140,7 +140,12 @@ impl Turn<'_> {
             })
             .chain(overlays.iter().map(super::overlay::Overlay::map))
             .collect();
-        let plan = SpawnPlan { control: native.segment.memfd(), mappings: &maps, native: true, recorded: kernel.native.tape.is_on() };
+        let plan = SpawnPlan {
+            control: native.segment.memfd(),
+            mappings: &maps,
+            native: true,
+            recorded: kernel.native.tape.is_on(),
+        };
         let spawned = kernel.zygote.spawn(&plan)?;
         let uffds = spawned.uffds.map_err(PlatformError::errno("userfaultfd"))?;
         let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));

@@ -1,7 +1,9 @@
 //! Where processes come from: a small clean program, forked in about 70 us, with nothing of the runtime in it.
 
 use super::PlatformError;
-use crate::abi::{LINUX, MAX_FDS, MAX_MAPPINGS, MappingRequest, NATIVE, RECORDED, RECORDED_NATIVE, SpawnReply, SpawnRequest};
+use crate::abi::{
+    LINUX, MAX_FDS, MAX_MAPPINGS, MappingRequest, NATIVE, RECORDED, RECORDED_NATIVE, SpawnReply, SpawnRequest,
+};
 use nix::cmsg_space;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};

@@ -272,7 +272,7 @@ pub struct Run {
     pub native_memory: Option<u64>,
     /// Record all that the program is told by the world outside, so that it can be told again: after a failure, up to the last thing
     /// that was recorded, and by semper journal replay: docs/replay.md
-    #[arg(long, conflicts_with = "native")]
+    #[arg(long)]
     pub record: bool,
     /// A start key to a domain of the store, put into a free slot of the program: SLOT is 10 to 15 of a Linux program, 12 to 14 of a
     /// native one (13 with --listen or --connect); DOMAIN is INDEX.VERSION as `semper ls` shows it, or the name of a program; the domain is told BADGE with each

@@ -74,6 +74,8 @@ pub const LINUX: u32 = 0;
 pub const RECORDED: u32 = 1;
 /// A process of a native domain: it may change nothing of its memory map and asks for nothing but invocations.
 pub const NATIVE: u32 = 2;
+/// The same, of a native domain whose inputs are recorded: it may not read the time-stamp counter.
+pub const RECORDED_NATIVE: u32 = 3;
 /// Mappings and advice up to this many bytes may be answered in the stub.
 pub const QUICK_BYTES: u64 = 64 << 10;
 /// Areas about which the stub may answer advice.
@@ -250,7 +252,7 @@ pub struct SpawnRequest {
     pub token: u64,
     /// Userfaultfds that the new process makes for each mapping: none, one, or two.
     pub uffds_each: u32,
-    /// What it is to be: one of [`LINUX`], [`RECORDED`], [`NATIVE`].
+    /// What it is to be: one of [`LINUX`], [`RECORDED`], [`NATIVE`], [`RECORDED_NATIVE`].
     pub kind: u32,
     /// Mappings below.
     pub count: u64,

@@ -103,10 +103,11 @@ unsafe extern "C" fn finish() -> ! {
                 made += 1;
             }
         }
-        if request.kind == NATIVE {
+        let native = is_native(request.kind);
+        if native {
             invocation_page();
         }
-        if request.kind == RECORDED {
+        if request.kind == RECORDED || request.kind == RECORDED_NATIVE {
             call(sys::PRCTL, [sys::PR_SET_TSC, sys::PR_TSC_SIGSEGV, 0, 0, 0, 0]);
         }
         signals();
@@ -120,7 +121,7 @@ unsafe extern "C" fn finish() -> ! {
             call(sys::PRLIMIT64, [0, limit, (&raw const none) as u64, 0, 0, 0]);
         }
         call(sys::PRCTL, [sys::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]);
-        let policy: &[Instruction] = if request.kind == NATIVE { &NATIVE_POLICY } else { &POLICY };
+        let policy: &[Instruction] = if native { &NATIVE_POLICY } else { &POLICY };
         let program = Program { len: policy.len() as u16, instructions: policy.as_ptr() };
         if call(sys::SECCOMP, [1, 0, (&raw const program) as u64, 0, 0, 0]) != 0 {
             sys::exit(99);
@@ -150,8 +151,12 @@ unsafe fn invocation_page() {
     }
 }
 
+const fn is_native(kind: u32) -> bool {
+    kind == NATIVE || kind == RECORDED_NATIVE
+}
+
 const fn control_pages(kind: u32) -> u64 {
-    if kind == NATIVE { CONTROL_PAGES } else { LINUX_CONTROL_PAGES }
+    if is_native(kind) { CONTROL_PAGES } else { LINUX_CONTROL_PAGES }
 }
 
 unsafe fn unmap(from: u64, to: u64, step: u32) {

@@ -320,8 +320,13 @@ impl Journal {
             inner.poisoned.get_or_insert_with(|| why.clone());
         }
         match inner.group.queue.front() {
-            Some(open) if open.orphan => self.work.notify_all(),
-            Some(open) => open.batch.turn.notify_all(),
+            Some(open) => {
+                // The thread of the journal waits for work, or for the turn of a batch that it has seen already.
+                if open.orphan {
+                    self.work.notify_all();
+                }
+                open.batch.turn.notify_all();
+            }
             None => self.idle.notify_all(),
         }
         drop(inner);

@@ -99,6 +99,34 @@ fn whoever_does_not_wait_is_told_by_another_thread() {
     assert_eq!(journal.end(), 52);
 }
 
+/// The journal's thread waited for the turn of a batch that nobody led, and whoever had its turn before woke it elsewhere: with one who waits for the
+/// disk beside one who does not, both stood still.
+#[test]
+fn who_waits_and_who_is_told_do_not_keep_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let writer = Writer { number: 1, born: 1 };
+            let mut numbers = 0..;
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                journal.append(writer, numbers.next().unwrap(), b"waits").unwrap();
+            }
+        });
+        for number in 0..400 {
+            let Submitted::New(ticket) = journal.submit(Writer { number: 2, born: 0 }, number, b"later").unwrap()
+            else {
+                panic!("number {number} is there already")
+            };
+            let (tell, told) = mpsc::channel();
+            ticket.then(move |result| tell.send(result.unwrap()).unwrap());
+            told.recv().unwrap();
+        }
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+}
+
 #[test]
 fn a_reader_beside_an_appender_sees_a_prefix() {
     let dir = tempfile::tempdir().unwrap();

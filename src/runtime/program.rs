@@ -67,16 +67,12 @@ impl NewProgram {
 
     /// Reads a native program.
     pub(super) fn read_native(self) -> Result<NativeSpec, RuntimeError> {
-        if self.record {
-            return Err(RuntimeError::Refused(
-                "native programs cannot be recorded yet: run it without --record".into(),
-            ));
-        }
         let image = read_image(&self.program)?;
         let args = self.args.into_iter().map(OsStringExt::into_vec).collect();
         let name = self.name.unwrap_or_else(|| file_name(&self.program));
         let memory = self.native.unwrap_or(DEFAULT_NATIVE_MEMORY);
-        let spec = NativeSpec { name, image, args, memory, keys: self.keys, network: self.network };
+        let (keys, network, record) = (self.keys, self.network, self.record);
+        let spec = NativeSpec { name, image, args, memory, keys, network, record };
         spec.check().map_err(|reason| RuntimeError::NotRunnable { program: self.program, reason })?;
         Ok(spec)
     }

@@ -35,6 +35,7 @@ mod operating;
 mod outputs;
 mod packages;
 mod replay;
+mod replay_native;
 mod rights;
 mod room;
 mod rot;

@@ -474,6 +474,12 @@ fn nothing_that_was_answered_is_lost_without_a_checkpoint_where_inputs_are_recor
 }
 
 #[test]
+fn nothing_that_recorded_native_domains_answered_is_lost_without_a_checkpoint() {
+    let never = ["--output", "journaled", "--checkpoint-interval", "0"];
+    storm_with(10, &never, &["--native", "--record"], &native_program("service"));
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn soak() {
     let kills = std::env::var("SEMPER_KILLS").map_or(200, |kills| kills.parse().unwrap());
@@ -481,6 +487,7 @@ fn soak() {
     let journaled = [OFTEN, &["--output", "journaled"]].concat();
     storm_with(kills, &journaled, &["--record"], &linux_program("kv-service"));
     storm(kills, &["--native"], &native_program("service"));
+    storm_with(kills, &journaled, &["--native", "--record"], &native_program("service"));
 }
 
 pub fn storm(kills: u32, flags: &[&str], program: &Path) {

@@ -9,25 +9,25 @@ use std::time::{Duration, Instant};
 use crate::harness::{Background, Libc, Rng, Session, TIMEOUT, c_program, seed, sigkill, wait_for};
 
 /// No checkpoint but the first: all that goes on after a kill goes on by what was recorded.
-const RECORDED: &[&str] = &["--record", "--output", "journaled", "--checkpoint-interval", "0"];
-const RESUMED: &[&str] = &["--output", "journaled", "--checkpoint-interval", "0"];
+pub const RECORDED: &[&str] = &["--record", "--output", "journaled", "--checkpoint-interval", "0"];
+pub const RESUMED: &[&str] = &["--output", "journaled", "--checkpoint-interval", "0"];
 
 fn told() -> Option<PathBuf> {
     c_program("told", Libc::Glibc)
 }
 
 /// Starts a command whose output is added to a file of the session.
-fn into(session: &Session, name: &str, command: &mut Command) -> Background {
+pub fn into(session: &Session, name: &str, command: &mut Command) -> Background {
     let out = File::options().create(true).append(true).open(session.place().join(name)).unwrap();
     Background(command.stdout(out).stderr(Stdio::inherit()).spawn().unwrap())
 }
 
-fn lines(session: &Session, name: &str) -> Vec<String> {
+pub fn lines(session: &Session, name: &str) -> Vec<String> {
     fs::read_to_string(session.place().join(name)).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
 /// Waits until a file has so many lines.
-fn wait_for_lines(session: &Session, name: &str, count: usize) -> Vec<String> {
+pub fn wait_for_lines(session: &Session, name: &str, count: usize) -> Vec<String> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let lines = lines(session, name);
@@ -40,29 +40,35 @@ fn wait_for_lines(session: &Session, name: &str, count: usize) -> Vec<String> {
 }
 
 /// Each line has its number, and none is there twice.
-fn assert_whole(lines: &[String], count: usize) {
+pub fn assert_whole(lines: &[String], count: usize) {
     let numbers: Vec<usize> = lines.iter().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
     assert_eq!(numbers, (0..count).collect::<Vec<_>>());
 }
 
-fn succeeds(output: &Output) -> String {
+pub fn succeeds(output: &Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn refused(output: &Output) -> String {
+pub fn refused(output: &Output) -> String {
     assert!(!output.status.success());
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Runs the program with a kill after each so many lines; what it prints goes on as it was.
 fn kills(flags: &[&str], resumed: &[&str], args: &[&str], count: usize) {
-    let Some(program) = told() else { return };
+    if let Some(program) = told() {
+        kills_of(&program, flags, resumed, args, count);
+    }
+}
+
+/// The same of any program that numbers its lines.
+pub fn kills_of(program: &Path, flags: &[&str], resumed: &[&str], args: &[&str], count: usize) {
     let session = Session::new();
     let mut random = Rng::with_seed(seed());
     let mut seen = Vec::new();
-    let mut runtime = into(&session, "out", &mut session.run(flags, &program, args));
+    let mut runtime = into(&session, "out", &mut session.run(flags, program, args));
     for _ in 0..4 {
         let more = random.usize(10..count / 6);
         wait_for_lines(&session, "out", seen.len() + more);
@@ -164,8 +170,13 @@ fn to_a_pipe_nothing_goes_twice() {
 
 /// A store with a recorded program that ran for a while and was killed; what it showed.
 fn recorded(program: &Path, args: &[&str], count: usize) -> (Session, Vec<String>) {
+    recorded_with(RECORDED, program, args, count)
+}
+
+/// The same, by these flags.
+pub fn recorded_with(flags: &[&str], program: &Path, args: &[&str], count: usize) -> (Session, Vec<String>) {
     let session = Session::new();
-    let mut runtime = into(&session, "out", &mut session.run(RECORDED, program, args));
+    let mut runtime = into(&session, "out", &mut session.run(flags, program, args));
     wait_for_lines(&session, "out", count);
     assert!(sigkill(&mut runtime.0), "it ended before the kill");
     let shown = lines(&session, "out");
@@ -182,17 +193,17 @@ fn beyond(shown: &[&str], lines: &[String]) -> Vec<String> {
 }
 
 /// What the program printed, before the command's own words.
-fn programs_lines(printed: &str) -> Vec<&str> {
+pub fn programs_lines(printed: &str) -> Vec<&str> {
     printed.lines().take_while(|line| line.starts_with(|first: char| first.is_ascii_digit())).collect()
 }
 
-fn replay(session: &Session, args: &[&str]) -> Output {
+pub fn replay(session: &Session, args: &[&str]) -> Output {
     let mut command = crate::harness::semper();
     command.args(["journal", "replay"]).arg(session.store()).args(args).stdin(Stdio::null());
     session.output(&mut command)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
@@ -351,8 +362,6 @@ fn what_cannot_be_told_again_is_named_and_nothing_is_committed() {
 fn what_does_not_fit_is_refused_in_words() {
     let Some(program) = told() else { return };
     let session = Session::new();
-    let native = session.output(&mut session.run(&["--record", "--native"], &program, &[]));
-    assert!(refused(&native).contains("--native"));
     // One that was not recorded cannot be rolled forward.
     succeeds(&session.output(&mut session.run(&[], &program, &["3", "0"])));
     let mut runtime = session.background(&mut session.run(&["--name", "plain"], &program, &["100000", "1000"]));

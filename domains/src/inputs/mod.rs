@@ -1,4 +1,4 @@
-//! Inputs: all that a Linux program is told by the world outside its store, written down, and told again.
+//! Inputs: all that a program is told by the world outside its store, written down, and told again.
 //!
 //! **Promise.** A program that is recorded and that went on from generation *g* goes on, after any failure, as it did: what it is told by clocks,
 //! random numbers, its console, its sockets and the journal comes from the record again, answer for answer, up to the last one whose record
@@ -14,8 +14,10 @@
 //! * A *branch* is a stretch of steps that was lived in one go. Whoever goes on after a replay begins a new branch, which names
 //!   the one that it continues. So a world that went back to an older generation has several futures in one journal, and none is mistaken for another.
 //!
+//! The native domains of a store are one such program, whose steps are the entries of the kernel that serves them.
+//!
 //! * `wire`: the bytes.
-//! * `tape`: one program's: live it writes down, in a replay it tells again.
+//! * `tape`: one program's: live it writes down, in a replay it tells again. In it `entries`: of native domains, and their order.
 //! * `source`: which records are to be told again.
 //! * `host`: what stands between a program and the outside.
 
@@ -28,7 +30,7 @@ mod wire;
 
 pub use host::taped;
 pub use source::{Limit, Source, SourceError};
-pub use tape::{Advance, Position, Taken, Tape, Then};
+pub use tape::{Advance, Entry, Position, Taken, Tape, Then};
 pub use wire::{Head, Inputs, Item, Question};
 
 /// What no other stretch of steps has.

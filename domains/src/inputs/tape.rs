@@ -1,5 +1,11 @@
 //! The tape of one program: live it writes down what the program is told; in a replay it tells the same again.
 
+mod emptying;
+mod entries;
+
+pub use emptying::Taken;
+pub use entries::Entry;
+
 use super::Branch;
 use super::source::Source;
 use super::wire::{self, ANSWER_BYTES, Head, Item, Question, RECORD_BYTES};
@@ -11,11 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-/// Bytes that wait to be written to the journal before the program waits for it.
-const FULL_BYTES: usize = 4 << 20;
-/// Bytes from which on the journal is asked to take them.
-const MUCH_BYTES: usize = 32 << 10;
 
 /// Where a program stands among its inputs; part of its state, and rolled back with it.
 #[repr(C)]
@@ -33,6 +34,14 @@ pub struct Position {
     pub sum: u64,
     /// The store whose journal that is.
     pub store: [u8; 16],
+}
+
+impl Position {
+    fn shows(&mut self, bytes: &[u8]) {
+        let mut hasher = crc32fast::Hasher::new_with_initial(sum(self));
+        hasher.update(bytes);
+        self.sum = u64::from(hasher.finalize());
+    }
 }
 
 impl Record for Position {
@@ -65,15 +74,6 @@ pub enum Then {
     Stands,
 }
 
-/// What was taken off the tape, to be put into the journal.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// The records: their numbers, and what they hold.
-    pub records: Vec<(u64, Vec<u8>)>,
-    /// Whether all that the program did up to here follows from what is recorded once they are.
-    pub covers: bool,
-}
-
 /// One program's tape.
 #[derive(Default)]
 pub struct Tape {
@@ -95,6 +95,8 @@ struct Inner {
     /// A step is being taken; the question that was asked last in it; whether answers of it were written down.
     stepping: bool,
     index: u32,
+    /// The place among the questions of a step of which call or fault it is; and that.
+    stop_at: u32,
     stop: u32,
     told: bool,
     /// An answer is being found, which asks others itself.
@@ -274,7 +276,7 @@ impl Tape {
     pub fn step(&self, stop: u32) {
         if self.is_on() {
             let mut inner = self.lock();
-            (inner.stepping, inner.index, inner.stop, inner.told) = (true, 1, stop, false);
+            (inner.stepping, inner.index, inner.stop_at, inner.stop, inner.told) = (true, 1, 1, stop, false);
         }
     }
 
@@ -315,7 +317,7 @@ impl Tape {
     }
 
     /// What the outside answers: found by `live` and written down, or told again. An answer that is `usual` is not written down.
-    pub(super) fn ask<T>(&self, question: Question, usual: Option<T>, live: impl FnOnce() -> T) -> T
+    pub(crate) fn ask<T>(&self, question: Question, usual: Option<T>, live: impl FnOnce() -> T) -> T
     where
         T: Serialize + DeserializeOwned + PartialEq,
     {
@@ -358,15 +360,12 @@ impl Tape {
     /// The program shows something: what was recorded tells whether it did so before.
     pub(super) fn shows(&self, bytes: &[u8]) {
         if self.is_on() {
-            let position = &mut self.lock().position;
-            let mut hasher = crc32fast::Hasher::new_with_initial(sum(position));
-            hasher.update(bytes);
-            position.sum = u64::from(hasher.finalize());
+            self.lock().position.shows(bytes);
         }
     }
 
     /// A time was told: clocks do not go back behind it when the program is live again.
-    pub(super) fn told_time(&self, which: usize, time: Duration) {
+    pub(crate) fn told_time(&self, which: usize, time: Duration) {
         if self.is_on() {
             let mut inner = self.lock();
             inner.latest[which] = inner.latest[which].max(time);
@@ -450,56 +449,6 @@ impl Tape {
             }
         }
     }
-
-    /// Between two steps: what is to be written to the journal. `all`: also the steps alone, so that what the program did in them is sure to
-    /// be done again.
-    pub fn take(&self, all: bool) -> Taken {
-        if !self.is_on() {
-            return Taken::default();
-        }
-        let mut inner = self.lock();
-        if inner.differs.is_some() {
-            return Taken::default();
-        }
-        let steps = inner.position.step;
-        if matches!(inner.mode, Mode::Live)
-            && !inner.cut
-            && (!inner.out.items.is_empty() || all && steps > inner.out.steps)
-        {
-            inner.close_record(steps, None);
-        }
-        let done = std::mem::take(&mut inner.out.done);
-        inner.out.bytes = 0;
-        let mut records = Vec::new();
-        for (head, items) in done {
-            records.push((inner.position.number, wire::record(&head, &items)));
-            inner.position.number += 1;
-        }
-        let covers = match inner.mode {
-            Mode::Off | Mode::Standing => false,
-            Mode::Live => !inner.cut && inner.reached == inner.position.branch,
-            Mode::Replay { .. } => true,
-        };
-        drop(inner);
-        self.emptied.notify_all();
-        Taken { records, covers }
-    }
-
-    /// Whether so much waits that the journal should take it.
-    #[must_use]
-    pub fn has_much(&self) -> bool {
-        self.is_on() && self.lock().out.bytes > MUCH_BYTES
-    }
-
-    /// Waits while more waits to be written than may; not for ever.
-    pub fn wait_for_room(&self) {
-        if !self.is_on() {
-            return;
-        }
-        let inner = self.lock();
-        let full = |inner: &mut Inner| inner.out.bytes > FULL_BYTES;
-        let _ = self.emptied.wait_timeout_while(inner, Duration::from_secs(1), full);
-    }
 }
 
 /// The checksum of what was shown.
@@ -548,8 +497,8 @@ impl Inner {
         }
         let step = self.position.step;
         if !std::mem::replace(&mut self.told, true) {
-            let stop = Item { step, index: 1, question: Question::Stop, answer: self.stop.to_le_bytes().to_vec() };
-            self.put(&stop);
+            let (index, answer) = (self.stop_at, self.stop.to_le_bytes().to_vec());
+            self.put(&Item { step, index, question: Question::Stop, answer });
         }
         self.put(&Item { step, index: self.index, question, answer: bytes });
     }

@@ -95,6 +95,12 @@ pub enum Question {
     End,
     /// Nothing: a generation was captured before the step, and the program forgot what a load of that would not know.
     Captured,
+    /// Of native domains: what the step is, and a check of all before it.
+    Entry,
+    /// What came for a domain that waits for the outside.
+    Told,
+    /// The newest durable generation.
+    Generation,
 }
 
 impl fmt::Display for Question {
@@ -129,6 +135,9 @@ impl fmt::Display for Question {
             Self::Record => "a record of the journal",
             Self::End => "the end of the journal",
             Self::Captured => "a capture",
+            Self::Entry => "an entry",
+            Self::Told => "what came for a domain that waits",
+            Self::Generation => "the newest generation",
         })
     }
 }
@@ -138,7 +147,8 @@ impl fmt::Display for Question {
 pub struct Item {
     /// The step in which it was asked for.
     pub step: u64,
-    /// The how manieth question of the step; 0 is [`Question::Captured`], 1 [`Question::Stop`].
+    /// The how manieth question of the step; 0 is [`Question::Captured`], 1 [`Question::Stop`]; of native domains 1 is [`Question::Entry`], 2
+    /// [`Question::Stop`].
     pub index: u32,
     /// What was asked.
     pub question: Question,
@@ -226,7 +236,8 @@ impl Inputs {
 impl fmt::Display for Inputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Head { first, steps, ends, .. } = &self.head;
-        let answers = self.items.iter().filter(|item| item.index > 1);
+        let is_answer = |item: &&Item| !matches!(item.question, Question::Captured | Question::Stop | Question::Entry);
+        let answers = self.items.iter().filter(is_answer);
         write!(f, "steps {first} to {steps}: {} answers", answers.clone().count())?;
         let bytes: usize = answers.map(|item| item.answer.len()).sum();
         write!(f, ", {bytes} bytes")?;

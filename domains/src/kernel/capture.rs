@@ -172,8 +172,11 @@ impl Kernel {
         }
         tx.commit();
         objects.world.1 = world;
-        let needed = self.domains().iter().filter_map(|domain| domain.tape.needs()).min().unwrap_or(u64::MAX);
+        let needed =
+            self.domains().iter().filter_map(|domain| domain.tape.needs()).chain(self.native.tape.needs()).min();
+        let needed = needed.unwrap_or(u64::MAX);
         self.journal.note(&mut objects.table, needed).map_err(|e| e.to_string())?;
+        self.capture_native_tape(&mut objects.table).map_err(|e| format!("the object table: {e}"))?;
         self.native.note(&mut objects.table).map_err(|e| format!("the object table: {e}"))?;
         drop(objects);
         for domain in self.domains() {
@@ -221,6 +224,7 @@ impl Kernel {
         self.capture.leave(Phase::Capturing);
         self.newest.store(generation, SeqCst);
         self.native.committed(generation);
+        self.native.tape.committed();
         self.journal.committed(generation, oldest);
         for domain in self.domains() {
             domain.progressed();

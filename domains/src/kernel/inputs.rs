@@ -9,6 +9,7 @@ use super::objects::DomainRecord;
 use super::{Kernel, KernelError, OutputPolicy, random};
 use crate::inputs::{Limit, Position, Source, Taken, Tape, Then};
 use crate::linux::{Program, Stream, Wanted};
+use crate::native::{NativeInputs, Shown};
 use semper_journal::{Journal, Reader, Ticket, Writer};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -45,16 +46,21 @@ struct State {
     closing: bool,
 }
 
-/// A program whose inputs are on their way to the journal.
+/// A program, or all native ones, whose inputs are on their way to the journal.
 struct OnItsWay {
-    domain: Arc<Domain>,
+    whose: Whose,
     tickets: Vec<Ticket>,
-    outputs: [u64; 2],
     covers: bool,
     failed: Option<semper_journal::Error>,
 }
 
-fn branch() -> u64 {
+/// Whose inputs, and what was shown when they were taken.
+enum Whose {
+    Linux(Arc<Domain>, [u64; 2]),
+    Native(Vec<Shown>),
+}
+
+pub(crate) fn branch() -> u64 {
     let mut bytes = [0; 8];
     random(&mut bytes);
     // 0 names none.
@@ -96,7 +102,8 @@ impl Kernel {
     /// Whether a program is being told again what it was told: its state is not one that a generation may have, unless there is no room.
     #[must_use]
     pub fn is_replaying(&self) -> bool {
-        self.domains().iter().any(|domain| domain.ended().is_none() && domain.tape.is_replaying())
+        let linux = || self.domains().iter().any(|domain| domain.ended().is_none() && domain.tape.is_replaying());
+        self.native.tape.is_replaying() || linux()
     }
 
     /// Whether the world is only to be told again what it was told, and then to stand.
@@ -112,6 +119,7 @@ impl Kernel {
             let rings = bell.rings();
             // One that an operator stopped stands where it is.
             let left = self.domains().iter().any(|d| d.ended().is_none() && !d.is_held() && !d.tape.is_standing());
+            let left = left || self.native.tape.is_on() && !self.native.tape.is_standing();
             if !left || self.is_closing() {
                 return !self.is_closing();
             }
@@ -124,7 +132,9 @@ impl Kernel {
     pub fn replayed_steps(&self) -> Vec<(String, u64, bool)> {
         let told = |d: &Arc<Domain>| (d.name.clone(), d.tape.steps_told(), d.ended().is_some());
         let replayed = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
-        replayed.iter().map(told).collect()
+        let native = self.native.tape.is_on().then(|| (self.native.names(), self.native.tape.steps_told()));
+        let native = native.map(|(names, steps)| (names, steps, !self.native.has(None)));
+        replayed.iter().map(told).chain(native).collect()
     }
 
     /// Before a world that only replays is brought back: all that lives in it has to be recorded.
@@ -132,8 +142,8 @@ impl Kernel {
         if !self.only_replays() {
             return Ok(());
         }
-        let native =
-            self.native_programs().into_iter().filter(|program| program.exit.is_none()).map(|program| program.name);
+        let native = if self.follows_native() { Vec::new() } else { self.native_programs() };
+        let native = native.into_iter().filter(|program| program.exit.is_none()).map(|program| program.name);
         let linux = domains.iter().filter(|d| d.ended().is_none() && !d.tape.is_on()).map(|d| d.name.clone());
         if let Some(name) = linux.chain(native).next() {
             return Err(KernelError::Refused(format!(
@@ -163,7 +173,43 @@ impl Kernel {
         let replay = if alone && self.replay() == Replay::Leave { Replay::Follow } else { self.replay() };
         let Some(position) = program.position().filter(|position| position.branch != 0) else { return Ok(()) };
         let of = writer(record.id, record.started).inputs();
-        let (name, generation) = (record.name(), self.generation());
+        self.follow(tape, position, of, &record.name(), replay)
+    }
+
+    /// Begins to record the native domains of a world in which none has begun.
+    pub(crate) fn begin_native_tape(self: &Arc<Self>, of: Writer) -> Result<(), KernelError> {
+        self.native.inputs.store(of.word(), SeqCst);
+        self.begin_tape(&self.native.tape, of)
+    }
+
+    /// Where the native domains stand among their inputs, if those are recorded.
+    fn native_inputs(&self) -> Option<NativeInputs> {
+        let known = self.objects().table.first::<NativeInputs>();
+        known.map(|(_, known)| known).filter(|known| known.position.branch != 0)
+    }
+
+    /// Whether native domains go on by what was recorded.
+    pub(crate) fn follows_native(&self) -> bool {
+        self.native_inputs().is_some()
+    }
+
+    /// Goes on with native domains that are recorded, as with a program.
+    pub(crate) fn resume_native_tape(self: &Arc<Self>) -> Result<(), KernelError> {
+        let Some(NativeInputs { position, writer }) = self.native_inputs() else { return Ok(()) };
+        self.native.inputs.store(writer, SeqCst);
+        self.follow(&self.native.tape, position, Writer::from_word(writer), &self.native.names(), self.replay())
+    }
+
+    /// Finds what `of` was told after `position`, and has `tape` tell it.
+    fn follow(
+        self: &Arc<Self>,
+        tape: &Tape,
+        position: Position,
+        of: Writer,
+        name: &str,
+        replay: Replay,
+    ) -> Result<(), KernelError> {
+        let generation = self.generation();
         let told = |error: &dyn std::fmt::Display| {
             KernelError::Refused(format!(
                 "what {name} was told after generation {generation} cannot be told again: {error}; to go on without it: semper resume {} \
@@ -243,21 +289,20 @@ impl Kernel {
         let journaled = self.policy == OutputPolicy::Journaled;
         let mut all = Vec::new();
         for domain in self.domains().into_iter().filter(|domain| domain.tape.is_on()) {
-            let (outputs, Taken { records, covers }) = {
+            let (outputs, taken) = {
                 // Between two steps.
                 let _program = domain.program();
                 let outputs = domain.console.written();
                 let shows = domain.network.note() | domain.shows_more_than(outputs);
                 (outputs, domain.tape.take(journaled && shows))
             };
-            let mut one = OnItsWay { domain, tickets: Vec::new(), outputs, covers, failed: None };
-            for (number, bytes) in records {
-                match self.submit(&one.domain, number, &bytes) {
-                    Ok(ticket) => one.tickets.push(ticket),
-                    Err(error) => one.failed = Some(error),
-                }
-            }
-            all.push(one);
+            let of = domain.inputs;
+            all.push(self.send_off(Whose::Linux(domain, outputs), of, taken));
+        }
+        if self.native.tape.is_on() {
+            let (shown, taken) = self.native.take_inputs(journaled);
+            let of = Writer::from_word(self.native.inputs.load(SeqCst));
+            all.push(self.send_off(Whose::Native(shown), of, taken));
         }
         for mut one in all {
             for ticket in one.tickets.drain(..) {
@@ -269,43 +314,71 @@ impl Kernel {
         }
     }
 
-    fn submit(&self, domain: &Domain, number: u64, bytes: &[u8]) -> Result<Ticket, semper_journal::Error> {
+    /// Hands records to the journal.
+    fn send_off(&self, whose: Whose, of: Writer, taken: Taken) -> OnItsWay {
+        let mut one = OnItsWay { whose, tickets: Vec::new(), covers: taken.covers, failed: None };
+        for (number, bytes) in taken.records {
+            match self.submit(of, number, &bytes) {
+                Ok(ticket) => one.tickets.push(ticket),
+                Err(error) => one.failed = Some(error),
+            }
+        }
+        one
+    }
+
+    fn submit(&self, of: Writer, number: u64, bytes: &[u8]) -> Result<Ticket, semper_journal::Error> {
         use semper_journal::Submitted;
-        match self.journal.to_write()?.submit(domain.inputs, number, bytes)? {
+        match self.journal.to_write()?.submit(of, number, bytes)? {
             Submitted::New(ticket) => Ok(ticket),
             Submitted::Same(_) | Submitted::There(_) => Err(semper_journal::Error::BadState(format!(
-                "record {number} of the inputs of {} is there before it was written",
-                domain.name
+                "record {number} of what was {of} is there before it was written"
             ))),
         }
     }
 
     /// What was on a program's tape is durable, or could not be made so.
     fn recorded(&self, one: OnItsWay, journaled: bool) {
-        let OnItsWay { domain, outputs, covers, failed, .. } = one;
+        let OnItsWay { whose, covers, failed, .. } = one;
+        let (tape, unrecorded) = match &whose {
+            Whose::Linux(domain, _) => (&domain.tape, &domain.unrecorded),
+            Whose::Native(_) => (&self.native.tape, &self.native.unrecorded),
+        };
         if let Some(error) = failed {
-            if !domain.unrecorded.swap(true, SeqCst) {
+            if !unrecorded.swap(true, SeqCst) {
+                let name = match &whose {
+                    Whose::Linux(domain, _) => domain.name.clone(),
+                    Whose::Native(_) => self.native.names(),
+                };
                 eprintln!(
-                    "semper: what {} is told cannot be recorded ({error}); what it shows waits for checkpoints",
-                    domain.name
+                    "semper: what {name} is told cannot be recorded ({error}); what it shows waits for checkpoints"
                 );
             }
-            domain.tape.cut("the journal could not be written");
+            tape.cut("the journal could not be written");
             self.surroundings.hasten();
             return;
         }
-        domain.unrecorded.store(false, SeqCst);
+        unrecorded.store(false, SeqCst);
         if !journaled {
             return;
         }
-        if covers {
-            if let Some(releaser) = domain.releaser() {
-                releaser.release(outputs);
+        let waits = match &whose {
+            Whose::Linux(domain, outputs) if covers => {
+                if let Some(releaser) = domain.releaser() {
+                    releaser.release(*outputs);
+                }
+                if domain.network.noted() {
+                    domain.bell.ring();
+                }
+                false
             }
-            if domain.network.noted() {
-                domain.bell.ring();
+            Whose::Linux(domain, outputs) => domain.network.held() > 0 || domain.shows_more_than(*outputs),
+            Whose::Native(shown) if covers => {
+                self.native.release(shown);
+                false
             }
-        } else if domain.network.held() > 0 || domain.shows_more_than(outputs) {
+            Whose::Native(shown) => shown.iter().any(Shown::waits),
+        };
+        if waits {
             self.surroundings.hasten();
         }
     }
@@ -347,7 +420,7 @@ impl Kernel {
     }
 
     /// A program that is told again what it was told stands.
-    pub(super) fn program_stands(&self) {
+    pub(crate) fn program_stands(&self) {
         self.replayed.ring();
     }
 

@@ -164,7 +164,7 @@ impl WorldJournal {
     }
 
     /// The sequence after its last durable record; 0 if that is not known without waiting.
-    pub(super) fn end_now(&self) -> u64 {
+    pub(crate) fn end_now(&self) -> u64 {
         self.end().unwrap_or(0)
     }
 

@@ -29,6 +29,7 @@ mod server;
 
 pub use capture::FreezeError;
 pub use inputs::Replay;
+pub(crate) use inputs::branch;
 pub use life::{ImportFile, NewProgram, StartKey};
 pub(crate) use life::{fsgsbase, random};
 pub(crate) use network::remove_grants_but;
@@ -439,7 +440,9 @@ pub fn read_journal_record(pager: &Arc<Pager>) -> Result<Option<(u64, StoreId)>,
 impl OutputEvents for Kernel {
     fn wrote(&self, domain: u64) {
         let policy = match self.policy {
-            OutputPolicy::Journaled if self.domain(domain).is_some_and(|d| d.tape.is_on()) => {
+            OutputPolicy::Journaled
+                if self.domain(domain).map_or(self.native.tape.is_on(), |domain| domain.tape.is_on()) =>
+            {
                 self.recorder.poke();
                 return;
             }

@@ -181,7 +181,9 @@ impl NetworkEvents for Kernel {
     fn sent(&self, much: bool, all: bool) {
         if self.policy == OutputPolicy::Journaled {
             self.recorder.poke();
-            if !self.native.has(None) && self.domains().iter().all(|domain| domain.tape.is_on()) {
+            if (!self.native.has(None) || self.native.tape.is_on())
+                && self.domains().iter().all(|domain| domain.tape.is_on())
+            {
                 return;
             }
         }

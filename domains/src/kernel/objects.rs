@@ -4,7 +4,7 @@ use super::journal::JournalRecord;
 use super::network::GrantRecord;
 use super::processor::ProcessorRecord;
 use crate::linux::ExitStatus;
-use crate::native::{LinuxObject, NativeProgram, RunList};
+use crate::native::{LinuxObject, NativeInputs, NativeProgram, RunList};
 use crate::table::Record;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -52,7 +52,7 @@ impl Record for SegmentRecord {
 }
 
 /// The kinds of records in segment 0 that are found by kind, wherever they are defined: each its own.
-const KINDS: [u16; 9] = [
+const KINDS: [u16; 10] = [
     WorldRecord::KIND,
     SegmentRecord::KIND,
     DomainRecord::KIND,
@@ -62,6 +62,7 @@ const KINDS: [u16; 9] = [
     JournalRecord::KIND,
     GrantRecord::KIND,
     ProcessorRecord::KIND,
+    NativeInputs::KIND,
 ];
 
 const _: () = {

@@ -29,6 +29,10 @@ const SIGSEGV_CAUSE: u32 = 11;
 /// Serves `domain` until it has ended and that is committed, or the runtime ends.
 pub fn serve(kernel: &Arc<Kernel>, domain: &Arc<Domain>) {
     semper_pager::run_soon();
+    // It could invoke keys of native domains, which are not yet where they were.
+    while kernel.native.tape.is_replaying() && !domain.closing.load(SeqCst) && !kernel.is_closing() {
+        domain.bell.wait(domain.bell.rings(), Some(Instant::now() + Duration::from_millis(5)));
+    }
     if domain.ended().is_none() {
         let mut server = Server { kernel, domain, interrupted: false, together: Together::default() };
         if let Err(error) = server.run() {

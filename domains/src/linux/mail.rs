@@ -1,7 +1,7 @@
 //! Connections on which something came ahead.
 //!
 //! A call that tells of several ready connections has what came on them put into the pages of the process, where the stub answers who receives,
-//! and takes what is sent in return, without a stop for each (decisions/0404-mail.md). What lies there is the front of what was received: all
+//! and takes what is sent in return, without a stop for each (decisions/0405-mail.md). What lies there is the front of what was received: all
 //! that the kernel does on a connection itself goes by it, and between two stops nobody else knows of it.
 
 use super::{Accepted, Errno, Network, Ready};

@@ -47,6 +47,11 @@ impl Ready {
         }
     }
 
+    /// Whether it waits.
+    pub fn has(&self, id: RecordId) -> bool {
+        self.members.contains(&id.as_u64())
+    }
+
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -225,7 +230,10 @@ impl Turn<'_> {
         }
         let waiting = self.state.ready.len();
         let now = self.state.tick;
-        let long = self.state.active().filter(|native| native.executing && now.duration_since(native.since) >= SLICE);
+        let has_long = |native: &&Native| {
+            native.executing && native.process.is_some() && now.duration_since(native.since) >= SLICE
+        };
+        let long = self.state.active().filter(has_long);
         let mut long: Vec<_> = long.map(|native| (native.since, native.id)).collect();
         long.sort_unstable();
         for (_, id) in long.into_iter().take(waiting) {
@@ -234,6 +242,10 @@ impl Turn<'_> {
             } else if self.loaded(id).is_some_and(|native| native.unserved().is_some()) {
                 // It posted just before: that is served.
                 self.execute(id)?;
+                if self.kernel.native.is_retelling() {
+                    // When it is its turn: others need the process before.
+                    self.put_away_soon(id)?;
+                }
             } else {
                 self.state.ready.push(id);
             }
@@ -250,7 +262,7 @@ impl Turn<'_> {
     }
 
     /// A few processes fewer than there may be, so that who needs one finds room.
-    fn trim_processes(&mut self) -> Result<(), ExecutiveError> {
+    pub(super) fn trim_processes(&mut self) -> Result<(), ExecutiveError> {
         let limit = self.kernel.native.processes.load(SeqCst) as usize;
         let wanted = limit - limit / 8;
         let live = self.state.natives.values().filter(|native| native.process.is_some()).count();

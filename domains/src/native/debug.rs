@@ -62,6 +62,9 @@ pub struct Debugger {
     leave_stopped: bool,
 }
 
+/// Why a record ends.
+pub(super) const DEBUGGED: &str = "a debugger was on a domain";
+
 impl Kernel {
     /// Stops the domain `INDEX.VERSION`, or the first of a native program by its name, and puts a debugger on it. None: there is no such object.
     ///
@@ -84,6 +87,10 @@ impl Kernel {
         if turn.state.debugged.contains_key(&id.index()) {
             return Err(refused("a debugger is on it already"));
         }
+        if self.native.is_retelling() {
+            return Err(refused("it is being told again what it was told; wait until that is over"));
+        }
+        self.native.tape.cut(DEBUGGED);
         let was_stopped = core.has(objects::STOPPED);
         let stood = Some(Stood::Signal(SIGTRAP));
         let session = Session { id, breakpoints: BTreeSet::new(), stepping: false, bare: false, stood, fault: None };
@@ -98,7 +105,7 @@ impl Kernel {
 
 impl Debugger {
     fn turn<T>(&self, act: impl FnOnce(&mut Turn<'_>) -> Result<T, ExecutiveError>) -> Result<T, KernelError> {
-        self.kernel.in_turn(act).map_err(explain)
+        self.kernel.interfere(DEBUGGED, act)?.map_err(explain)
     }
 
     /// The register state, of the form of the order *get registers* of a domain key.

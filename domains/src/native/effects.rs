@@ -1,9 +1,11 @@
 //! What the object layer asks for, after each transaction and before the next capture.
 
 use super::ExecutiveError;
+use super::recording::Told;
 use super::turn::Turn;
+use crate::inputs::Question;
 use crate::linux::ExitStatus;
-use crate::objects::{self, Answer, Effect, InvokeError, Text};
+use crate::objects::{self, Effect, InvokeError, Text};
 use crate::table::RecordId;
 use semper_store::{PAGE_SIZE, PageRange};
 use std::sync::atomic::Ordering::SeqCst;
@@ -16,12 +18,17 @@ impl Turn<'_> {
     /// and so is the invoker. `given`: the bytes of a [`Text::Given`].
     pub fn perform(&mut self, effects: &[Effect], given: &[u8]) -> Result<(), ExecutiveError> {
         let mut result = Ok(());
+        let recorded = self.kernel.native.tape.is_on();
         for effect in effects {
+            if recorded {
+                self.note_touch(effect);
+            }
             match self.perform_one(effect, given) {
                 Ok(()) => {}
                 Err(ExecutiveError::Table(error)) => result = Err(error.into()),
                 Err(error) => {
                     tracing::error!(%error, ?effect, "what an order asks for cannot be done");
+                    self.kernel.native.tape.cut("the machine refused what an order asked for");
                     self.state.refused = Some(InvokeError::Unusable);
                 }
             }
@@ -40,12 +47,14 @@ impl Turn<'_> {
             Effect::Answer { to, answer } => self.answer_or_refuse(to, &answer, given),
             Effect::Resume { domain } => self.execute(domain),
             Effect::Begin { domain, entry } => {
+                self.stops(domain);
                 self.halt(domain)?;
                 self.put_away(domain)?;
                 self.native(domain)?.begin(entry)?;
                 self.execute(domain)
             }
             Effect::Halt { domain } => {
+                self.stops(domain);
                 if !self.halt(domain)? {
                     return self.lost(domain);
                 }
@@ -61,6 +70,8 @@ impl Turn<'_> {
                 self.program_ended(domain, ExitStatus::Code(code))
             }
             Effect::Gone { domain } => {
+                self.stops(domain);
+                self.state.recording.sharing.forget(domain);
                 if let Some(native) = self.state.natives.remove(&domain.index())
                     && let Some(process) = native.process
                 {
@@ -123,6 +134,8 @@ impl Turn<'_> {
                 self.console_read(console, domain, serial, len);
                 Ok(())
             }
+            // It was written before.
+            Effect::Log { .. } if self.kernel.native.is_retelling() => Ok(()),
             Effect::Log { domain, text } => {
                 let bytes = self.text(&text, given)?;
                 let line = String::from_utf8_lossy(&bytes).trim_end().escape_debug().to_string();
@@ -156,6 +169,13 @@ impl Turn<'_> {
                 self.state.work = true;
                 Ok(())
             }
+        }
+    }
+
+    /// A domain is stopped from outside itself: if it runs, nobody can say where.
+    fn stops(&mut self, id: RecordId) {
+        if self.kernel.native.tape.is_live() && self.was_let_go(id) {
+            self.kernel.native.tape.cut("a domain was stopped while it ran");
         }
     }
 
@@ -207,8 +227,12 @@ impl Turn<'_> {
                 self.segment(place.segment)?.read_at(place.offset, &mut buffer)?;
             }
             Text::Random { len } => {
-                buffer.resize(size(len), 0);
-                crate::kernel::random(&mut buffer);
+                let found = self.kernel.native.tape.ask(Question::Random, None, || {
+                    let mut found = vec![0; size(len)];
+                    crate::kernel::random(&mut found);
+                    found
+                });
+                buffer.extend_from_slice(&found[..size(len).min(found.len())]);
             }
             Text::Given { len } => buffer.extend_from_slice(&given[..size(len).min(given.len())]),
         }
@@ -221,11 +245,8 @@ impl Turn<'_> {
             return Ok(());
         }
         let generation = self.kernel.native.generation.load(SeqCst);
-        for (domain, serial) in std::mem::take(&mut self.state.durable[1]) {
-            let answer = Answer { words: [generation, 0, 0, 0], ..Answer::default() };
-            self.transact(|table, around, effects| {
-                objects::complete(table, around, domain, serial, answer, effects).map(drop)
-            })?;
+        for wait in std::mem::take(&mut self.state.durable[1]) {
+            self.tell(wait, Told { words: [generation, 0, 0, 0], ..Told::default() })?;
         }
         Ok(())
     }

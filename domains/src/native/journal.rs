@@ -4,9 +4,10 @@
 //! answer comes to the next turn. After a restart what was asked is asked again, and an append finds its record.
 
 use super::ExecutiveError;
+use super::recording::Told;
 use super::turn::Turn;
 use crate::kernel::Kernel;
-use crate::objects::{Answer, InvokeError, JournalAsk, JournalOrder, Key, Text};
+use crate::objects::{self, InvokeError, JournalAsk, JournalOrder, Text};
 use crate::table::RecordId;
 use semper_journal::{Error, Record, Writer};
 use std::sync::mpsc::{Sender, channel};
@@ -21,12 +22,12 @@ struct Job {
 }
 
 /// An answer: words and a string.
-type Told = Result<([u64; 4], Vec<u8>), InvokeError>;
+type Answered = Result<([u64; 4], Vec<u8>), InvokeError>;
 
 /// Answers that wait for the next turn, and the thread that they come from.
 #[derive(Default)]
 pub(super) struct Answers {
-    ready: Mutex<Vec<(RecordId, u64, Told)>>,
+    ready: Mutex<Vec<(RecordId, u64, Answered)>>,
     asker: Mutex<Option<Sender<Job>>>,
 }
 
@@ -35,7 +36,7 @@ impl Turn<'_> {
     pub(super) fn journal(&mut self) -> Result<(), ExecutiveError> {
         for (domain, serial, ask) in std::mem::take(&mut self.state.asks) {
             // Whoever is gone needs no answer.
-            if !self.kernel.objects().table.contains(domain) {
+            if !objects::still_waits(&self.kernel.objects().table, domain, serial) {
                 continue;
             }
             let text = if ask.len > 0 { Text::Message { domain, len: ask.len } } else { Text::Empty };
@@ -44,23 +45,16 @@ impl Turn<'_> {
             self.kernel.native.journal.ask(self.kernel, Job { domain, serial, ask, bytes });
         }
         let ready = std::mem::take(&mut *self.kernel.native.journal.lock());
-        for (domain, serial, told) in ready {
-            let (answer, bytes) = match told {
-                Ok((words, bytes)) => {
-                    let len = u32::try_from(bytes.len().min(crate::guest::MAX_STRING)).unwrap_or(0);
-                    let text = if len > 0 { Text::Given { len } } else { Text::Empty };
-                    (Answer { words, text, ..Answer::default() }, bytes)
-                }
-                Err(error) => (Answer::from(error), Vec::new()),
-            };
-            self.complete((domain, serial), answer, Key::NULL, &bytes)?;
+        for (domain, serial, answer) in ready {
+            let told = answer.map_or_else(Told::from, |(words, bytes)| Told { words, bytes, ..Told::default() });
+            self.tell((domain, serial), told)?;
         }
         Ok(())
     }
 }
 
 impl Answers {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(RecordId, u64, Told)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(RecordId, u64, Answered)>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,7 +84,7 @@ impl Answers {
 
 impl super::Executive {
     /// An answer for the next turn.
-    fn tell(&self, domain: RecordId, serial: u64, told: Told) {
+    fn tell(&self, domain: RecordId, serial: u64, told: Answered) {
         self.journal.lock().push((domain, serial, told));
         self.ring();
     }
@@ -133,7 +127,7 @@ fn do_job(kernel: &Arc<Kernel>, job: Job) {
 }
 
 /// What an append says that found its record.
-fn found(kernel: &Arc<Kernel>, writer: Writer, number: u64) -> Told {
+fn found(kernel: &Arc<Kernel>, writer: Writer, number: u64) -> Answered {
     let record = kernel.journal.to_read().and_then(|journal| journal.map_or(Ok(None), |j| j.find(writer, number)));
     match record {
         Ok(Some(record)) => Ok(([record.sequence, 1, 0, 0], record.bytes)),

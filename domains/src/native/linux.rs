@@ -94,6 +94,7 @@ impl Kernel {
         let (at, object) = match known {
             Some((at, record)) => (at, record.domain()),
             None => {
+                self.native.tape.cut("a Linux program was started");
                 let mut turn = Turn { kernel: self, state: &mut state };
                 let (bank, meter) = (genesis.bank, genesis.meter);
                 let (limit, console) = (quota(self.surroundings.frames()), program.id);
@@ -119,6 +120,7 @@ impl Kernel {
         let mut state = self.native.state();
         let Some(index) = state.linux.numbers.remove(&number) else { return };
         let Some(linux) = state.linux.by_index.remove(&index) else { return };
+        self.native.tape.cut("a Linux program ended");
         let mut turn = Turn { kernel: self, state: &mut state };
         let done = turn.end_linux(linux);
         drop(state);
@@ -159,6 +161,7 @@ impl Kernel {
     pub(crate) fn hold_linux(&self, number: u64, held: bool) -> Result<(), KernelError> {
         let mut state = self.native.state();
         let Some(id) = state.linux.of_number(number).map(|linux| linux.object.domain) else { return Ok(()) };
+        self.native.tape.cut("an operator stopped or started a Linux program");
         let act = if held { objects::stop_domain } else { objects::start_domain };
         let mut turn = Turn { kernel: self, state: &mut state };
         let done = turn.transact(|table, around, effects| act(table, around, id, effects)).map_err(explain)?;
@@ -308,7 +311,10 @@ impl State {
 
 impl Keys for ProgramKeys {
     fn invoke(&self, message: &Message, string: &[u8]) -> Result<Invoked, Errno> {
-        self.act(|turn, id| turn.invoke_for_linux(id, message, &string[..string.len().min(MAX_STRING)]))
+        self.act(|turn, id| {
+            turn.kernel.native.tape.cut("a Linux program invoked a key");
+            turn.invoke_for_linux(id, message, &string[..string.len().min(MAX_STRING)])
+        })
     }
 
     fn state(&self) -> Result<Invoked, Errno> {
@@ -321,8 +327,10 @@ impl Keys for ProgramKeys {
     }
 
     fn withdraw(&self) -> bool {
-        let done =
-            self.act(|turn, id| turn.transact(|table, around, effects| objects::withdraw(table, around, id, effects)));
+        let done = self.act(|turn, id| {
+            turn.kernel.native.tape.cut("a Linux program took back what it asked");
+            turn.transact(|table, around, effects| objects::withdraw(table, around, id, effects))
+        });
         done.unwrap_or(false)
     }
 }

@@ -15,6 +15,7 @@
 //! * `debug`, `overlay`: a debugger on a domain, and its breakpoints.
 //! * `capture`: what a checkpoint needs.
 //! * `inspect`: looking at objects from outside.
+//! * `recording`, `sharing`: the order in which they are served, and doing it again.
 //! * `operate`, `log`: what an operator does to domains, and what they tell.
 //! * `linux`: Linux programs, which invoke keys by a system call.
 //! * `give`: keys that an operator gives at the start.
@@ -38,7 +39,9 @@ mod network;
 mod operate;
 mod overlay;
 mod program;
+mod recording;
 pub(crate) mod records;
+mod sharing;
 mod sleep;
 mod space;
 mod turn;
@@ -52,11 +55,13 @@ pub(crate) use linux::ProgramKeys;
 pub use log::{LOG, LOG_BYTES, OLD_LOG};
 pub(crate) use mailbox::message_of;
 pub use operate::Act;
+pub(crate) use program::Shown;
 pub use program::{NativeSpec, ProgramView, programs};
-pub use records::{LinuxObject, NativeProgram, RunList};
+pub use records::{LinuxObject, NativeInputs, NativeProgram, RunList};
 
+use crate::inputs::{Question, Tape};
 use crate::kernel::Kernel;
-use crate::linux::LoadError;
+use crate::linux::{LoadError, Restart};
 use crate::objects::{self, InvokeError};
 use crate::platform::PlatformError;
 use crate::platform::crowd::Crowd;
@@ -120,7 +125,6 @@ pub struct Executive {
     state: Mutex<State>,
     bell: AtomicU32,
     started: AtomicBool,
-    life: Life,
     generation: AtomicU64,
     processes: AtomicU32,
     watcher: Mutex<Option<Watcher>>,
@@ -132,6 +136,12 @@ pub struct Executive {
     journal: journal::Answers,
     /// Something may have come from the network since it was last looked at.
     network_rang: AtomicBool,
+    /// What native domains are told and the order in which they are served, if that is recorded.
+    pub(crate) tape: Arc<Tape>,
+    /// Whose records the inputs are, as one word.
+    pub(crate) inputs: AtomicU64,
+    /// It was told that they cannot be recorded.
+    pub(crate) unrecorded: AtomicBool,
 }
 
 /// All that its thread works on; the checkpointer and commands look at it while the gate is closed to the thread, or between turns.
@@ -192,6 +202,8 @@ pub(crate) struct State {
     log: Option<log::Log>,
     /// The domains that a debugger is on, by the index of their record.
     debugged: BTreeMap<u32, debug::Session>,
+    /// For recording, and doing again what was recorded.
+    recording: recording::Recording,
 }
 
 impl Executive {
@@ -227,12 +239,13 @@ impl Executive {
             buffer: Vec::with_capacity(crate::guest::MAX_STRING),
             log: None,
             debugged: BTreeMap::new(),
+            recording: recording::Recording::default(),
         };
+        let Life { restarts, id, generation, began } = life;
         Self {
             state: Mutex::new(state),
             bell: AtomicU32::new(0),
             started: AtomicBool::new(false),
-            life,
             generation: AtomicU64::new(0),
             processes: AtomicU32::new(u32::try_from(DEFAULT_PROCESSES).unwrap_or(u32::MAX)),
             watcher: Mutex::new(None),
@@ -241,6 +254,9 @@ impl Executive {
             stood: Condvar::new(),
             journal: journal::Answers::default(),
             network_rang: AtomicBool::new(false),
+            tape: Arc::new(Tape::new(Restart { restarts, id, generation, began })),
+            inputs: AtomicU64::new(0),
+            unrecorded: AtomicBool::new(false),
         }
     }
 
@@ -322,36 +338,41 @@ struct Around<'a>(&'a Kernel);
 
 impl objects::Surroundings for Around<'_> {
     fn monotonic(&self) -> u64 {
-        self.0.clock.reading().0
+        let tape = &self.0.native.tape;
+        let now = tape.ask(Question::Monotonic, None, || self.0.clock.reading().0);
+        tape.told_time(0, Duration::from_nanos(now));
+        now
     }
 
     fn wall(&self) -> u64 {
-        self.0.clock.reading().1
+        self.0.native.tape.ask(Question::Realtime, None, || self.0.clock.reading().1)
     }
 
     fn random(&self) -> u64 {
-        let mut bytes = [0u8; 8];
-        crate::kernel::random(&mut bytes);
-        u64::from_ne_bytes(bytes)
+        self.0.native.tape.ask(Question::Random, None, || {
+            let mut bytes = [0u8; 8];
+            crate::kernel::random(&mut bytes);
+            u64::from_ne_bytes(bytes)
+        })
     }
 
     fn restarts(&self) -> u64 {
-        self.0.native.life.restarts
+        self.0.native.tape.life().restarts
     }
 
     fn life(&self) -> [u64; 2] {
-        self.0.native.life.id
+        self.0.native.tape.life().id
     }
 
     fn resumed_from(&self) -> u64 {
-        self.0.native.life.generation
+        self.0.native.tape.life().generation
     }
 
     fn began(&self) -> u64 {
-        self.0.native.life.began
+        self.0.native.tape.life().began
     }
 
     fn generation(&self) -> u64 {
-        self.0.native.generation.load(SeqCst)
+        self.0.native.tape.ask(Question::Generation, None, || self.0.native.generation.load(SeqCst))
     }
 }

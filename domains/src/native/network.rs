@@ -3,13 +3,14 @@
 //! What a domain asks for is tried at once, and again when the network rings, until something comes of it; no try waits. After a restart
 //! what was asked is asked again: a connection of before is gone then, and whoever waits for one to come waits on.
 
+use super::recording::Told;
 use super::turn::Turn;
 use super::{Executive, ExecutiveError};
 use crate::kernel::bell::Bell;
 use crate::kernel::{Kernel, KernelError};
 use crate::linux::{Errno, Network};
 use crate::network::{Grants, HostNetwork};
-use crate::objects::{self, Answer, ConnectionId, InvokeError, Key, NetworkAsk, Text};
+use crate::objects::{self, ConnectionId, InvokeError, Key, NetworkAsk, Text};
 use crate::table::RecordId;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
@@ -37,6 +38,11 @@ pub(super) struct Asks {
 impl Asks {
     pub(super) fn add(&mut self, domain: RecordId, serial: u64, ask: NetworkAsk) {
         self.asked.push(Asked { domain, serial, ask, began: None });
+        self.added = true;
+    }
+
+    /// All of it is tried, in any case.
+    pub(super) fn ask_again(&mut self) {
         self.added = true;
     }
 }
@@ -82,15 +88,15 @@ impl Kernel {
 }
 
 impl Executive {
-    fn network_came(&self) {
+    pub(super) fn network_came(&self) {
         self.network_rang.store(true, SeqCst);
         self.ring();
     }
 
     /// What tells this life from others in a connection key.
     #[allow(clippy::cast_possible_truncation)] // what fits into the key
-    const fn short_life(&self) -> u32 {
-        self.life.id[0] as u32
+    pub(super) fn short_life(&self) -> u32 {
+        self.tape.life().id[0] as u32
     }
 }
 
@@ -130,15 +136,10 @@ impl Turn<'_> {
                 Ok(())
             }
             Tried::Done(words, bytes, connection) => {
-                let len = u32::try_from(bytes.len()).unwrap_or(0);
-                let text = if len > 0 { Text::Given { len } } else { Text::Empty };
-                let life = self.kernel.native.short_life();
-                let key = connection.map_or(Key::NULL, |number| {
-                    Key::connection(ConnectionId { program: program_of(asked.ask), life, number })
-                });
-                self.complete((domain, serial), Answer { words, text, ..Answer::default() }, key, &bytes).map(drop)
+                let connection = connection.map(|number| (program_of(asked.ask), number));
+                self.tell((domain, serial), Told { words, bytes, connection, ..Told::default() }).map(drop)
             }
-            Tried::Refused(error) => self.complete((domain, serial), error.into(), Key::NULL, &[]).map(drop),
+            Tried::Refused(error) => self.tell((domain, serial), error.into()).map(drop),
         }
     }
 
@@ -218,6 +219,11 @@ impl Turn<'_> {
             },
         })
     }
+}
+
+/// The key to a connection of a program's, in the life of this number.
+pub(super) const fn connection_key(program: u32, life: u32, number: u64) -> Key {
+    Key::connection(ConnectionId { program, life, number })
 }
 
 fn connect(network: &HostNetwork, to: SocketAddrV4, began: &mut Option<u64>) -> Tried {

@@ -45,7 +45,7 @@ impl Kernel {
         if !found.is_native() {
             return Err(KernelError::Refused(format!("{id:?} is of a Linux program that has ended")));
         }
-        let done = self.in_turn(|turn| match act {
+        let done = self.interfere("an operator stopped, started or killed a domain", |turn| match act {
             Act::Kill => turn.kill(id),
             Act::Start => turn.transact(|table, around, effects| objects::start_domain(table, around, id, effects)),
             Act::Stop => {
@@ -56,7 +56,7 @@ impl Kernel {
                 Ok(done)
             }
         });
-        done.map_err(explain)?.map_err(|error| refused(id, &error))
+        done?.map_err(explain)?.map_err(|error| refused(id, &error))
     }
 
     fn operate_linux(&self, domain: &Arc<LinuxDomain>, act: Act) -> Result<(), KernelError> {

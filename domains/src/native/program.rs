@@ -1,6 +1,7 @@
 //! Programs started from outside: a first domain, a console, an end.
 
 use super::image::Memory;
+use super::recording::Told;
 use super::records::{NAME_BYTES, NativeProgram, RunList};
 use super::turn::Turn;
 use super::{Around, ExecutiveError, ImageError};
@@ -10,7 +11,7 @@ use crate::kernel::objects::{FINISHED, FileIdentity, LifeState};
 use crate::kernel::{Kernel, KernelError, OutputPolicy, StartKey};
 use crate::linux::{Console as _, ExitStatus, HELD_LIMIT, Input, Stream};
 use crate::network::{Grants, HostNetwork};
-use crate::objects::{self, Answer, InvokeError, Key, KeyType, Storage, Text};
+use crate::objects::{self, InvokeError, Key, KeyType, Storage};
 use crate::platform::PlatformError;
 use crate::table::{RecordId, Table, TableError};
 use semper_pager::Segment;
@@ -46,6 +47,8 @@ pub struct NativeSpec {
     pub keys: Vec<StartKey>,
     /// What it may reach outside.
     pub network: Grants,
+    /// Whether what it is told by the outside is recorded.
+    pub record: bool,
 }
 
 impl NativeSpec {
@@ -118,9 +121,39 @@ pub(crate) struct Program {
     uncommitted: bool,
 }
 
+/// What a program has shown, and by what that leaves.
+pub(crate) struct Shown {
+    /// Its console's.
+    pub releaser: Arc<Releaser>,
+    /// Its sockets.
+    pub network: Arc<HostNetwork>,
+    /// Bytes of output and error.
+    pub written: [u64; 2],
+}
+
 impl Program {
     pub(super) fn ended(&self) -> bool {
         self.record.exit().is_some()
+    }
+
+    /// Its first domain.
+    pub(super) const fn domain(&self) -> RecordId {
+        self.record.domain()
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.record.name()
+    }
+
+    /// It is live again after a replay.
+    pub(super) fn goes_on(&self) {
+        self.console.goes_on_at(self.record.input);
+    }
+
+    /// What it has shown by now, and by what that leaves.
+    pub(super) fn shown(&self) -> Option<Shown> {
+        let releaser = Arc::clone(self.releaser.as_ref()?);
+        Some(Shown { releaser, network: Arc::clone(&self.network), written: self.record.written })
     }
 
     /// Whether there is something that no capture contains.
@@ -225,7 +258,8 @@ impl Turn<'_> {
     /// Whether a domain whose order was just answered goes on only when output has left: what it wrote is more than may be held.
     pub(super) fn waits_for_output(&mut self, id: RecordId) -> bool {
         let Some(number) = self.state.held_up.take() else { return false };
-        self.waits_for_console(number, id)
+        // What is done again has waited before.
+        !self.kernel.native.is_retelling() && self.waits_for_console(number, id)
     }
 
     /// `id` goes on when a console holds less. False: there is no such console.
@@ -268,12 +302,15 @@ impl Turn<'_> {
                 Input::End => 0,
             };
             program.reads.pop_front();
-            let text = Text::Given { len: u32::try_from(count).unwrap_or(0) };
-            let answer = Answer { text, ..Answer::default() };
-            let waited = self.complete((domain, serial), answer, Key::NULL, &bytes[..count])?;
-            if waited && let Some(program) = self.state.programs.get_mut(&number) {
-                program.record.input += count as u64;
-            }
+            bytes.truncate(count);
+            self.tell((domain, serial), Told { bytes, console: Some(number), ..Told::default() })?;
+        }
+    }
+
+    /// So many bytes of a console's input were given to a domain.
+    pub(super) fn input_taken(&mut self, console: u64, count: u64) {
+        if let Some(program) = self.state.programs.get_mut(&console) {
+            program.record.input += count;
         }
     }
 
@@ -292,7 +329,7 @@ impl Turn<'_> {
     }
 
     /// A domain that never began begins at its entry.
-    fn begin(&mut self, domain: Key) -> Result<(), ExecutiveError> {
+    pub(super) fn begin(&mut self, domain: Key) -> Result<(), ExecutiveError> {
         Ok(self.transact(|table, around, effects| objects::begin(table, around, &domain, effects))??)
     }
 
@@ -364,7 +401,7 @@ impl Kernel {
             (id, made?)
         };
         self.surroundings.commit_now().map_err(KernelError::Refused)?;
-        self.in_turn(|turn| turn.begin(domain)).map_err(explain)?;
+        self.in_turn(|turn| turn.enter_begin(domain)).map_err(explain)?;
         Ok(id)
     }
 
@@ -375,6 +412,7 @@ impl Kernel {
         memory: &Memory<'_>,
         fds: ConsoleFds,
     ) -> Result<Key, KernelError> {
+        self.may_record(spec.record)?;
         self.note_processor()?;
         let name = self.unique_name(&spec.name)?;
         let mut text = [0u8; NAME_BYTES];
@@ -385,6 +423,7 @@ impl Kernel {
         let outputs = [self.create_segment(id, STREAM_PAGES)?, self.create_segment(id, STREAM_PAGES)?];
         let genesis = self.genesis()?;
         let mut state = self.native.state();
+        self.record_from_here(id, spec.record)?;
         let mut turn = Turn { kernel: self, state: &mut state };
         let new = objects::NewProgram {
             bank: genesis.bank,
@@ -455,6 +494,7 @@ impl Kernel {
         ];
         let streams =
             [0, 1].map(|i: usize| OutputStream { segment: Arc::clone(&outputs[i]), released: record.released[i] });
+        let replayed = at != RecordId::NONE && self.follows_native();
         let weak = Arc::downgrade(self);
         let left = move |_| {
             if let Some(kernel) = weak.upgrade() {
@@ -462,7 +502,7 @@ impl Kernel {
             }
         };
         let releaser =
-            Releaser::start(Arc::clone(&console), id, &self.console_dir, streams, false, left).map_err(file)?;
+            Releaser::start(Arc::clone(&console), id, &self.console_dir, streams, replayed, left).map_err(file)?;
         releaser.release(record.written);
         let mut objects = self.objects();
         let mut tx = objects.table.begin();
@@ -526,21 +566,19 @@ impl Kernel {
         if self.objects().table.first::<objects::Hub>().is_none() {
             return Ok(count);
         }
+        if self.native.has(None) {
+            self.resume_native_tape()?;
+        }
         self.wait_outside_again()?;
         let mut state = self.native.state();
         let ran: Vec<u64> = runs.iter().flat_map(|(_, list)| list.domains).filter(|id| *id != 0).collect();
         (state.run_list, state.work) = (runs, true);
-        // One that was committed before its first instruction, and whose beginning was not.
-        let alive: Vec<RecordId> = state.programs.values().filter(|p| !p.ended()).map(|p| p.record.domain()).collect();
         let mut turn = Turn { kernel: self, state: &mut state };
         for id in ran.into_iter().map(RecordId::from_u64) {
             turn.execute(id).map_err(explain)?;
         }
-        for id in alive {
-            let new = self.objects().table.get::<objects::Domain>(id).is_ok_and(|d| d.phase() == objects::Phase::New);
-            if new {
-                turn.begin(Key::to(KeyType::Domain, id)).map_err(explain)?;
-            }
+        if !self.native.is_retelling() {
+            turn.begin_new().map_err(explain)?;
         }
         drop(state);
         self.start_executive()?;

@@ -1,5 +1,6 @@
 //! What segment 0 says of native programs beside the objects, and who runs.
 
+use crate::inputs::Position;
 use crate::kernel::objects::{FileIdentity, LifeState, name_of};
 use crate::linux::ExitStatus;
 use crate::objects::LinuxDomain;
@@ -87,6 +88,21 @@ impl LinuxObject {
     pub const fn domain(&self) -> LinuxDomain {
         LinuxDomain { bank: RecordId::from_u64(self.bank), domain: RecordId::from_u64(self.domain) }
     }
+}
+
+/// How far the inputs of the native domains go that are recorded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct NativeInputs {
+    /// Where they stand.
+    pub position: Position,
+    /// Whose records the inputs are, as one word.
+    pub writer: u64,
+}
+
+impl Record for NativeInputs {
+    const KIND: u16 = 10;
+    const NAME: &'static str = "position among the inputs of native domains";
 }
 
 /// Domains in one record of the run list.

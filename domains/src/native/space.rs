@@ -58,6 +58,7 @@ impl Turn<'_> {
                 return Err(PlatformError::BadFrame("a Linux program that is no more has no control pages").into());
             }
             let number = core.control;
+            self.state.recording.note_number(number, id);
             let native = Native::load(id, self.segment(number)?)?;
             self.state.natives.insert(id.index(), native);
         }
@@ -72,7 +73,7 @@ impl Turn<'_> {
         self.state.natives.get_mut(&id.index()).filter(|native| native.id == id)
     }
 
-    fn resolve(&self, key: &Key) -> Result<Option<(u64, u64, u64)>, ExecutiveError> {
+    pub(super) fn resolve(&self, key: &Key) -> Result<Option<(u64, u64, u64)>, ExecutiveError> {
         let objects = self.kernel.objects();
         Ok(match key.key_type() {
             KeyType::Page => {
@@ -139,7 +140,12 @@ impl Turn<'_> {
             })
             .chain(overlays.iter().map(super::overlay::Overlay::map))
             .collect();
-        let plan = SpawnPlan { control: native.segment.memfd(), mappings: &maps, native: true, recorded: false };
+        let plan = SpawnPlan {
+            control: native.segment.memfd(),
+            mappings: &maps,
+            native: true,
+            recorded: kernel.native.tape.is_on(),
+        };
         let spawned = kernel.zygote.spawn(&plan)?;
         let uffds = spawned.uffds.map_err(PlatformError::errno("userfaultfd"))?;
         let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));
@@ -200,6 +206,9 @@ impl Turn<'_> {
 
     /// Something of a domain's memory map changed: its process is made anew.
     pub fn remap(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
+        if self.kernel.native.tape.is_on() {
+            self.note_remap(id)?;
+        }
         let Some(native) = self.loaded(id).filter(|native| native.process.is_some()) else { return Ok(()) };
         let ran = native.executing;
         if !self.halt(id)? {

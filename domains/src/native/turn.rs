@@ -4,8 +4,9 @@ use super::mailbox::Mailbox;
 use super::sleep::{self, Watched};
 use super::{Around, Executive, ExecutiveError, State};
 use crate::abi::{CAUSE_INVOKE, CAUSE_READY, POSTED};
-use crate::guest::{CALL, Message, REPLY_AND_WAIT, SEND};
-use crate::kernel::Kernel;
+use crate::guest::{CALL, MAX_STRING, Message, REPLY_AND_WAIT, SEND};
+use crate::inputs::Entry;
+use crate::kernel::{Kernel, KernelError};
 use crate::linux::ExitStatus;
 use crate::objects::{self, Answer, Effect, Fault, How, Invocation, InvokeError, Outcome, Phase};
 use crate::platform::PlatformError;
@@ -32,6 +33,7 @@ const LOOKS: u32 = 64;
 /// How long nothing is served, at most, before it is looked again whether enough could be closed.
 const HOLD: Duration = Duration::from_millis(5);
 const SIGKILL: u32 = 9;
+const SIGSEGV: u32 = 11;
 const SIGSYS: u32 = 31;
 
 /// A turn: the kernel, and the state under its lock. The gate has been passed.
@@ -41,6 +43,19 @@ pub struct Turn<'a> {
 }
 
 impl Kernel {
+    /// As [`Self::in_turn`], where it cannot be repeated: `why`. Refused while what was recorded is done again.
+    pub(super) fn interfere<T>(&self, why: &str, act: impl FnOnce(&mut Turn<'_>) -> T) -> Result<T, KernelError> {
+        self.in_turn(|turn| {
+            if turn.kernel.native.is_retelling() {
+                return Err(KernelError::Refused(
+                    "the native programs are being told again what they were told; wait until that is over".into(),
+                ));
+            }
+            turn.kernel.native.tape.cut(why);
+            Ok(act(turn))
+        })
+    }
+
     /// Does something to the native domains from outside: between two turns, and inside the gate.
     pub(super) fn in_turn<T>(&self, act: impl FnOnce(&mut Turn<'_>) -> T) -> T {
         let _pass = self.gate.enter();
@@ -59,6 +74,10 @@ impl Executive {
         semper_pager::run_soon();
         while !kernel.is_closing() {
             let rung = sleep::look(&self.bell);
+            if self.tape.has_much() {
+                kernel.recorder.poke();
+                self.tape.wait_for_room();
+            }
             let finished = {
                 let _pass = kernel.gate.enter();
                 if kernel.is_closing() {
@@ -88,7 +107,10 @@ impl Executive {
     fn sleep(&self, kernel: &Kernel, rung: u32) {
         let (running, tick, alarm, work): (Vec<Arc<Process>>, _, _, _) = {
             let state = self.state();
-            let running = state.active().filter(|n| n.executing);
+            // In a replay the others wait for their turn.
+            let retells = self.is_retelling();
+            let awaited = |n: &&super::Native| !retells || state.awaited() == Some(n.id);
+            let running = state.active().filter(|n| n.executing).filter(awaited);
             let running: Vec<_> = running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect();
             if state.held {
                 drop(state);
@@ -100,7 +122,7 @@ impl Executive {
             } else {
                 state.natives.values().any(|native| native.process.is_some()).then_some(SLOW_WATCH)
             };
-            (running, tick, state.alarm, state.work)
+            (running, tick, state.alarm, state.work && !retells)
         };
         let posted = || running.iter().any(|p| p.is_stopped() || p.is_dead()) || sleep::look(&self.bell) != rung;
         if kernel.native_spins() > 0 && !running.is_empty() && self.crowd.take() == 0 {
@@ -138,24 +160,43 @@ fn due(kernel: &Kernel, tick: Option<Duration>, alarm: Option<u64>, work: bool) 
     [tick, alarm.map(left)].into_iter().flatten().min()
 }
 
+impl State {
+    /// Who does not run any more is not looked at.
+    fn note_active(&mut self) {
+        let natives = &self.natives;
+        self.active.retain(|index| natives.get(index).is_some_and(|n| n.executing));
+    }
+
+    /// The domains that ran when their processes died.
+    fn dead(&self) -> Vec<RecordId> {
+        let dead = |n: &&super::Native| n.executing && n.process.as_ref().is_some_and(|p| p.is_dead());
+        self.active().filter(dead).map(|n| n.id).collect()
+    }
+
+    /// In a replay: the domain that is waited for.
+    fn awaited(&self) -> Option<RecordId> {
+        self.recording.awaited
+    }
+}
+
 impl Turn<'_> {
     fn run(&mut self) -> Result<(), ExecutiveError> {
         self.state.turn += 1;
+        if self.kernel.native.is_retelling() {
+            return self.turn_of_replay();
+        }
         self.state.held = self.is_held();
         if self.state.held {
             return self.durable();
         }
-        let State { active, natives, .. } = &mut *self.state;
-        active.retain(|index| natives.get(index).is_some_and(|n| n.executing));
+        self.state.note_active();
         let posted: Vec<RecordId> = self.state.active().filter(|n| n.has_posted()).map(|n| n.id).collect();
         let (posts, begun) = (posted.len(), self.state.timing.begin(self.state.turn, posted.len()));
         for id in posted {
-            self.serve(id)?;
+            self.enter_post(id)?;
         }
         self.state.timing.end(begun, posts);
-        let dead = |n: &&super::Native| n.executing && n.process.as_ref().is_some_and(|p| p.is_dead());
-        let lost: Vec<RecordId> = self.state.active().filter(dead).map(|n| n.id).collect();
-        for id in lost {
+        for id in self.state.dead() {
             self.lost(id)?;
         }
         self.consoles()?;
@@ -164,7 +205,7 @@ impl Turn<'_> {
         self.journal()?;
         self.network()?;
         if self.state.work {
-            self.state.work = self.transact(objects::work)?;
+            self.enter(Entry::Worked, Turn::work)?;
         }
         if self.state.tick.elapsed() >= TICK {
             self.state.tick = Instant::now();
@@ -172,6 +213,7 @@ impl Turn<'_> {
             for id in ran {
                 self.charge(id)?;
             }
+            self.charge_owed()?;
             self.preempt()?;
             self.trim()?;
         }
@@ -184,8 +226,31 @@ impl Turn<'_> {
             if self.state.alarm.is_none_or(|at| at > self.kernel.clock.reading().0) {
                 return self.dispatch();
             }
-            self.transact(objects::expire)?;
+            self.enter(Entry::Expired, |turn| turn.transact(objects::expire))?;
         }
+    }
+
+    /// In a replay: nothing happens but what happened, and who is to go on does.
+    fn turn_of_replay(&mut self) -> Result<(), ExecutiveError> {
+        self.state.held = false;
+        self.state.alarm = None;
+        self.state.note_active();
+        for id in self.state.dead() {
+            self.lost(id)?;
+        }
+        self.retell()?;
+        if self.state.tick.elapsed() >= TICK {
+            self.state.tick = Instant::now();
+            self.preempt()?;
+            self.trim_processes()?;
+        }
+        self.dispatch()
+    }
+
+    /// One piece of what is to be taken apart.
+    pub(super) fn work(&mut self) -> Result<(), ExecutiveError> {
+        self.state.work = self.transact(objects::work)?;
+        Ok(())
     }
 
     /// One transaction of the object layer, and its effects.
@@ -220,7 +285,7 @@ impl Turn<'_> {
     }
 
     /// What a domain posted.
-    fn serve(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
+    pub(super) fn serve(&mut self, id: RecordId) -> Result<(), ExecutiveError> {
         // What was served just before may have ended it, or have served it.
         let Some(native) = self.loaded(id).filter(|native| native.has_posted()) else { return Ok(()) };
         native.executing = false;
@@ -232,6 +297,7 @@ impl Turn<'_> {
         }
         // From here on it is served, whatever happens.
         native.control.set_cause(CAUSE_READY);
+        self.state.recording.serving = Some(id);
         if matches!(cause, 4 | 5 | 7 | 8 | 11) && self.debugged(id, cause)? {
             return Ok(());
         }
@@ -239,15 +305,42 @@ impl Turn<'_> {
         match cause {
             CAUSE_INVOKE => {
                 let message = Mailbox(&native.control).message();
+                self.note_call(id, &message)?;
                 self.invoke(id, &message)
             }
             4 | 5 | 7 | 8 | 11 | SIGSYS => {
                 let registers = native.general();
                 let fault = registers.map_or(Fault { cause, ..Fault::default() }, |r| native.fault(cause, &r));
+                self.note_fault(&fault);
+                if cause == SIGSEGV && self.reads_counter(id)? {
+                    return self.execute(id);
+                }
                 self.fault(id, &fault)
             }
             _ => self.fault(id, &Fault { cause: 11, ..Fault::default() }),
         }
+    }
+
+    /// What a domain calls for is a part of what is recorded.
+    fn note_call(&mut self, id: RecordId, message: &Message) -> Result<(), ExecutiveError> {
+        let tape = Arc::clone(&self.kernel.native.tape);
+        if !tape.is_on() {
+            return Ok(());
+        }
+        let mut string = std::mem::take(&mut self.state.buffer);
+        string.resize((message.string_len as usize).min(MAX_STRING), 0);
+        if !string.is_empty() {
+            self.mailbox(id)?.read_string(&mut string);
+        }
+        tape.calls(&[&super::recording::message_bytes(message), &string]);
+        self.state.buffer = string;
+        Ok(())
+    }
+
+    fn note_fault(&self, fault: &Fault) {
+        let words = [fault.cause.into(), fault.address, fault.detail, fault.instruction];
+        let words = words.map(u64::to_le_bytes);
+        self.kernel.native.tape.calls(&[words.as_flattened()]);
     }
 
     /// A domain invokes a key. What comes back at once is put before it, and it goes on.
@@ -305,7 +398,8 @@ impl Turn<'_> {
     /// Whether a domain whose order was just answered goes on only when there are fewer frames: it wrote, and there are as many as commits
     /// have room for. A write asks nobody before, so there may be some more than that; an eighth is kept free for it.
     fn waits_for_frames(&mut self, id: RecordId) -> bool {
-        if !std::mem::take(&mut self.state.wrote) || !self.kernel.surroundings.is_short() {
+        let retells = self.kernel.native.is_retelling();
+        if !std::mem::take(&mut self.state.wrote) || retells || !self.kernel.surroundings.is_short() {
             return false;
         }
         self.state.short.0.push(id);
@@ -361,6 +455,11 @@ impl Turn<'_> {
         }
         native.executing = false;
         native.stands(CAUSE_READY);
+        if self.kernel.native.is_retelling() {
+            self.died_in_replay(id);
+            return Ok(());
+        }
+        self.kernel.native.tape.cut("the process of a domain was killed while it ran");
         self.fault(id, &Fault { cause: SIGKILL, ..Fault::default() })
     }
 
@@ -376,6 +475,9 @@ impl Turn<'_> {
         }
         if self.wake_linux(id) {
             return Ok(());
+        }
+        if self.kernel.native.tape.is_on() && !self.state.recording.sharing.knows(id) {
+            self.note_memory(id)?;
         }
         let native = self.native(id)?;
         (native.touched, native.ran) = (true, true);
@@ -425,6 +527,7 @@ impl Turn<'_> {
                 Err(error) => {
                     tracing::error!(%error, domain = %id, "no process can be made for a native domain");
                     self.native(id)?.executing = false;
+                    self.kernel.native.tape.cut("no process could be made for a domain");
                     // A frame that it spoilt is its own fault, pages that cannot be read are a bus error.
                     let spoilt = matches!(error, ExecutiveError::Platform(PlatformError::BadFrame(_)));
                     return self.fault(id, &Fault { cause: if spoilt { 11 } else { 7 }, ..Fault::default() });
@@ -467,10 +570,26 @@ impl Turn<'_> {
         if more == 0 || !self.kernel.objects().table.contains(id) {
             return Ok(());
         }
+        let tape = &self.kernel.native.tape;
+        if tape.is_on() {
+            // In an entry of its own; what was done before was charged before.
+            if tape.is_live() {
+                *self.state.recording.owed.entry(id.as_u64()).or_default() += more;
+            }
+            return Ok(());
+        }
+        self.charge_now(id, more)
+    }
+
+    /// Charges a domain.
+    pub(super) fn charge_now(&mut self, id: RecordId, more: u64) -> Result<(), ExecutiveError> {
         let ran = self.is_runnable(id);
         let overdrawn = self.transact(|table, around, effects| objects::charge(table, around, id, more, effects))?;
         if let Some(native) = self.loaded(id) {
             native.overdrawn = overdrawn;
+        }
+        if overdrawn || ran && !self.is_runnable(id) {
+            self.kernel.native.tape.cut("a meter was used up");
         }
         let core = self.kernel.objects().table.get::<objects::Domain>(id);
         if ran && core.is_ok_and(|core| core.phase() == Phase::Faulted) {

@@ -1,7 +1,9 @@
 //! Where processes come from: a small clean program, forked in about 70 us, with nothing of the runtime in it.
 
 use super::PlatformError;
-use crate::abi::{LINUX, MAX_FDS, MAX_MAPPINGS, MappingRequest, NATIVE, RECORDED, SpawnReply, SpawnRequest};
+use crate::abi::{
+    LINUX, MAX_FDS, MAX_MAPPINGS, MappingRequest, NATIVE, RECORDED, RECORDED_NATIVE, SpawnReply, SpawnRequest,
+};
 use nix::cmsg_space;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
@@ -62,7 +64,7 @@ pub struct SpawnPlan<'a> {
     pub mappings: &'a [MapRequest<'a>],
     /// Whether it is a native domain.
     pub native: bool,
-    /// Whether it is a Linux program's whose inputs are recorded.
+    /// Whether its inputs are recorded.
     pub recorded: bool,
 }
 
@@ -75,7 +77,8 @@ impl SpawnPlan<'_> {
 
     const fn kind(&self) -> u32 {
         match (self.native, self.recorded) {
-            (true, _) => NATIVE,
+            (true, false) => NATIVE,
+            (true, true) => RECORDED_NATIVE,
             (false, true) => RECORDED,
             (false, false) => LINUX,
         }

@@ -15,13 +15,14 @@
 //! * `debug`, `overlay`: a debugger on a domain, and its breakpoints.
 //! * `capture`: what a checkpoint needs.
 //! * `inspect`: looking at objects from outside.
-//! * `recording`, `sharing`: the order in which they are served, and doing it again.
+//! * `recording`, `sharing`, `call`: the order in which they are served, and doing it again.
 //! * `operate`, `log`: what an operator does to domains, and what they tell.
 //! * `linux`: Linux programs, which invoke keys by a system call.
 //! * `give`: keys that an operator gives at the start.
 //! * `image`, `life`, `mailbox`, `records`, `sleep`: the parts.
 
 mod cache;
+mod call;
 mod capture;
 mod debug;
 mod domain;

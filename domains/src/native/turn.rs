@@ -4,7 +4,7 @@ use super::mailbox::Mailbox;
 use super::sleep::{self, Watched};
 use super::{Around, Executive, ExecutiveError, State};
 use crate::abi::{CAUSE_INVOKE, CAUSE_READY, POSTED};
-use crate::guest::{CALL, MAX_STRING, Message, REPLY_AND_WAIT, SEND};
+use crate::guest::{CALL, Message, REPLY_AND_WAIT, SEND};
 use crate::inputs::Entry;
 use crate::kernel::{Kernel, KernelError};
 use crate::linux::ExitStatus;
@@ -319,28 +319,6 @@ impl Turn<'_> {
             }
             _ => self.fault(id, &Fault { cause: 11, ..Fault::default() }),
         }
-    }
-
-    /// What a domain calls for is a part of what is recorded.
-    fn note_call(&mut self, id: RecordId, message: &Message) -> Result<(), ExecutiveError> {
-        let tape = Arc::clone(&self.kernel.native.tape);
-        if !tape.is_on() {
-            return Ok(());
-        }
-        let mut string = std::mem::take(&mut self.state.buffer);
-        string.resize((message.string_len as usize).min(MAX_STRING), 0);
-        if !string.is_empty() {
-            self.mailbox(id)?.read_string(&mut string);
-        }
-        tape.calls(&[&super::recording::message_bytes(message), &string]);
-        self.state.buffer = string;
-        Ok(())
-    }
-
-    fn note_fault(&self, fault: &Fault) {
-        let words = [fault.cause.into(), fault.address, fault.detail, fault.instruction];
-        let words = words.map(u64::to_le_bytes);
-        self.kernel.native.tape.calls(&[words.as_flattened()]);
     }
 
     /// A domain invokes a key. What comes back at once is put before it, and it goes on.

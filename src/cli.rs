@@ -7,13 +7,13 @@ mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use semper::runtime::{Grants, Listen, StartKey};
+use clap::{Args, Parser, Subcommand};
+use semper::runtime::{Grants, Listen, OutputPolicies, StartKey};
 
 pub use backup::{At, Backup, Create, Follow, Keygen, Look, Prune, Restore, Verify};
 pub use mirror::{AddMirror, Mirror, RemoveMirror};
 use values::{
-    Addresses, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen, parse_moment,
+    Addresses, Device, Output, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen, parse_moment, parse_output,
     parse_redirect, parse_size, parse_time,
 };
 pub use values::{FileArg, Interval, Moment};
@@ -185,9 +185,10 @@ pub struct RuntimeFlags {
     /// Largest size of the store, when it is created; a larger one grows an existing store, a smaller one is ignored [default: 64G]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub size: Option<u64>,
-    /// When output is shown: once the checkpoint that contains it is safe, at once, or once the inputs that led to it are [default: held]
-    #[arg(long, value_name = "WHEN", value_enum)]
-    pub output: Option<Output>,
+    /// When output is shown: once the checkpoint that contains it is safe (held), at once (immediate), or, of programs that are recorded, once the journal has
+    /// all that led to it (journaled). May be given for each DEVICE, `console` and `network` [default: held]
+    #[arg(long, value_name = "[DEVICE=]WHEN", value_parser = parse_output)]
+    pub output: Vec<Output>,
     /// Held output hastens the next checkpoint, but not more often than this [default: 20ms; for what the network waits for twice what
     /// the last one took, if that is less]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -208,7 +209,7 @@ impl RuntimeFlags {
             ("--checkpoint-interval", checkpoint_interval.is_some()),
             ("--memory", memory.is_some()),
             ("--size", size.is_some()),
-            ("--output", output.is_some()),
+            ("--output", !output.is_empty()),
             ("--output-gap", output_gap.is_some()),
             ("--journal-size", journal_size.is_some()),
             ("--journal-age", journal_age.is_some()),
@@ -239,15 +240,16 @@ impl NetworkFlags {
     }
 }
 
-/// When output of a program is shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Output {
-    /// After the checkpoint that contains it is committed.
-    Held,
-    /// At once; a crash may show it twice.
-    Immediate,
-    /// Of programs that are recorded, once the journal has all that they were told up to there; of others as held.
-    Journaled,
+impl RuntimeFlags {
+    /// When output is shown; what was said of one device counts more than what was said of all.
+    pub fn output(&self) -> OutputPolicies {
+        let said = |device| self.output.iter().rev().find(|one| one.device == device).map(|one| one.when);
+        let all = said(None).unwrap_or_default();
+        OutputPolicies {
+            console: said(Some(Device::Console)).unwrap_or(all),
+            network: said(Some(Device::Network)).unwrap_or(all),
+        }
+    }
 }
 
 /// `semper run`.

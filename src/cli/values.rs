@@ -4,7 +4,7 @@ use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use semper::runtime::{Listen, StartKey};
+use semper::runtime::{Listen, OutputPolicy, StartKey};
 
 /// A place in the journal, or a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,6 +42,40 @@ pub fn parse_interval(text: &str) -> Result<Interval, String> {
         short if short < SHORTEST_INTERVAL => Err("the shortest interval is 10ms; 0 means: only when asked".to_owned()),
         other => Ok(Interval(Some(other))),
     }
+}
+
+/// When output is shown, by one device or by all.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Output {
+    /// None: all.
+    pub device: Option<Device>,
+    pub when: OutputPolicy,
+}
+
+/// By what output leaves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Device {
+    /// Standard output and standard error.
+    Console,
+    /// Connections.
+    Network,
+}
+
+/// `held`, `console=immediate`.
+pub fn parse_output(text: &str) -> Result<Output, String> {
+    let (device, when) = match text.split_once('=') {
+        None => (None, text),
+        Some(("console", when)) => (Some(Device::Console), when),
+        Some(("network", when)) => (Some(Device::Network), when),
+        Some((device, _)) => return Err(format!("`{device}` is no device; there are `console` and `network`")),
+    };
+    let when = match when {
+        "held" => OutputPolicy::Held,
+        "immediate" => OutputPolicy::Immediate,
+        "journaled" => OutputPolicy::Journaled,
+        _ => return Err("output is `held`, `immediate` or `journaled`".to_owned()),
+    };
+    Ok(Output { device, when })
 }
 
 pub fn parse_time(text: &str) -> Result<Duration, String> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use semper::control::{Bound, Refusal, Server};
 use semper::runtime::{
-    ConsoleFds, DomainId, End, ExitStatus, Moved, Options, OutputPolicy, Runtime, RuntimeError, TerminalOf,
+    ConsoleFds, DomainId, End, ExitStatus, Moved, Options, Runtime, RuntimeError, TerminalOf,
 };
 use semper_domains::kernel::KernelError;
 use semper_journal::Retention;
@@ -23,7 +23,7 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use super::failure::code;
 use super::served::Stoppable;
 use super::{Failure, terminal};
-use crate::cli::{Output, RuntimeFlags};
+use crate::cli::RuntimeFlags;
 
 /// How long answers that are under way may keep the process from ending.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -34,12 +34,7 @@ pub fn options(flags: &RuntimeFlags) -> Options {
     Options {
         interval: flags.checkpoint_interval.map_or(default.interval, |interval| interval.0),
         memory: flags.memory,
-        output: match flags.output {
-            None => default.output,
-            Some(Output::Held) => OutputPolicy::Held,
-            Some(Output::Immediate) => OutputPolicy::Immediate,
-            Some(Output::Journaled) => OutputPolicy::Journaled,
-        },
+        output: flags.output(),
         output_gap: flags.output_gap,
         retention: Retention {
             max_bytes: flags.journal_size.unwrap_or(default.retention.max_bytes),

@@ -36,7 +36,7 @@ pub use scrub::{ScrubPass, ScrubStatus, Scrubbing};
 pub use semper_domains::console::ConsoleFds;
 pub use semper_domains::inputs::Limit;
 pub use semper_domains::kernel::StartKey;
-pub use semper_domains::kernel::{OutputPolicy, Replay, TerminalOf};
+pub use semper_domains::kernel::{OutputPolicies, OutputPolicy, Replay, TerminalOf};
 pub use semper_domains::linux::ExitStatus;
 pub use semper_domains::native::{Act, Caches, Debugger, Extract, Stood};
 pub use semper_domains::network::{Grants, Listen};
@@ -77,7 +77,7 @@ pub struct Options {
     /// Limit on page frames, in bytes.
     pub memory: Option<u64>,
     /// When output leaves.
-    pub output: OutputPolicy,
+    pub output: OutputPolicies,
     /// Least time between checkpoints that held output asks for; none: what [`Policy`] has.
     pub output_gap: Option<Duration>,
     /// What of the journal goes by itself.
@@ -95,7 +95,7 @@ impl Default for Options {
         Self {
             interval: Some(Duration::from_secs(1)),
             memory: None,
-            output: OutputPolicy::Held,
+            output: OutputPolicies::default(),
             output_gap: None,
             retention: Retention::default(),
             tracking: TrackingChoice::Auto,

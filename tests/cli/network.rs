@@ -163,6 +163,45 @@ fn immediate_output_leaves_at_once() {
 }
 
 #[test]
+fn each_device_has_its_own_policy() {
+    let still = ["--checkpoint-interval", "0"];
+    let Some((session, port, _runtime)) = echoing(&[&still[..], &["--output", "network=immediate"]].concat()) else {
+        return;
+    };
+    assert_eq!(echo(&mut connect(port), b"hello"), b"hello");
+    assert!(!printed(&session).contains("accepted"), "it was printed, and no checkpoint contains it");
+    checkpoint(&session);
+    wait_until_printed(&session, "accepted");
+
+    let flags = [&still[..], &["--output", "immediate", "--output", "network=held"]].concat();
+    let Some((session, port, _runtime)) = echoing(&flags) else { return };
+    let mut peer = connect(port);
+    peer.write_all(b"hello").unwrap();
+    wait_until_printed(&session, "accepted");
+    assert!(is_silent(&mut peer), "a reply came that no checkpoint contains");
+    checkpoint(&session);
+    let mut answer = [0; 5];
+    peer.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"hello");
+
+    // Of a recorded program: replies by the journal, what it prints by checkpoints.
+    let flags = [&still[..], &["--record", "--output", "network=journaled"]].concat();
+    let Some((session, port, mut runtime)) = echoing(&flags) else { return };
+    let mut peer = connect(port);
+    assert_eq!(echo(&mut peer, b"hello"), b"hello");
+    assert!(!printed(&session).contains("accepted"), "it was printed, and no checkpoint contains it");
+    runtime.0.kill().unwrap();
+    runtime.wait();
+    let flags = [&still[..], &["--output", "console=journaled"]].concat();
+    let _runtime = start(&session, session.on_store("resume").args(flags));
+    wait_until_printed(&session, "accepted");
+    for wrong in ["tape=held", "console=soon", "later", "console="] {
+        let output = session.output(session.on_store("resume").args(["--output", wrong]));
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {output:?}");
+    }
+}
+
+#[test]
 fn after_a_kill_the_listener_is_open_and_the_connection_is_reset() {
     let Some((session, port, mut runtime)) = echoing(OFTEN) else { return };
     let mut peer = connect(port);

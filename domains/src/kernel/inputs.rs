@@ -6,7 +6,7 @@
 use super::domain::Domain;
 use super::journal::{WorldJournal, writer};
 use super::objects::DomainRecord;
-use super::{Kernel, KernelError, OutputPolicy, random};
+use super::{Journaled, Kernel, KernelError, random};
 use crate::inputs::{Limit, Position, Source, Taken, Tape, Then};
 use crate::linux::{Program, Stream, Wanted};
 use crate::native::{NativeInputs, Shown};
@@ -286,15 +286,16 @@ impl Kernel {
     /// One turn: all that is on tapes becomes durable, and what that covers may leave.
     pub(crate) fn empty_tapes(&self) {
         let _turn = self.recorder.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let journaled = self.policy == OutputPolicy::Journaled;
+        let journaled = self.output.journaled();
         let mut all = Vec::new();
         for domain in self.domains().into_iter().filter(|domain| domain.tape.is_on()) {
             let (outputs, taken) = {
                 // Between two steps.
                 let _program = domain.program();
                 let outputs = domain.console.written();
-                let shows = domain.network.note() | domain.shows_more_than(outputs);
-                (outputs, domain.tape.take(journaled && shows))
+                let sends = journaled.network && domain.network.note();
+                let shows = journaled.console && domain.shows_more_than(outputs);
+                (outputs, domain.tape.take(sends || shows))
             };
             let of = domain.inputs;
             all.push(self.send_off(Whose::Linux(domain, outputs), of, taken));
@@ -337,7 +338,7 @@ impl Kernel {
     }
 
     /// What was on a program's tape is durable, or could not be made so.
-    fn recorded(&self, one: OnItsWay, journaled: bool) {
+    fn recorded(&self, one: OnItsWay, journaled: Journaled) {
         let OnItsWay { whose, covers, failed, .. } = one;
         let (tape, unrecorded) = match &whose {
             Whose::Linux(domain, _) => (&domain.tape, &domain.unrecorded),
@@ -358,25 +359,25 @@ impl Kernel {
             return;
         }
         unrecorded.store(false, SeqCst);
-        if !journaled {
-            return;
-        }
         let waits = match &whose {
             Whose::Linux(domain, outputs) if covers => {
-                if let Some(releaser) = domain.releaser() {
+                if let Some(releaser) = domain.releaser().filter(|_| journaled.console) {
                     releaser.release(*outputs);
                 }
-                if domain.network.noted() {
+                if journaled.network && domain.network.noted() {
                     domain.bell.ring();
                 }
                 false
             }
-            Whose::Linux(domain, outputs) => domain.network.held() > 0 || domain.shows_more_than(*outputs),
+            Whose::Linux(domain, outputs) => {
+                journaled.network && domain.network.held() > 0
+                    || journaled.console && domain.shows_more_than(*outputs)
+            }
             Whose::Native(shown) if covers => {
-                self.native.release(shown);
+                self.native.release(shown, journaled);
                 false
             }
-            Whose::Native(shown) => shown.iter().any(Shown::waits),
+            Whose::Native(shown) => shown.iter().any(|one| one.waits(journaled)),
         };
         if waits {
             self.surroundings.hasten();

@@ -578,7 +578,7 @@ impl Kernel {
         {
             let _pass = self.gate.enter();
             let drained = domain.releaser().is_none_or(|r| r.released() == domain.console.written());
-            if drained || self.policy == OutputPolicy::Immediate {
+            if drained || self.output.console == OutputPolicy::Immediate {
                 for (segment, _) in self.segments_of(domain.id) {
                     self.remove_segment(domain.id, segment);
                 }

@@ -159,6 +159,35 @@ pub(crate) struct Objects {
     pub(crate) segments: BTreeMap<u64, (RecordId, SegmentRecord)>,
 }
 
+/// How output leaves by each device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutputPolicies {
+    /// By consoles.
+    pub console: OutputPolicy,
+    /// On connections.
+    pub network: OutputPolicy,
+}
+
+impl From<OutputPolicy> for OutputPolicies {
+    fn from(policy: OutputPolicy) -> Self {
+        Self { console: policy, network: policy }
+    }
+}
+
+/// Which devices the journal lets output leave by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Journaled {
+    pub console: bool,
+    pub network: bool,
+}
+
+impl OutputPolicies {
+    pub(crate) fn journaled(self) -> Journaled {
+        let journaled = |policy| policy == OutputPolicy::Journaled;
+        Journaled { console: journaled(self.console), network: journaled(self.network) }
+    }
+}
+
 /// The kernel.
 pub struct Kernel {
     pub(crate) pager: Arc<Pager>,
@@ -167,7 +196,7 @@ pub struct Kernel {
     pub(crate) clock: Arc<WorldClock>,
     pub(crate) console_dir: PathBuf,
     pub(crate) surroundings: Arc<dyn Surroundings>,
-    pub(crate) policy: OutputPolicy,
+    pub(crate) output: OutputPolicies,
     objects: Mutex<Objects>,
     domains: Mutex<BTreeMap<u64, Arc<Domain>>>,
     changed: Condvar,
@@ -205,7 +234,7 @@ impl Kernel {
         pager: Arc<Pager>,
         (store, of): (StoreId, Generation),
         (dir, folder): (&Path, Arc<dyn Folder>),
-        policy: OutputPolicy,
+        output: OutputPolicies,
         retention: Retention,
         surroundings: Arc<dyn Surroundings>,
     ) -> Result<Arc<Self>, KernelError> {
@@ -225,7 +254,7 @@ impl Kernel {
             clock,
             console_dir,
             surroundings,
-            policy,
+            output,
             objects: Mutex::new(objects),
             domains: Mutex::new(BTreeMap::new()),
             changed: Condvar::new(),
@@ -439,7 +468,7 @@ pub fn read_journal_record(pager: &Arc<Pager>) -> Result<Option<(u64, StoreId)>,
 
 impl OutputEvents for Kernel {
     fn wrote(&self, domain: u64) {
-        let policy = match self.policy {
+        let policy = match self.output.console {
             OutputPolicy::Journaled
                 if self.domain(domain).map_or(self.native.tape.is_on(), |domain| domain.tape.is_on()) =>
             {

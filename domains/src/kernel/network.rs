@@ -101,7 +101,7 @@ impl Kernel {
         bell: &Arc<Bell>,
     ) -> Result<Arc<HostNetwork>, KernelError> {
         let events = Arc::clone(self) as Arc<dyn NetworkEvents>;
-        let at_once = self.policy == OutputPolicy::Immediate;
+        let at_once = self.output.network == OutputPolicy::Immediate;
         HostNetwork::open(grants, &self.poller, Arc::clone(bell), events, at_once).map_err(|source| {
             let port = grants.listens.iter().find(|one| one.address == source.address).map_or(0, |one| one.port);
             KernelError::Port { program: program.to_owned(), port, source }
@@ -179,7 +179,7 @@ impl Kernel {
 
 impl NetworkEvents for Kernel {
     fn sent(&self, much: bool, all: bool) {
-        if self.policy == OutputPolicy::Journaled {
+        if self.output.network == OutputPolicy::Journaled {
             self.recorder.poke();
             if (!self.native.has(None) || self.native.tape.is_on())
                 && self.domains().iter().all(|domain| domain.tape.is_on())

@@ -236,7 +236,7 @@ impl Turn<'_> {
         if program.held() > HELD_LIMIT {
             self.state.held_up = Some(number);
         }
-        if self.kernel.policy == OutputPolicy::Immediate
+        if self.kernel.output.console == OutputPolicy::Immediate
             && let Some(releaser) = &program.releaser
         {
             releaser.release(program.record.written);

@@ -14,7 +14,7 @@ use super::sharing::{SHARED, Sharing};
 use super::turn::Turn;
 use super::{Executive, ExecutiveError, Shown};
 use crate::inputs::{Advance, Entry, Question, Taken, Tape};
-use crate::kernel::{Kernel, KernelError, branch};
+use crate::kernel::{Journaled, Kernel, KernelError, branch};
 use crate::objects::{self, Answer, FIRST_SEGMENT, InvokeError, Key, Phase, Text};
 use crate::table::{RecordId, Table, TableError};
 use serde::{Deserialize, Serialize};
@@ -115,19 +115,24 @@ impl Executive {
 }
 
 impl Executive {
-    /// Between two entries: what is to be written to the journal, and what was shown by then. `all`: see [`Tape::take`].
-    pub(crate) fn take_inputs(&self, all: bool) -> (Vec<Shown>, Taken) {
+    /// Between two entries: what is to be written to the journal, and what was shown by then that leaves with it.
+    pub(crate) fn take_inputs(&self, journaled: Journaled) -> (Vec<Shown>, Taken) {
         let state = self.state();
         let shown: Vec<Shown> = state.programs.values().filter_map(super::program::Program::shown).collect();
-        let shows = shown.iter().fold(false, |waits, one| one.network.note() | one.keeps_back() | waits);
-        (shown, self.tape.take(all && shows))
+        let shows = shown.iter().fold(false, |waits, one| {
+            let sends = journaled.network && one.network.note();
+            sends || journaled.console && one.keeps_back() || waits
+        });
+        (shown, self.tape.take(shows))
     }
 
     /// What was shown may leave.
-    pub(crate) fn release(&self, shown: &[Shown]) {
+    pub(crate) fn release(&self, shown: &[Shown], journaled: Journaled) {
         for one in shown {
-            one.releaser.release(one.written);
-            if one.network.noted() {
+            if journaled.console {
+                one.releaser.release(one.written);
+            }
+            if journaled.network && one.network.noted() {
                 self.network_came();
             }
         }
@@ -145,8 +150,8 @@ impl Shown {
     }
 
     /// Whether something of it has not left.
-    pub(crate) fn waits(&self) -> bool {
-        self.network.held() > 0 || self.keeps_back()
+    pub(crate) fn waits(&self, journaled: Journaled) -> bool {
+        journaled.network && self.network.held() > 0 || journaled.console && self.keeps_back()
     }
 }
 

@@ -13,8 +13,8 @@ use semper::runtime::{Grants, Listen, OutputPolicies, StartKey};
 pub use backup::{At, Backup, Create, Follow, Keygen, Look, Prune, Restore, Verify};
 pub use mirror::{AddMirror, Mirror, RemoveMirror};
 use values::{
-    Addresses, Device, Output, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen, parse_moment, parse_output,
-    parse_redirect, parse_size, parse_time,
+    Addresses, Device, Output, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen,
+    parse_moment, parse_output, parse_redirect, parse_size, parse_time,
 };
 pub use values::{FileArg, Interval, Moment};
 

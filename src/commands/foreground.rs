@@ -11,9 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use semper::control::{Bound, Refusal, Server};
-use semper::runtime::{
-    ConsoleFds, DomainId, End, ExitStatus, Moved, Options, Runtime, RuntimeError, TerminalOf,
-};
+use semper::runtime::{ConsoleFds, DomainId, End, ExitStatus, Moved, Options, Runtime, RuntimeError, TerminalOf};
 use semper_domains::kernel::KernelError;
 use semper_journal::Retention;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};

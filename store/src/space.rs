@@ -38,6 +38,8 @@ pub(crate) struct Space {
     listed: [Vec<u64>; 2],
     /// Extents of [`BACKING`] places for which the host has found space since the store was opened.
     backed: BTreeSet<u64>,
+    /// No run of free places is longer, as far as it is known: who looks for a longer one need not search the whole map again.
+    longest: u64,
 }
 
 /// Places to which only generations in `born..died` can refer.
@@ -64,7 +66,7 @@ impl Space {
     /// From a walk: `map` has all places in use, `dead` those that only older generations use, with the generation with which they
     /// died at the latest.
     pub fn new(map: FreeMap, dead: impl IntoIterator<Item = (u64, Vec<DeadBlock>)>, listed: [Vec<u64>; 2]) -> Self {
-        let mut space = Self { map, dead: Vec::new(), listed, backed: BTreeSet::new() };
+        let mut space = Self { map, dead: Vec::new(), listed, backed: BTreeSet::new(), longest: u64::MAX };
         for (died, blocks) in dead {
             space.retire(died, blocks);
         }
@@ -83,12 +85,17 @@ impl Space {
         if want == 0 {
             return None;
         }
-        let good = want.min(GOOD_RUN);
-        let run = self
-            .map
-            .find(cursor.max(FIRST_PLACE), want, good)
-            .or_else(|| self.map.find(FIRST_PLACE, want, good))
-            .or_else(|| self.map.find(FIRST_PLACE, want, 1))?;
+        let (good, cursor) = (want.min(GOOD_RUN), cursor.max(FIRST_PLACE));
+        let mut run = None;
+        if good <= self.longest {
+            run = self.map.find(cursor, want, good).or_else(|| self.map.find(FIRST_PLACE, want, good));
+            if run.is_none() {
+                self.longest = good - 1;
+            }
+        }
+        // Where there are only short ones, the next.
+        let any = || self.map.find(cursor, want, 1).or_else(|| self.map.find(FIRST_PLACE, want, 1));
+        let run = run.or_else(any)?;
         for place in run.start..run.end() {
             assert!(self.map.mark(place), "a free place is not used");
         }
@@ -97,6 +104,7 @@ impl Space {
 
     /// Gives back what an unfinished commit took.
     pub fn release(&mut self, run: Run) {
+        self.longest = u64::MAX;
         self.map.release(run);
     }
 
@@ -128,6 +136,7 @@ impl Space {
     }
 
     fn free_dead(&mut self) {
+        self.longest = u64::MAX;
         let Self { map, dead, listed, .. } = self;
         dead.retain(|dead| {
             let needed = listed.iter().flatten().any(|generation| dead.needed_by(*generation));
@@ -140,11 +149,13 @@ impl Space {
 
     /// Makes it larger; a fence is taken away.
     pub fn grow(&mut self, places: u64) {
+        self.longest = u64::MAX;
         self.map.grow(places);
     }
 
     /// From now on no place at or beyond `fence` is taken.
     pub fn set_fence(&mut self, fence: u64) {
+        self.longest = u64::MAX;
         self.map.set_fence(fence);
     }
 
@@ -185,5 +196,36 @@ impl Space {
         if extent.len == BACKING {
             self.backed.insert(extent.start / BACKING);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map of whose places every other one is used, from `from` on.
+    fn fragmented(places: u64, from: u64) -> Space {
+        let mut map = FreeMap::new(places);
+        (0..FIRST_PLACE).chain((from..places).step_by(2)).for_each(|place| assert!(map.mark(place)));
+        Space::new(map, [], [Vec::new(), Vec::new()])
+    }
+
+    #[test]
+    fn all_that_is_free_is_given_once_whatever_it_looks_like() {
+        let mut space = fragmented(200_000, FIRST_PLACE + 100);
+        let (mut cursor, mut given) = (FIRST_PLACE, 0);
+        // A long one while there is one, then what there is.
+        assert_eq!(space.allocate(cursor, 64, Purpose::Nodes), Some(Run { start: FIRST_PLACE, len: 64 }));
+        while let Some(run) = space.allocate(cursor, 256, Purpose::Nodes) {
+            (cursor, given) = (run.end(), given + run.len);
+        }
+        assert_eq!((given, space.map().free()), (36 + (200_000 - FIRST_PLACE - 100) / 2, 0));
+        // What is given back is found again, also a long one.
+        space.release(Run { start: 1000, len: 300 });
+        assert_eq!(space.allocate(cursor, 256, Purpose::Nodes), Some(Run { start: 1000, len: 256 }));
+        space.grow(200_100);
+        assert_eq!(space.allocate(cursor, 256, Purpose::Nodes), Some(Run { start: 200_000, len: 100 }));
+        assert_eq!(space.allocate(cursor, 256, Purpose::Nodes), Some(Run { start: 1256, len: 44 }));
+        assert_eq!(space.allocate(cursor, 256, Purpose::Nodes), None);
     }
 }

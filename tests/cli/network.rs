@@ -214,7 +214,7 @@ fn after_a_kill_the_listener_is_open_and_the_connection_is_reset() {
     // Without being told where to listen.
     let _runtime = start(&session, session.on_store("resume").args(OFTEN));
     assert_eq!(echo(&mut connect(port), b"after"), b"after");
-    wait_until_printed(&session, "ended");
+    wait_until_printed(&session, "ended -1 104\naccepted\n");
     assert_eq!(printed(&session), "bind 0 0\nlisten 0 0\naccepted\nended -1 104\naccepted\n");
 }
 

@@ -370,8 +370,7 @@ impl Kernel {
                 false
             }
             Whose::Linux(domain, outputs) => {
-                journaled.network && domain.network.held() > 0
-                    || journaled.console && domain.shows_more_than(*outputs)
+                journaled.network && domain.network.held() > 0 || journaled.console && domain.shows_more_than(*outputs)
             }
             Whose::Native(shown) if covers => {
                 self.native.release(shown, journaled);

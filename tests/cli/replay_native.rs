@@ -54,7 +54,7 @@ fn a_copy_of_the_store_is_rolled_forward_to_a_record_and_to_the_end() {
     other.assert_sound();
     // It goes on from there, another way.
     let mut runtime = into(&other, "out", other.on_store("resume").args(RESUMED));
-    let on = wait_for_lines(&other, "out", 20);
+    let on = wait_for_lines(&other, "out", half.len() + 20);
     assert!(sigkill(&mut runtime.0));
     let first = on.iter().position(|line| line.split(' ').next().unwrap() == half.len().to_string()).unwrap();
     assert!(on[..first].iter().all(|line| half.contains(&line.as_str())));

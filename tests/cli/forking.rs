@@ -78,14 +78,15 @@ fn a_fork_borrows_its_pages_and_pays_them_back_over_any_number_of_kills() {
     assert!(std::os::unix::fs::MetadataExt::blocks(&fs::metadata(other.join("pages")).unwrap()) < 1024);
     assert_sound(&session, &other);
     let mut random = Rng::with_seed(seed());
+    let lost = session.place().join("lost");
     for point in ["loan-copied", "loan-flushed", "loan-repaid"] {
         let mut command = semper();
         // Without a checkpoint the program comes no further meanwhile.
         command.arg("resume").arg(&other).args(["--checkpoint-interval", "0"]).env(CRASH_VARIABLE, point);
-        let out = File::options().append(true).create(true).open(&rest).unwrap();
+        let out = File::options().append(true).create(true).open(&lost).unwrap();
         let mut killed = Background(command.current_dir(session.place()).stdout(out).spawn().unwrap());
         assert_eq!(killed.wait().code(), None, "{point}");
-        let mut killed = resume(&session, &other, &rest);
+        let mut killed = resume(&session, &other, &lost);
         std::thread::sleep(Duration::from_millis(random.u64(0..700)));
         let _ = killed.0.kill();
         killed.wait();

@@ -215,7 +215,8 @@ fn after_a_kill_the_listener_is_open_and_the_connection_is_reset() {
     let _runtime = start(&session, session.on_store("resume").args(OFTEN));
     assert_eq!(echo(&mut connect(port), b"after"), b"after");
     wait_until_printed(&session, "ended -1 104\naccepted\n");
-    assert_eq!(printed(&session), "bind 0 0\nlisten 0 0\naccepted\nended -1 104\naccepted\n");
+    let printed = printed(&session);
+    assert!(printed.starts_with("bind 0 0\nlisten 0 0\naccepted\nended -1 104\naccepted\n"), "{printed}");
 }
 
 /// Kills the process of the only program, and waits until it has another one.

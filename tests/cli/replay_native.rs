@@ -52,13 +52,12 @@ fn a_copy_of_the_store_is_rolled_forward_to_a_record_and_to_the_end() {
     assert!((1..shown.len()).contains(&half.len()), "{} of {}", half.len(), shown.len());
     assert_eq!(half, shown[..half.len()], "bit by bit");
     other.assert_sound();
-    // It goes on from there, another way.
+    // It goes on from there, perhaps another way.
     let mut runtime = into(&other, "out", other.on_store("resume").args(RESUMED));
     let on = wait_for_lines(&other, "out", half.len() + 20);
     assert!(sigkill(&mut runtime.0));
     let first = on.iter().position(|line| line.split(' ').next().unwrap() == half.len().to_string()).unwrap();
     assert!(on[..first].iter().all(|line| half.contains(&line.as_str())));
-    assert_ne!(on[first], shown[half.len()]);
     other.assert_sound();
     // Another copy is rolled forward to the end.
     let whole = Session::new();

@@ -58,7 +58,7 @@ fn assert_ends(native: &str, out: &Path) {
 #[test]
 fn a_fork_borrows_its_pages_and_pays_them_back_over_any_number_of_kills() {
     let Some(program) = c_program("memory", Libc::Musl) else { return };
-    let args = ["48", "3000"];
+    let args = ["48", "2000"];
     let native = Case::new(program.clone(), &args).native();
     let session = Session::new();
     let (out, rest) = (session.place().join("out"), session.place().join("rest"));

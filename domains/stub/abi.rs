@@ -182,10 +182,10 @@ pub struct Parcel {
     pub end: u32,
     /// Bytes that the connection takes.
     pub room: u32,
-    /// Not 0: after these there were none, and who receives does not wait.
+    /// Not 0: who receives does not wait, and is told once that there is nothing.
     pub dry: u32,
-    /// Pads to eight bytes.
-    pub pad: u32,
+    /// Not 0: behind these bytes there was nothing more.
+    pub whole: u32,
 }
 
 /// What came ahead: the kernel writes it when it tells of several connections that are ready.
@@ -195,6 +195,8 @@ pub struct Inbox {
     pub count: u32,
     /// Pads to eight bytes.
     pub pad: u32,
+    /// In which life of the world they came; of another one they are void, and so are letters.
+    pub life: [u64; 2],
     /// In the order in which they were told of.
     pub parcels: [Parcel; MAX_PARCELS],
 }

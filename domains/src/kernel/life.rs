@@ -509,7 +509,8 @@ impl Kernel {
         }
         let orders = {
             let mut program = domain.program();
-            program.set_has_mail(has_mail);
+            // Where what it is told is recorded it is not stopped between two calls.
+            program.set_mail(has_mail, !recorded);
             control.set_pid(linux::PID);
             control.set_parent(linux::PARENT);
             control.set_uid(linux::UID);

@@ -20,6 +20,12 @@ fn halves(control: &Control, offset: u64) -> [u32; 2] {
     [word & 0xffff_ffff, word >> 32].map(|half| u32::try_from(half).unwrap_or(0))
 }
 
+/// Where the two words of the life lie.
+const LIFE_AT: [u64; 2] = {
+    let at = INBOX + offset_of!(Inbox, life) as u64;
+    [at, at + 8]
+};
+
 const fn word(low: u32, high: u32) -> u64 {
     low as u64 | (high as u64) << 32
 }
@@ -51,18 +57,21 @@ pub(super) fn take(control: &Control) -> Option<Mail> {
     if parcels == 0 && letters == 0 {
         return None;
     }
+    let life = LIFE_AT.map(|at| control.word_at(at));
     control.set_word(INBOX, 0);
     control.set_word(OUTBOX, 0);
     let parcel = |index| {
         let at = parcel_at(index);
         let [fd, start] = halves(control, at + offset_of!(RawParcel, fd) as u64);
         let [end, room] = halves(control, at + offset_of!(RawParcel, end) as u64);
+        let [dry, whole] = halves(control, at + offset_of!(RawParcel, dry) as u64);
         Parcel {
             connection: control.word_at(at),
             fd: (fd != NO_DESCRIPTOR).then_some(fd),
             bytes: bytes(control, (INBOX_BYTES_AT, INBOX_BYTES), start, end),
             room,
-            dry: halves(control, at + offset_of!(RawParcel, dry) as u64)[0] != 0,
+            dry: dry != 0,
+            whole: whole != 0,
             fresh: false,
         }
     };
@@ -73,6 +82,7 @@ pub(super) fn take(control: &Control) -> Option<Mail> {
         Letter { connection, bytes: bytes(control, (OUTBOX_BYTES_AT, OUTBOX_BYTES), start, end) }
     };
     Some(Mail {
+        life,
         parcels: (0..parcels.min(MAX_PARCELS)).map(parcel).collect(),
         letters: (0..letters.min(MAX_LETTERS)).map(letter).collect(),
     })
@@ -91,10 +101,27 @@ pub(super) fn put(control: &Control, mail: &Mail) {
         control.set_word(at, parcel.connection);
         control.set_word(at + offset_of!(RawParcel, fd) as u64, word(parcel.fd.unwrap_or(NO_DESCRIPTOR), start));
         control.set_word(at + offset_of!(RawParcel, end) as u64, word(end, parcel.room));
-        control.set_word(at + offset_of!(RawParcel, dry) as u64, word(u32::from(parcel.dry), 0));
+        control.set_word(at + offset_of!(RawParcel, dry) as u64, word(u32::from(parcel.dry), u32::from(parcel.whole)));
         (count, start) = (count + 1, end);
     }
+    LIFE_AT.into_iter().zip(mail.life).for_each(|(at, word)| control.set_word(at, word));
     control.set_word(INBOX, word(u32::try_from(count).unwrap_or(0), 0));
+}
+
+/// Whether something was put by to be sent.
+pub(super) fn waits(control: &Control) -> bool {
+    has_pages(control) && halves(control, OUTBOX)[0] != 0
+}
+
+/// Whether something was put by, or may be: as long as something came ahead that was not received.
+pub(super) fn may_put_by(control: &Control) -> bool {
+    let parcels = if has_pages(control) { (halves(control, INBOX)[0] as usize).min(MAX_PARCELS) } else { 0 };
+    let unread = |index| {
+        let at = parcel_at(index);
+        let start = halves(control, at + offset_of!(RawParcel, fd) as u64)[1];
+        halves(control, at + offset_of!(RawParcel, end) as u64)[0] > start
+    };
+    waits(control) || (0..parcels).any(unread)
 }
 
 /// What the stub wrote there, and the kernel beside the tracking, belongs to the next capture.
@@ -138,7 +165,15 @@ mod tests {
     }
 
     fn parcel(connection: u64, fd: Option<u32>, bytes: &[u8]) -> Parcel {
-        Parcel { connection, fd, bytes: bytes.to_vec(), room: 7, dry: connection.is_multiple_of(2), fresh: false }
+        Parcel {
+            connection,
+            fd,
+            bytes: bytes.to_vec(),
+            room: 7,
+            dry: connection.is_multiple_of(2),
+            whole: connection > 2,
+            fresh: false,
+        }
     }
 
     #[test]
@@ -146,9 +181,9 @@ mod tests {
         let control = pages(LINUX_CONTROL_PAGES);
         assert_eq!(take(&control), None);
         let parcels = vec![parcel(1 << 40, Some(3), b"first"), parcel(2, None, b""), parcel(3, Some(9), &[5; 4096])];
-        put(&control, &Mail { parcels: parcels.clone(), letters: Vec::new() });
+        put(&control, &Mail { life: [77, 78], parcels: parcels.clone(), letters: Vec::new() });
         mark_dirty(&control);
-        assert_eq!(take(&control), Some(Mail { parcels, letters: Vec::new() }));
+        assert_eq!(take(&control), Some(Mail { life: [77, 78], parcels, letters: Vec::new() }));
         assert_eq!(take(&control), None);
         assert_eq!(take(&pages(crate::abi::CONTROL_PAGES)), None, "of an earlier version");
     }
@@ -157,10 +192,10 @@ mod tests {
     fn more_than_there_is_room_for_is_not_put() {
         let control = pages(LINUX_CONTROL_PAGES);
         let many = (0..100).map(|n| parcel(n, Some(1), &[1; 100])).collect();
-        put(&control, &Mail { parcels: many, letters: Vec::new() });
+        put(&control, &Mail { life: [1, 2], parcels: many, letters: Vec::new() });
         assert_eq!(take(&control).unwrap().parcels.len(), MAX_PARCELS);
         let large = (0..3).map(|n| parcel(n, Some(1), &[1; 16 << 10])).collect();
-        put(&control, &Mail { parcels: large, letters: Vec::new() });
+        put(&control, &Mail { life: [1, 2], parcels: large, letters: Vec::new() });
         assert_eq!(take(&control).unwrap().parcels.len(), 2);
     }
 

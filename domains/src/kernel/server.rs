@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const MAX_PROCESSES: u32 = 10;
 /// How often a roll-back is tried while captures are in its way.
 const MAX_REVERTS: u32 = 100;
+/// How long what a program put by to be sent may wait for it to stop.
+const OUTBOX_PATIENCE: Duration = Duration::from_millis(2);
 const SIGKILL: u8 = 9;
 const SIGSEGV: u8 = 11;
 const SIGSYS: u32 = 31;
@@ -161,13 +163,20 @@ impl Server<'_> {
         let deadline = self.domain.program().timer_deadline();
         let asked = self.interrupted || self.domain.tape.is_replaying();
         let deadline = if asked { None } else { deadline.map(|t| self.instant(t)) };
+        // What was put by to be sent does not wait long for a program that computes.
+        let looks = !asked && !self.domain.tape.is_on() && mail::may_put_by(&self.domain.control);
+        let look = looks.then(|| Instant::now() + OUTBOX_PATIENCE);
+        let due = deadline;
+        let deadline = due.into_iter().chain(look).min();
         match process.wait(deadline, self.kernel.spins(), self.interrupted, &mut self.together) {
             Posted::Cause => {
                 self.interrupted = false;
                 Ok(true)
             }
             Posted::TimedOut => {
-                if deadline.is_some_and(|d| d <= Instant::now()) {
+                let now = Instant::now();
+                let waits = look.is_some_and(|look| look <= now) && mail::waits(&self.domain.control);
+                if waits || due.is_some_and(|due| due <= now) {
                     self.interrupted = process.freeze().is_some();
                 }
                 Ok(false)

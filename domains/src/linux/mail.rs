@@ -7,7 +7,6 @@
 use super::{Accepted, Errno, Network, Ready};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes that a connection takes without being asked, when it says that it has room: less than that room.
@@ -27,8 +26,10 @@ pub struct Parcel {
     pub bytes: Vec<u8>,
     /// Bytes that may be put by to be sent.
     pub room: u32,
-    /// There was nothing behind these bytes, and who receives does not wait.
+    /// Who receives does not wait, and is told once that there is nothing.
     pub dry: bool,
+    /// There was nothing behind these bytes.
+    pub whole: bool,
     /// It came with the stop that is being served.
     pub fresh: bool,
 }
@@ -45,6 +46,8 @@ pub struct Letter {
 /// What lies in the pages of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mail {
+    /// In which life of the world it came.
+    pub life: [u64; 2],
     /// What came ahead.
     pub parcels: Vec<Parcel>,
     /// What is to be sent, in order.
@@ -55,13 +58,11 @@ pub struct Mail {
 pub(super) struct Ahead {
     network: Arc<dyn Network>,
     front: Mutex<BTreeMap<u64, VecDeque<u8>>>,
-    /// Something was sent since it was last asked.
-    sent: AtomicBool,
 }
 
 impl Ahead {
     pub fn new(network: Arc<dyn Network>) -> Arc<Self> {
-        Arc::new(Self { network, front: Mutex::default(), sent: AtomicBool::new(false) })
+        Arc::new(Self { network, front: Mutex::default() })
     }
 
     fn front(&self) -> MutexGuard<'_, BTreeMap<u64, VecDeque<u8>>> {
@@ -94,11 +95,6 @@ impl Ahead {
                 _ => return,
             }
         }
-    }
-
-    /// Whether something was sent since the last time.
-    pub fn was_sent(&self) -> bool {
-        self.sent.swap(false, Ordering::Relaxed)
     }
 
     /// Bytes that came ahead and were not received, of all connections.
@@ -155,15 +151,19 @@ impl Network for Ahead {
             front.drain(..count);
         }
         drop(all);
-        // What is behind it, if there is room; an end or an error is told next time.
+        // What is behind it, if there is room. An error is told to who finds nothing else.
         match &mut out[count..] {
             [] => Ok(count),
-            rest => Ok(count + self.network.receive(connection, rest, look).unwrap_or(0)),
+            rest => match self.network.ready(connection) {
+                Ok(ready) if ready.input && !ready.failed => {
+                    Ok(count + self.network.receive(connection, rest, look).unwrap_or(0))
+                }
+                _ => Ok(count),
+            },
         }
     }
 
     fn send(&self, connection: u64, data: &[u8]) -> Result<usize, Errno> {
-        self.sent.store(true, Ordering::Relaxed);
         self.network.send(connection, data)
     }
 
@@ -179,8 +179,9 @@ impl Network for Ahead {
     }
 
     fn close(&self, connection: u64, reset: bool) {
-        self.front().remove(&connection);
-        self.network.close(connection, reset);
+        // As Linux: the other end learns that what it sent was not taken.
+        let unread = self.front().remove(&connection).is_some_and(|front| !front.is_empty());
+        self.network.close(connection, reset || unread);
     }
 
     fn port_ready(&self, port: u16) -> Ready {
@@ -318,13 +319,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_by_is_sent_whole_and_is_no_call_of_the_programs() {
+    fn what_was_put_by_is_sent_whole() {
         let one = Arc::new(One::default());
         let ahead = Ahead::new(Arc::clone(&one) as Arc<dyn Network>);
         ahead.send_all(&Letter { connection: 1, bytes: b"a longer letter".to_vec() });
         assert_eq!(one.sent.lock().unwrap()[..], b"a longer letter"[..]);
-        assert!(!ahead.was_sent());
-        ahead.send(1, b"x").unwrap();
-        assert!(ahead.was_sent() && !ahead.was_sent());
     }
 }

@@ -75,6 +75,8 @@ pub struct Program {
     pub(super) parcels: Vec<Parcel>,
     /// Whether there are pages for it.
     pub(super) has_mail: bool,
+    /// Whether what is sent may be put by: somebody looks after it if the program does not stop.
+    pub(super) puts_by: bool,
     told: BTreeSet<u64>,
 }
 
@@ -111,6 +113,7 @@ impl Program {
             ahead,
             parcels: Vec::new(),
             has_mail: false,
+            puts_by: false,
             told: BTreeSet::new(),
             host,
             state,
@@ -144,6 +147,7 @@ impl Program {
             ahead,
             parcels: Vec::new(),
             has_mail: false,
+            puts_by: false,
             told: BTreeSet::new(),
             host,
             state,
@@ -154,9 +158,9 @@ impl Program {
         }
     }
 
-    /// Whether its process has an inbox and an outbox.
-    pub fn set_has_mail(&mut self, has: bool) {
-        self.has_mail = has;
+    /// Whether its process has an inbox and an outbox, and whether somebody looks after the latter.
+    pub fn set_mail(&mut self, has: bool, puts_by: bool) {
+        (self.has_mail, self.puts_by) = (has, puts_by);
     }
 
     /// Serves the system call that the domain stands in.

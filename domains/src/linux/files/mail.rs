@@ -28,6 +28,10 @@ fn connection(files: &Files, host: &Host, open: &OpenFile) -> Option<u64> {
 impl Program {
     /// The program has stopped: what it put by is sent, and what is left of what came ahead is the front of what was received.
     pub fn open_mail(&mut self, mail: Mail) {
+        // Connections of another life are gone, and their numbers mean others.
+        if mail.life != (self.host.restart)().id {
+            return;
+        }
         mail.letters.iter().for_each(|letter| self.ahead.send_all(letter));
         for mut parcel in mail.parcels {
             self.ahead.put_back(parcel.connection, std::mem::take(&mut parcel.bytes));
@@ -37,8 +41,6 @@ impl Program {
 
     /// The program goes on: what lies in its pages from now on; none, if that is nothing.
     pub fn close_mail(&mut self) -> Option<Mail> {
-        // A permit is for the room that was seen then.
-        let sent = self.ahead.was_sent();
         let mut parcels = std::mem::take(&mut self.parcels);
         for parcel in &mut parcels {
             parcel.bytes = self.ahead.take_front(parcel.connection);
@@ -49,16 +51,17 @@ impl Program {
             if !stands {
                 parcel.fd = None;
             }
-            if !stands || sent && !parcel.fresh {
-                parcel.room = 0;
+            // What was seen at one stop need not be so after the next.
+            if !std::mem::take(&mut parcel.fresh) {
+                (parcel.room, parcel.dry, parcel.whole) = (0, false, false);
             }
-            parcel.fresh = false;
         }
+        parcels.retain(|parcel| !parcel.bytes.is_empty() || parcel.fd.is_some());
         // What was in front of a connection that is gone.
         self.ahead.clear();
         // Without anything to be received nothing is put by either.
         let any = parcels.iter().any(|parcel| !parcel.bytes.is_empty());
-        any.then_some(Mail { parcels, letters: Vec::new() })
+        any.then(|| Mail { life: (self.host.restart)().id, parcels, letters: Vec::new() })
     }
 
     /// A call tells of these descriptors: if they are several, what came on them is received ahead.
@@ -75,14 +78,15 @@ impl Program {
             if known.is_none() && self.parcels.len() >= MAX_PARCELS || left == 0 {
                 break;
             }
-            let (came, dry) = self.ahead.fetch(connection, left.min(PARCEL_BYTES));
+            let (came, whole) = self.ahead.fetch(connection, left.min(PARCEL_BYTES));
             left -= came;
             let parcel = Parcel {
                 connection,
                 fd: Some(told.fd),
                 bytes: Vec::new(),
-                room: if told.ready & WRITABLE == 0 { 0 } else { ROOM },
-                dry: dry && told.open.nonblocking(),
+                room: if self.puts_by && told.ready & WRITABLE != 0 { ROOM } else { 0 },
+                dry: whole && told.open.nonblocking(),
+                whole,
                 fresh: true,
             };
             match known {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
-use semper::runtime::untag;
+use semper::runtime::{Moved, untag};
 use semper_backup::Building;
 use semper_store::{Change, CreateOptions, Error, Fill, Generation, PAGE_SIZE, Store};
 
@@ -15,6 +15,16 @@ use super::{Failure, bar};
 use crate::cli::Fork;
 
 pub fn run(fork: &Fork) -> Result<ExitCode, Failure> {
+    if let Some(Moved { to, .. }) = Moved::of(&fork.store)? {
+        let told = format!("the world of {} has moved to {to}; fork it there", fork.store.display());
+        return Err(Failure::new(code::NO_STORE, told));
+    }
+    if let (Ok(store), Ok(place)) = (fork.store.canonicalize(), parent(&fork.new_store).canonicalize())
+        && place.starts_with(&store)
+    {
+        let told = format!("{} lies within the store", fork.new_store.display());
+        return Err(Failure::new(code::USAGE, told));
+    }
     let mut lent = None;
     let made = built(&fork.new_store, &fork.store, fork.at.as_deref(), |held, dir| {
         let plan = if fork.copy { None } else { held.store.plan_fork(held.generations[0])? };
@@ -43,6 +53,10 @@ pub fn run(fork: &Fork) -> Result<ExitCode, Failure> {
         None => {}
     }
     made
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Has `build` make the store `new` in a directory that gets its name when it is complete, of a generation of `store` that is held meanwhile.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use semper::control::{Connection, ControlError, Request};
 use semper::runtime::{Options, Runtime, RuntimeError, Start};
 
+use semper_store::Store;
+
 use super::failure::code;
 use super::{Failure, foreground, terminal};
 use crate::cli::Resume;
@@ -16,12 +18,31 @@ use crate::cli::Resume;
 /// program.
 const DYING: Duration = Duration::from_secs(2);
 
+/// What is newer is given up, and so would be what tags keep for others.
+fn keeps_tags(resume: &Resume, generation: u64) -> Result<(), Failure> {
+    let lost = Store::tags_in(&resume.store).into_iter().filter(|tag| tag.generation.0 > generation);
+    let lost: Vec<String> = lost.map(|tag| tag.name).collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let shown = resume.store.display();
+    let told = format!(
+        "generations newer than {generation} are given up, and tags keep some: {}; go back without that (semper rewind {shown} --to {generation}), or delete \
+         the tags first (semper tag {shown} NAME --delete)",
+        lost.join(", ")
+    );
+    Err(Failure::new(code::USAGE, told))
+}
+
 pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
     let shown = resume.store.display();
     let _restore = terminal::Restore::at_the_end();
     let options = Options { network: resume.network.grants(), ..foreground::options(&resume.runtime) };
     let mut unused: Vec<&str> = resume.stdout.iter().map(|(name, _)| &**name).collect();
     let how = Start::Resume { size_bytes: resume.runtime.size, generation: resume.generation };
+    if let Some(generation) = resume.generation {
+        keeps_tags(resume, generation)?;
+    }
     let deadline = Instant::now() + DYING;
     let runtime = loop {
         if matches!(

@@ -41,7 +41,7 @@ fn show(status: &Shown) {
     }
     if let Some(Loan { lender, tag, copied }) = loan {
         let copied = copied.map_or_else(
-            || "not begun to copy".to_owned(),
+            || "they are copied while it runs".to_owned(),
             |(done, total)| format!("{} of {} copied", BinaryBytes(done), BinaryBytes(total)),
         );
         say(format_args!("pages of     {lender}, which keeps them by the tag {tag}; {copied}"));

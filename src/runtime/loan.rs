@@ -30,13 +30,13 @@ pub(super) fn repay(store: &Store, rate: u64) -> bool {
     let lender = loan.lender.display();
     if !loan.repaid {
         if let Err(error) = store.repay(Some(rate)) {
-            tracing::info!("not all pages are copied from {lender}: {error}");
+            tracing::warn!("not all pages are copied from {lender}: {error}");
             return false;
         }
         tracing::info!("all pages are copied from {lender}");
     }
     if let Err(why) = untag(&loan.lender, &loan.tag) {
-        tracing::info!("{lender} keeps the tag {} still: {why}", loan.tag);
+        tracing::warn!("{lender} keeps the tag {} still: {why}", loan.tag);
         return false;
     }
     match store.end_loan() {

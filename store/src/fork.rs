@@ -6,6 +6,7 @@ use crate::disk::{BufferPool, Disk};
 use crate::error::Error;
 use crate::file::{FileDisk, IoChoice};
 use crate::ids::{Generation, PAGE_SIZE};
+use crate::lineage::MAX_ANCESTORS;
 use crate::loan::{LOAN_FILE, Record, tag_for};
 use crate::open::{random_id, write_roots};
 use crate::reflink::reflink;
@@ -23,11 +24,20 @@ pub struct Forked {
 }
 
 impl Store {
+    /// How many stores lie one behind the other in which pages of this one may lie.
+    fn lenders(&self) -> usize {
+        let lender = self.shared.loan.as_ref().and_then(|loan| loan.lender());
+        lender.map_or(0, |lender| 1 + lender.lenders())
+    }
+
     /// What a fork that goes on from `generation` is to be; none if the store is the fork of a fork so many times that only a copy will do.
     ///
     /// # Errors
     /// [`Error::NoSuchGeneration`], what the host says.
     pub fn plan_fork(&self, generation: Generation) -> Result<Option<Forked>, Error> {
+        if self.lenders() >= MAX_ANCESTORS {
+            return Ok(None);
+        }
         let id = random_id()?;
         let current = self.shared.current();
         self.at(generation, |shared, kept| {
@@ -51,8 +61,8 @@ impl Store {
     /// # Errors
     /// What the host says.
     pub fn fork_by_reflink(&self, fork: &Forked, dir: &Path) -> Result<bool, Error> {
-        // What this store itself has not is not in its file.
-        if self.shared.loan.as_ref().is_some_and(|loan| loan.lender().is_some()) {
+        // What this store itself has not, or what another side of it may have better, is not in its file.
+        if self.lenders() > 0 || self.shared.disk.copies().len() > 1 {
             return Ok(false);
         }
         let Some(from) = self.shared.mirrored()?.home_dir() else { return Ok(false) };
@@ -78,6 +88,8 @@ impl Store {
         let bad = || Error::BadArgument("only a store that lies in a directory with an UTF-8 path can lend".to_owned());
         let from = self.shared.mirrored()?.home_dir().ok_or_else(bad)?;
         directory::prepare(dir)?;
+        // It is to be found from everywhere, and also when what leads there has changed.
+        let from = fs::canonicalize(&from).map_err(|e| Error::io(format!("find {}", from.display()), e))?;
         let root = Root { borrows: true, ..fork.root.clone() };
         let kept = root.newest();
         let record = Record {

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::ids::Generation;
 use crate::root::{MAX_KEPT, MIN_KEPT, Root};
 use crate::shared::{Map, Shared};
-use crate::store::Store;
+use crate::store::{Store, not_kept};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -88,6 +88,17 @@ impl Hold {
         let root = &shared.current().root;
         let generation = root.newest().generation;
         shared.holds().add_more(root, generation)?;
+        Ok(Self { shared: Arc::clone(shared), generation: Generation(generation) })
+    }
+
+    /// Of a generation that is kept, for what the store itself does. Waits for a commit that is under way.
+    pub(crate) fn of_kept(shared: &Arc<Shared>, generation: u64) -> Result<Self, Error> {
+        let _writer = shared.start_writing();
+        let current = shared.current();
+        if current.root.find(Generation(generation)).is_none() {
+            return Err(not_kept(&current, Generation(generation)));
+        }
+        shared.holds().add_more(&current.root, generation)?;
         Ok(Self { shared: Arc::clone(shared), generation: Generation(generation) })
     }
 

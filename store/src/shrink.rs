@@ -295,7 +295,7 @@ fn does_not_fit(shared: &Shared, places: u64) -> Error {
 fn still_held(shared: &Shared, places: u64) -> Error {
     let books = shared.books();
     let Map::Known(space) = &books.map else { unreachable!("the fence stands in the map") };
-    let all = shared.mirrored.as_ref().map(|sides| tags::read(sides)).unwrap_or_default();
+    let all = shared.mirrored.as_ref().and_then(|sides| tags::read(sides).ok()).unwrap_or_default();
     let who = space.beyond().into_iter().map(|generation| {
         let names = all.iter().filter(|tag| tag.generation.0 == generation).map(|tag| format!("tag `{}`", tag.name));
         let names: Vec<String> = names.collect();

@@ -339,7 +339,7 @@ fn check_buffer(segment: SegmentId, first: PageIndex, out: &[u8]) -> Result<(), 
     check_range(segment, first, (out.len() / PAGE_SIZE) as u64)
 }
 
-fn not_kept(snapshot: &Snapshot, generation: Generation) -> Error {
+pub(crate) fn not_kept(snapshot: &Snapshot, generation: Generation) -> Error {
     let kept: Vec<String> = snapshot.root.kept.iter().map(|kept| kept.generation.to_string()).collect();
     Error::NoSuchGeneration { generation, kept: kept.join(", ") }
 }

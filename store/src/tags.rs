@@ -7,6 +7,7 @@ use crate::directory::TAGS_FILE;
 use crate::error::Error;
 use crate::ids::Generation;
 use crate::mirror::Mirrored;
+use crate::root::MIN_KEPT;
 use crate::shared::Shared;
 use crate::store::Store;
 use std::fmt::Write as _;
@@ -30,8 +31,12 @@ pub struct Tag {
 }
 
 /// What the file says; a line that is none of ours is passed over.
-pub(crate) fn read(sides: &Mirrored) -> Vec<Tag> {
-    sides.note(TAGS_FILE).unwrap_or_default().lines().filter_map(parse).collect()
+///
+/// # Errors
+/// It is not known what it says.
+pub(crate) fn read(sides: &Mirrored) -> Result<Vec<Tag>, Error> {
+    let text = sides.note_of_all(TAGS_FILE).map_err(|e| Error::io(format!("read the file {TAGS_FILE}"), e))?;
+    Ok(text.unwrap_or_default().lines().filter_map(parse).collect())
 }
 
 fn parse(line: &str) -> Option<Tag> {
@@ -68,7 +73,12 @@ impl Shared {
     pub fn hold_tagged(&self) {
         let (Some(sides), false) = (&self.mirrored, self.read_only) else { return };
         let root = &self.current().root;
-        for Tag { name, generation } in read(sides) {
+        let tags = read(sides).unwrap_or_else(|e| {
+            tracing::warn!("{e}: every generation is kept that can be");
+            let all = root.listed().into_iter().skip(MIN_KEPT);
+            all.map(|generation| Tag { name: "?".to_owned(), generation: Generation(generation) }).collect()
+        });
+        for Tag { name, generation } in tags {
             if root.find(generation).is_none() {
                 tracing::warn!("the tag {name} is void: {generation} is not kept any more");
             } else if let Err(e) = self.holds().add(root, generation.0) {
@@ -82,8 +92,8 @@ impl Store {
     /// The tags of the store in `dir`, whether or not the generations are still there.
     #[must_use]
     pub fn tags_in(dir: &Path) -> Vec<Tag> {
-        let text = fs::read_to_string(dir.join(TAGS_FILE)).unwrap_or_default();
-        text.lines().filter_map(parse).collect()
+        let bytes = fs::read(dir.join(TAGS_FILE)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect()
     }
 
     /// Gives `generation` a name, durably: it stays readable until [`Store::untag`].
@@ -95,7 +105,7 @@ impl Store {
         let sides = self.sides(name)?;
         let hold = self.hold(generation)?;
         let _one = self.shared.tagging.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tags = read(sides);
+        let mut tags = read(sides)?;
         if let Some(taken) = tags.iter().find(|tag| tag.name == name) {
             return Err(bad(name, format!("it names {} already", taken.generation)));
         }
@@ -114,7 +124,7 @@ impl Store {
     pub fn untag(&self, name: &str) -> Result<Generation, Error> {
         let sides = self.sides(name)?;
         let _one = self.shared.tagging.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tags = read(sides);
+        let mut tags = read(sides)?;
         let at = tags.iter().position(|tag| tag.name == name).ok_or_else(|| bad(name, "there is none of that name"))?;
         let Tag { generation, .. } = tags.remove(at);
         write(sides, &tags)?;

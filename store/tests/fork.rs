@@ -220,6 +220,50 @@ fn what_is_rotten_in_the_lender_is_named_and_the_rest_copied() {
 }
 
 #[test]
+fn a_chain_of_loans_ends_in_a_copy_and_tags_do_not_keep_a_loan_from_being_paid_back() {
+    let mut rng = SimRng::new(21);
+    let made = Made::new(&mut rng);
+    let mut dir = made.new_one();
+    for n in 0..4 {
+        let next = made.place.path().join(format!("fork-{n}"));
+        lend(&open(&dir), &next);
+        dir = next;
+    }
+    let last = open(&dir);
+    assert_holds(&last, &made.world, 21);
+    assert!(last.plan_fork(last.generation()).unwrap().is_none());
+    let mut world = made.world.clone();
+    for n in 0..8 {
+        commit(&mut rng, &last, &mut world);
+        last.tag(&format!("tag{n}"), last.generation()).unwrap();
+    }
+    for _ in 0..3 {
+        commit(&mut rng, &last, &mut world);
+    }
+    last.repay(None).unwrap();
+    assert!(last.loan().unwrap().repaid);
+    assert_holds(&last, &world, 21);
+}
+
+#[test]
+fn a_byte_that_is_no_text_spoils_one_tag_and_no_other() {
+    let mut rng = SimRng::new(22);
+    let made = Made::new(&mut rng);
+    let tags = made.old().join("tags");
+    let mut bytes = fs::read(&tags).unwrap();
+    bytes.extend(b"\xff\n");
+    fs::write(&tags, bytes).unwrap();
+    assert_eq!(Store::tags_in(&made.old()).len(), 1);
+    let (old, mut world) = (open(&made.old()), made.world.clone());
+    for _ in 0..10 {
+        commit(&mut rng, &old, &mut world);
+    }
+    old.tag("other", old.generation()).unwrap();
+    assert_eq!(Store::tags_in(&made.old()).len(), 2);
+    assert_holds(&open(&made.new_one()), &made.world, 22);
+}
+
+#[test]
 fn forks_of_forks_read_through_until_there_are_too_many() {
     let mut rng = SimRng::new(3);
     let made = Made::new(&mut rng);

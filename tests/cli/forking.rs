@@ -251,6 +251,21 @@ fn a_fork_that_is_killed_leaves_nothing_but_perhaps_a_tag() {
     told(&session, "fork", &["other"]);
     assert_sound(&session, &session.place().join("other"));
     refused(&session, "fork", &["other"], 2, "is there already");
+    refused(&session, "fork", &["store/within"], 2, "lies within the store");
     told(&session, "stop", &[]);
     runtime.wait();
+    // The way to the old store may go.
+    let way = session.place().join("way");
+    fs::create_dir(&way).unwrap();
+    let forked = session.output(semper().args(["fork", "../store", "../by-the-way"]).current_dir(&way));
+    assert!(forked.status.success(), "{forked:?}");
+    fs::remove_dir(&way).unwrap();
+    assert_sound(&session, &session.place().join("by-the-way"));
+    // What tags keep, a fork's among them, is not given up unasked.
+    let refused = session.output(session.on_store("resume").args(["--generation", "1"]));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    if session.place().join("by-the-way/loan").exists() {
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("tags keep some: fork-") && said.contains("semper rewind"), "{said}");
+    }
 }

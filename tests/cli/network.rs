@@ -163,6 +163,43 @@ fn immediate_output_leaves_at_once() {
 }
 
 #[test]
+fn what_came_in_one_life_is_nobody_elses_in_the_next() {
+    let Some(program) = c_program("unread", Libc::Musl) else { return };
+    for flags in
+        [&["--checkpoint-interval", "0"][..], &["--checkpoint-interval", "0", "--record", "--output", "journaled"]]
+    {
+        let (session, port) = (Session::new(), free_port());
+        let at = listen(port, 7);
+        let how = [flags, &["--listen", &at]].concat();
+        let mut runtime = start(&session, &mut session.run(&how, &program, &["7"]));
+        let (mut first, mut second) = (connect(port), connect(port));
+        first.write_all(b"of the first").unwrap();
+        second.write_all(b"of the second, which stays unread").unwrap();
+        // Until it waits with what the second sent.
+        std::thread::sleep(Duration::from_millis(300));
+        checkpoint(&session);
+        runtime.0.kill().unwrap();
+        runtime.wait();
+        let resume = if flags.len() > 2 { &flags[..2] } else { flags };
+        let _runtime = start(&session, session.on_store("resume").args(resume));
+        let (mut third, mut fourth) = (connect(port), connect(port));
+        third.write_all(b"the third").unwrap();
+        fourth.write_all(b"the fourth").unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        checkpoint(&session);
+        let mut answer = [0; 9];
+        third.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"the third");
+        third.write_all(b".").unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        checkpoint(&session);
+        let mut answer = [0; 10];
+        fourth.read_exact(&mut answer).unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), "the fourth");
+    }
+}
+
+#[test]
 fn each_device_has_its_own_policy() {
     let still = ["--checkpoint-interval", "0"];
     let Some((session, port, _runtime)) = echoing(&[&still[..], &["--output", "network=immediate"]].concat()) else {

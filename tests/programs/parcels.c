@@ -216,6 +216,52 @@ static void by_edges(void) {
         printf("by edges %d: %ld\n", i, got[i]);
 }
 
+/* Who gets less than there was room for has all, and waits for an edge. */
+static void by_large_edges(void) {
+    int epoll = epoll_create1(0);
+    long got[N] = {0};
+    memset(buffer, 'l', 10000);
+    for (int i = 0; i < N; i++) {
+        if (i == 9)
+            continue;
+        struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.u32 = i}};
+        epoll_ctl(epoll, EPOLL_CTL_ADD, mine[i], &event);
+    }
+    for (int i = 0; i < N; i++)
+        if (i != 9)
+            write(theirs[i], buffer, 10000);
+    for (int whole = 0; whole < N - 1;) {
+        struct epoll_event events[N];
+        int count = epoll_wait(epoll, events, N, 5000);
+        if (count <= 0) {
+            printf("nobody was told, and %d have all\n", whole);
+            return;
+        }
+        for (int e = 0; e < count; e++) {
+            int i = events[e].data.u32;
+            long more;
+            do {
+                more = read(mine[i], buffer, 65536);
+                got[i] += more > 0 ? more : 0;
+            } while (more == 65536);
+            whole += got[i] == 10000;
+        }
+    }
+    /* One that was told of, and read to its end, is told of alone. */
+    struct pollfd two[2] = {{.fd = mine[0], .events = POLLIN}, {.fd = mine[1], .events = POLLIN}};
+    write(theirs[0], "left", 4);
+    write(theirs[1], "right", 5);
+    do
+        poll(two, 2, -1);
+    while (!(two[0].revents && two[1].revents));
+    tell("right", 1, read(mine[1], buffer, 100), buffer);
+    write(theirs[1], "more", 4);
+    poll(two + 1, 1, -1);
+    tell("more", 1, read(mine[1], buffer, 100), buffer);
+    tell("peek", 0, recv(mine[0], buffer, 100, MSG_PEEK), buffer);
+    tell("left", 0, read(mine[0], buffer, 100), buffer);
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOFBF, 1 << 20);
     open_all(atoi(argv[1]));
@@ -224,6 +270,7 @@ int main(int argc, char **argv) {
     say("more");
     send_in_all_ways();
     by_edges();
+    by_large_edges();
     /* Where the other end is gone. */
     say("bye");
     wait_all();

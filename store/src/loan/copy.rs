@@ -5,7 +5,8 @@ use crate::crash::crash_point;
 use crate::disk::BUFFER_LEN;
 use crate::error::Error;
 use crate::freemap::FreeMap;
-use crate::ids::{Generation, PAGE_SIZE};
+use crate::hold::Hold;
+use crate::ids::PAGE_SIZE;
 use crate::node::{BlockRef, Node, Slot};
 use crate::pace::Pace;
 use crate::root::Kept;
@@ -26,7 +27,10 @@ pub(super) fn copy(store: &Store, loan: &Borrowing, rate: Option<u64>) -> Result
     let Some(lender) = loan.lender() else { return Ok(()) };
     let shared = &store.shared;
     // What is committed from now on is made of this one and of the store's own, so it has to stay until it is copied.
-    let _newest = store.hold(store.generation())?;
+    let _newest = {
+        let _writer = shared.start_writing();
+        Hold::of_newest(shared)?
+    };
     let root = shared.current().root.clone();
     loan.done.store(0, Ordering::Relaxed);
     // Later generations share nearly all with the one that the store began as.
@@ -42,7 +46,7 @@ pub(super) fn copy(store: &Store, loan: &Borrowing, rate: Option<u64>) -> Result
         unflushed: 0,
     };
     for kept in &root.kept {
-        match store.hold(Generation(kept.generation)) {
+        match Hold::of_kept(shared, kept.generation) {
             Ok(_hold) => copy.generation(kept)?,
             // What only it had nobody needs any more.
             Err(Error::NoSuchGeneration { .. }) => {}

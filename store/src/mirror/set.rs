@@ -133,6 +133,22 @@ impl Mirrored {
         set.whole().find_map(|(side, _)| side.site.note(name).ok()).flatten()
     }
 
+    /// The small file `name`, of the first side that can be read.
+    ///
+    /// # Errors
+    /// None can.
+    pub fn note_of_all(&self, name: &str) -> io::Result<Option<String>> {
+        let set = self.set();
+        let mut failed = None;
+        for (side, _) in set.whole() {
+            match side.site.note(name) {
+                Ok(text) => return Ok(text),
+                Err(e) => failed = Some(e),
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+
     /// The small file `name` of the side that comes first.
     ///
     /// # Errors

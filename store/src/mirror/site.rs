@@ -105,6 +105,10 @@ pub(crate) struct DirSite {
     opened: Mutex<Option<(u64, u64)>>,
 }
 
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 fn node(path: &Path) -> io::Result<(u64, u64)> {
     let found = fs::metadata(path)?;
     Ok((found.dev(), found.ino()))
@@ -146,9 +150,10 @@ impl Site for DirSite {
     }
 
     fn note(&self, name: &str) -> io::Result<Option<String>> {
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         match File::open(self.dir.join(name)) {
-            Ok(file) => file.take(super::record::LONGEST).read_to_string(&mut text).map(|_| Some(text)),
+            // A byte that is none of a text spoils its line, and no other.
+            Ok(file) => file.take(super::record::LONGEST).read_to_end(&mut bytes).map(|_| Some(lossy(&bytes))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 // The directory itself has to be there, for this to say something.
                 fs::metadata(&self.dir).map(|_| None)

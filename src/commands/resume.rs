@@ -18,17 +18,17 @@ use crate::cli::Resume;
 /// program.
 const DYING: Duration = Duration::from_secs(2);
 
-/// What is newer is given up, and so would be what tags keep for others.
-fn keeps_tags(resume: &Resume, generation: u64) -> Result<(), Failure> {
-    let lost = Store::tags_in(&resume.store).into_iter().filter(|tag| tag.generation.0 > generation);
-    let lost: Vec<String> = lost.map(|tag| tag.name).collect();
+/// What is newer is given up, and so would be what forks have from there.
+fn keeps_loans(resume: &Resume, generation: u64) -> Result<(), Failure> {
+    let newer = Store::tags_in(&resume.store).into_iter().filter(|tag| tag.generation.0 > generation);
+    let lost: Vec<String> = newer.filter(|tag| tag.is_of_a_fork()).map(|tag| tag.name).collect();
     if lost.is_empty() {
         return Ok(());
     }
     let shown = resume.store.display();
     let told = format!(
-        "generations newer than {generation} are given up, and tags keep some: {}; go back without that (semper rewind {shown} --to {generation}), or delete \
-         the tags first (semper tag {shown} NAME --delete)",
+        "generations newer than {generation} are given up, and forks have their pages from some: {}; go back without that (semper rewind {shown} --to \
+         {generation}), or delete the tags first, if those forks are not needed (semper tag {shown} NAME --delete)",
         lost.join(", ")
     );
     Err(Failure::new(code::USAGE, told))
@@ -41,7 +41,7 @@ pub fn run(resume: &Resume) -> Result<ExitCode, Failure> {
     let mut unused: Vec<&str> = resume.stdout.iter().map(|(name, _)| &**name).collect();
     let how = Start::Resume { size_bytes: resume.runtime.size, generation: resume.generation };
     if let Some(generation) = resume.generation {
-        keeps_tags(resume, generation)?;
+        keeps_loans(resume, generation)?;
     }
     let deadline = Instant::now() + DYING;
     let runtime = loop {

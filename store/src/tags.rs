@@ -18,6 +18,9 @@ use std::sync::PoisonError;
 /// The first line of the file.
 const TITLE: &str = "semper: generations that stay";
 
+/// How the names of tags begin that keep what forks borrow.
+pub(crate) const FORK: &str = "fork-";
+
 /// Bytes that a name can have.
 const LONGEST: usize = 64;
 
@@ -28,6 +31,14 @@ pub struct Tag {
     pub name: String,
     /// Which one.
     pub generation: Generation,
+}
+
+impl Tag {
+    /// Whether it keeps what a fork has its pages from.
+    #[must_use]
+    pub fn is_of_a_fork(&self) -> bool {
+        self.name.strip_prefix(FORK).is_some_and(|id| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
 }
 
 /// What the file says; a line that is none of ours is passed over.

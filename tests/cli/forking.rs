@@ -266,6 +266,6 @@ fn a_fork_that_is_killed_leaves_nothing_but_perhaps_a_tag() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     if session.place().join("by-the-way/loan").exists() {
         assert_eq!(refused.status.code(), Some(2), "{said}");
-        assert!(said.contains("tags keep some: fork-") && said.contains("semper rewind"), "{said}");
+        assert!(said.contains("from some: fork-") && said.contains("semper rewind"), "{said}");
     }
 }

@@ -24,6 +24,7 @@ use crate::ids::{Generation, StoreId};
 use crate::lineage::MAX_ANCESTORS;
 use crate::mirror::{Mirrored, newest_root};
 use crate::store::Store;
+use crate::tags::FORK;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -120,5 +121,5 @@ impl Store {
 /// The tag of a lender that keeps what the store `id` borrows.
 #[must_use]
 pub(crate) fn tag_for(id: StoreId) -> String {
-    format!("fork-{:.8}", id.to_string())
+    format!("{FORK}{:.8}", id.to_string())
 }

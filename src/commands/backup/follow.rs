@@ -76,7 +76,7 @@ enum Shipped {
     /// Its backup was there.
     There,
     Made(Backup),
-    /// Its backup was made, and was none any more when it was looked at: somebody wrote to it.
+    /// Its backup was made, and was none any more when it was looked at: somebody wrote to it, or it is gone.
     Spoilt,
 }
 
@@ -191,11 +191,8 @@ impl Follower<'_> {
         if let Err(failure) = ship::cover(dir, &held, false) {
             tracing::warn!("what of the journal is in the backup is not noted: {failure}");
         }
-        match Backup::look(&self.dest, &name) {
-            Ok(made) => Ok(Shipped::Made(made)),
-            Err(error @ semper_backup::Error::Io { .. }) => Err(error.into()),
-            Err(_) => Ok(Shipped::Spoilt),
-        }
+        // What is wrong with the place is told by the next look at all of it.
+        Ok(Backup::look(&self.dest, &name).map_or(Shipped::Spoilt, Shipped::Made))
     }
 
     /// What the newest generation is written since: the newest backup whose generation is kept still.

@@ -174,10 +174,8 @@ impl Check<'_> {
 
     /// Marks a block; false if it has been read already.
     fn claim(&mut self, reader: &Reader<'_>, block: BlockRef) -> bool {
-        // A place beyond the end: the store has grown since; other nodes are refused when they are read.
-        self.seen.grow(reader.places.max(self.seen.places()));
-        // What lies beyond all the same is named when it is read.
-        block.place >= self.seen.places() || self.seen.mark(block.place)
+        // The store may have grown since; what lies beyond the end all the same is named when it is read.
+        self.seen.meet(reader.places, block.place).unwrap_or(true)
     }
 
     fn node(&mut self, reader: &Reader<'_>, block: BlockRef, level: u8) {

@@ -36,7 +36,7 @@ impl Left {
 /// What the file says. A line that is none of ours is passed over: the file only ever takes choices away, and recovery
 /// does without it when it would leave none.
 pub(crate) fn read(sides: &Mirrored) -> Vec<Left> {
-    lines(&sides.note(DAMAGE_FILE).unwrap_or_default())
+    lines(&sides.note(DAMAGE_FILE).ok().flatten().unwrap_or_default())
 }
 
 fn lines(text: &str) -> Vec<Left> {

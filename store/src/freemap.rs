@@ -143,6 +143,15 @@ impl FreeMap {
         fresh
     }
 
+    /// Marks a place that was met on a walk of a store that has `places` by now; says whether it was met for the first time. None: it lies beyond
+    /// the end.
+    pub fn meet(&mut self, places: u64, place: u64) -> Option<bool> {
+        if places > self.places {
+            self.grow(places);
+        }
+        (place < self.places).then(|| self.mark(place))
+    }
+
     /// Frees a run, all of which must be used: a double free is a bug that would overwrite live data.
     pub fn release(&mut self, run: Run) {
         for place in run.start..run.end() {

@@ -182,6 +182,17 @@ impl Shared {
         self.resizing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there is a point in going on with what takes long.
+    ///
+    /// # Errors
+    /// The store is being closed.
+    pub fn go_on(&self) -> Result<(), Error> {
+        if self.closing.load(Ordering::Relaxed) || self.mirrored()?.is_stopping() {
+            return Err(Error::BadArgument("the store was closed meanwhile".to_owned()));
+        }
+        Ok(())
+    }
+
     pub fn poison(&self, e: &Error) {
         let mut poison = self.poison.lock().unwrap_or_else(PoisonError::into_inner);
         if poison.is_none() {

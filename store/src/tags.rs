@@ -46,7 +46,7 @@ impl Tag {
 /// # Errors
 /// It is not known what it says.
 pub(crate) fn read(sides: &Mirrored) -> Result<Vec<Tag>, Error> {
-    let text = sides.note_of_all(TAGS_FILE).map_err(|e| Error::io(format!("read the file {TAGS_FILE}"), e))?;
+    let text = sides.note(TAGS_FILE).map_err(|e| Error::io(format!("read the file {TAGS_FILE}"), e))?;
     Ok(text.unwrap_or_default().lines().filter_map(parse).collect())
 }
 

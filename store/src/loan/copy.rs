@@ -88,8 +88,7 @@ impl Copy<'_> {
 
     /// Whether a block was not met yet.
     fn claim(&mut self, block: BlockRef) -> bool {
-        self.seen.grow(self.shared.current().root.places.max(self.seen.places()));
-        self.seen.mark(block.place)
+        self.seen.meet(self.shared.current().root.places, block.place) == Some(true)
     }
 
     fn node(&mut self, reader: &Reader<'_>, block: BlockRef, level: u8) -> Result<(), Error> {
@@ -151,11 +150,6 @@ impl Copy<'_> {
     fn copied(&mut self, blocks: usize) -> Result<(), Error> {
         let bytes = (blocks * PAGE_SIZE) as u64;
         let done = self.loan.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.pace.wait(done, || self.go_on())
-    }
-
-    fn go_on(&self) -> Result<(), Error> {
-        let closing = self.shared.closing.load(Ordering::Relaxed) || self.shared.mirrored()?.is_stopping();
-        if closing { Err(Error::BadArgument("the store was closed meanwhile".to_owned())) } else { Ok(()) }
+        self.pace.wait(done, || self.shared.go_on())
     }
 }

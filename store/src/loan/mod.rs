@@ -58,7 +58,7 @@ pub(crate) fn attach(own: &Arc<Mirrored>, depth: usize) -> Result<Option<Arc<Bor
     // The root says it, in the same write that ends the need for the lender.
     let root = newest_root(&**own);
     let borrows = root.as_ref().is_some_and(|root| root.borrows);
-    let text = match own.home_note(LOAN_FILE) {
+    let text = match own.note(LOAN_FILE) {
         Ok(None) if borrows => return Err(damaged("is gone")),
         Ok(None) => return Ok(None),
         Ok(Some(text)) => text,

@@ -208,10 +208,9 @@ impl Copy<'_> {
 
     /// Whether a block is to be copied, and was not met yet.
     fn claim(&mut self, block: BlockRef) -> bool {
-        self.seen.grow(self.shared.current().root.places.max(self.seen.places()));
         // What lies beyond the end belongs to a generation that was given up when the store was made smaller.
-        let there = block.place < self.seen.places();
-        there && self.has.is_none_or(|has| block.birth > has) && self.seen.mark(block.place)
+        self.has.is_none_or(|has| block.birth > has)
+            && self.seen.meet(self.shared.current().root.places, block.place) == Some(true)
     }
 
     fn node(&mut self, reader: &Reader<'_>, block: BlockRef, level: u8) -> Result<(), Error> {
@@ -220,7 +219,7 @@ impl Copy<'_> {
             Err(e) => return self.fault(reader, e),
         };
         self.nodes.push(block.place);
-        self.go_on()?;
+        self.shared.go_on()?;
         for slot in node.slots() {
             if !self.claim(slot.block) {
                 continue;
@@ -290,14 +289,6 @@ impl Copy<'_> {
     }
 
     fn copied(&self, bytes: u64) -> Result<(), Error> {
-        self.pace.wait(self.tally.done.fetch_add(bytes, Ordering::Relaxed) + bytes, || self.go_on())
-    }
-
-    /// Whether there is a point in going on.
-    fn go_on(&self) -> Result<(), Error> {
-        if self.shared.closing.load(Ordering::Relaxed) || self.shared.mirrored()?.is_stopping() {
-            return Err(Error::BadArgument("the store was closed meanwhile".to_owned()));
-        }
-        Ok(())
+        self.pace.wait(self.tally.done.fetch_add(bytes, Ordering::Relaxed) + bytes, || self.shared.go_on())
     }
 }

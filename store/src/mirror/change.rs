@@ -164,7 +164,7 @@ impl Mirrored {
         }
         disk.flush().map_err(failed)?;
         for name in NOTES {
-            site.keep(name, self.note(name).as_deref())?;
+            site.keep(name, self.note(name).ok().flatten().as_deref())?;
         }
         let disk = Arc::clone(disk);
         self.turn(number, Worth::Whole, State::Whole(disk))

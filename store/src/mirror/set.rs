@@ -127,17 +127,11 @@ impl Mirrored {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The small file `name` of the first side that is whole.
-    pub fn note(&self, name: &str) -> Option<String> {
-        let set = self.set();
-        set.whole().find_map(|(side, _)| side.site.note(name).ok()).flatten()
-    }
-
-    /// The small file `name`, of the first side that can be read.
+    /// The small file `name`, of the first side that is whole and can be read.
     ///
     /// # Errors
     /// None can.
-    pub fn note_of_all(&self, name: &str) -> io::Result<Option<String>> {
+    pub fn note(&self, name: &str) -> io::Result<Option<String>> {
         let set = self.set();
         let mut failed = None;
         for (side, _) in set.whole() {
@@ -147,14 +141,6 @@ impl Mirrored {
             }
         }
         failed.map_or(Ok(None), Err)
-    }
-
-    /// The small file `name` of the side that comes first.
-    ///
-    /// # Errors
-    /// What the host says.
-    pub fn home_note(&self, name: &str) -> io::Result<Option<String>> {
-        self.set().sides[0].site.note(name)
     }
 
     /// The directory of the side that is read first, if it lies in one.

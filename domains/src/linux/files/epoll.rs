@@ -276,6 +276,6 @@ fn wait_until(p: &mut Program, a: [u64; 6], timeout: Option<Duration>) -> Result
     {
         return Ok(answer);
     }
-    p.fetch_ahead(&readable)?;
+    p.fetch_ahead(&readable);
     Ok(Answer::Value(told))
 }

@@ -3,7 +3,7 @@
 use super::calls_poll::{READABLE, WRITABLE};
 use super::node::NodeKind;
 use super::records::socket as is;
-use super::{Errno, Files, Host, OpenFile};
+use super::{Files, Host, OpenFile};
 use crate::abi::{INBOX_BYTES, MAX_PARCELS};
 use crate::linux::Program;
 use crate::linux::mail::{Mail, PARCEL_BYTES, Parcel, ROOM};
@@ -41,6 +41,9 @@ impl Program {
 
     /// The program goes on: what lies in its pages from now on; none, if that is nothing.
     pub fn close_mail(&mut self) -> Option<Mail> {
+        if self.parcels.is_empty() {
+            return None;
+        }
         let mut parcels = std::mem::take(&mut self.parcels);
         for parcel in &mut parcels {
             parcel.bytes = self.ahead.take_front(parcel.connection);
@@ -65,10 +68,10 @@ impl Program {
     }
 
     /// A call tells of these descriptors: if they are several, what came on them is received ahead.
-    pub(super) fn fetch_ahead(&mut self, told: &[Told]) -> Result<(), Errno> {
+    pub(super) fn fetch_ahead(&mut self, told: &[Told]) {
         let simple = |told: &&Told| told.ready & READABLE != 0 && told.ready & !(READABLE | WRITABLE) == 0;
         if !self.has_mail || told.iter().filter(simple).take(2).count() < 2 {
-            return Ok(());
+            return;
         }
         let mut left = usize::try_from(INBOX_BYTES).unwrap_or(0);
         left = left.saturating_sub(self.ahead.bytes());
@@ -94,6 +97,5 @@ impl Program {
                 None => self.parcels.push(parcel),
             }
         }
-        Ok(())
     }
 }

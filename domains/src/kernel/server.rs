@@ -249,6 +249,8 @@ impl Server<'_> {
         let domain = self.domain;
         let process = match domain.process() {
             Some(process) if !process.is_dead() => process,
+            // Since it was seen to stand a capture let it go on, and it died in its own code: it is buried, not revived as it stood.
+            Some(_) if matches!(domain.control.state().load(SeqCst), GO | RUNNING) => return Ok(Outcome::Resume),
             _ => self.revive()?,
         };
         if !process.is_stopped() {

@@ -301,8 +301,9 @@ impl Segment {
     /// The runs were reported written: marks those pages dirty that are in memory.
     fn mark_written(&self, written: &[PageRange]) -> Result<(), Error> {
         let mut state = self.lock();
-        // Asked under the lock, as it must be newer than what was reported.
+        // Asked under the lock, as it must be newer than what was reported, and once: below, pages become known that came after it.
         let resident = self.memfd.resident().map_err(Error::system("asking for the size of a memory file"))?;
+        let complete = resident == state.frames.known_pages();
         for run in written {
             for (index, span) in pieces(*run) {
                 let span = Bits::of(span);
@@ -310,7 +311,7 @@ impl Segment {
                 for found in span.and(&known).spans() {
                     state.frames.mark_dirty(pages_of(index, found));
                 }
-                if resident == state.frames.known_pages() {
+                if complete {
                     continue;
                 }
                 for unknown in span.minus(&known).spans() {

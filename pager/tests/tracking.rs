@@ -62,6 +62,30 @@ fn live_scans_lose_nothing_of_a_busy_writer() {
     }
 }
 
+/// The scan meets pages at the moment of their first touch: what it reports as written is in memory by then, or a moment later.
+#[test]
+fn live_scans_lose_nothing_of_memory_that_grows() {
+    const STRIDE: u64 = 4;
+    for choice in BOTH.into_iter().filter(|choice| able(*choice)) {
+        let world = World::new(choice, None);
+        let segment = world.pager.create_segment(SEG, 4096).unwrap();
+        let (mut process, _attachment) = Process::start(&segment);
+        for round in 1..=30 {
+            // Downwards, as memory is handed out, while the scan goes upwards.
+            let ops: Vec<Op> = (0..1024).rev().map(|n| Op::Write(n * STRIDE, round)).collect();
+            process.begin(&ops);
+            while !process.is_done() {
+                world.checkpoint(&[&process], 6, true);
+            }
+            world.checkpoint(&[&process], 0, true);
+            for page in (0..1024).map(|n| n * STRIDE) {
+                assert_eq!(world.store.word(SEG, page), round, "page {page}, {choice:?}");
+            }
+            segment.discard(range(0, 4096)).unwrap();
+        }
+    }
+}
+
 /// What a round of the workload did, and what the scans of its checkpoint found.
 struct Round {
     written: BTreeSet<u64>,

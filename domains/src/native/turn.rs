@@ -312,7 +312,7 @@ impl Turn<'_> {
                 let registers = native.general();
                 let fault = registers.map_or(Fault { cause, ..Fault::default() }, |r| native.fault(cause, &r));
                 self.note_fault(&fault);
-                if cause == SIGSEGV && self.reads_counter(id)? {
+                if cause == SIGSEGV && (self.asks_processor(id)? || self.reads_counter(id)?) {
                     return self.execute(id);
                 }
                 self.fault(id, &fault)

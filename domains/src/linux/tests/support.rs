@@ -241,6 +241,7 @@ pub fn try_create_with(
     let memory = segments.make(MEMORY_PAGES);
     let state = StateMemory::new(4096);
     let host = Host {
+        answers: None,
         segments,
         console: Arc::new(NoConsole),
         network: Arc::new(NoNetwork),

@@ -5,7 +5,7 @@
 //! [`Level`] is told of that level alone; its answers are kept, and the level is all that the world notes of it.
 //! With `SEMPER_PROCESSOR_WITHOUT=avx2,bmi2` in the environment a runtime takes these for missing, so that tests can try what is said then.
 
-use super::objects::{DomainRecord, FINISHED};
+use super::objects::DomainRecord;
 use super::{Kernel, KernelError};
 use crate::native::NativeProgram;
 use crate::processor::{Answer, Answers, Level};
@@ -225,9 +225,9 @@ impl Kernel {
         let levels: Vec<Option<Level>> = {
             let objects = self.objects();
             let levels = levels_in(&objects.table);
-            let linux = objects.table.iter::<DomainRecord>().map(|(_, record)| (record.id, record.life.state));
-            let native = objects.table.iter::<NativeProgram>().map(|(_, record)| (record.id, record.life.state));
-            let living = linux.chain(native).filter(|(_, state)| *state != FINISHED);
+            let linux = objects.table.iter::<DomainRecord>().map(|(_, record)| (record.id, record.life));
+            let native = objects.table.iter::<NativeProgram>().map(|(_, record)| (record.id, record.life));
+            let living = linux.chain(native).filter(|(_, life)| life.exit().is_none());
             living.map(|(id, _)| levels.get(&id).copied()).collect()
         };
         // Where all that live have a level, these are all that they may use.
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn answers_come_back_from_their_records_and_damaged_ones_are_refused() {
-        let mut table = Table::format(Box::new(VecMemory::zeroed(128)), super::super::objects::RECORD_BYTES).unwrap();
+        let mut table = Table::format(VecMemory::zeroed(128), super::super::objects::RECORD_BYTES).unwrap();
         let answers = Answers::take(Level::V2);
         let mut at = Vec::new();
         let mut tx = table.begin();

@@ -499,6 +499,7 @@ impl Kernel {
                 kernel.native.ring();
             }
         });
+        let answers = self.answers(id)?;
         let network = self.open_native_network(&record.name(), grants)?;
         let console = HostConsole::new(&self.console_dir, id, bell, events).map_err(file)?;
         console.set_written(record.written);
@@ -539,7 +540,7 @@ impl Kernel {
             outputs,
             reads: VecDeque::new(),
             waiting: Vec::new(),
-            answers: self.answers(record.id)?,
+            answers,
             captured: [record.written[0], record.written[1], record.input],
             captured_end: record.exit().is_some(),
             committed_end: record.exit().is_some(),

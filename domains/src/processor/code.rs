@@ -102,7 +102,7 @@ fn is_usual(instruction: &Instruction) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use object::{Object, ObjectSection, SectionKind};
+    use object::{Object, ObjectSegment, SegmentFlags};
     use std::collections::BTreeSet;
     use std::process::Command;
 
@@ -157,7 +157,6 @@ mod tests {
     fn by_us(path: &str) -> BTreeSet<u64> {
         let data = std::fs::read(path).unwrap();
         let file = object::File::parse(&*data).unwrap();
-        use object::{ObjectSegment, SegmentFlags};
         let executable = |flags| matches!(flags, SegmentFlags::Elf { p_flags } if p_flags & object::elf::PF_X != 0);
         let segments = file.segments().filter(|segment| executable(segment.flags()));
         segments

@@ -28,8 +28,9 @@ static uint64_t life(void) {
 }
 
 int semper_main(const struct semper_boot *boot) {
+    const char *how = semper_arg(boot, 1);
     tell();
-    if (semper_arg(boot, 1)[0] == 'w') {
+    if (how && how[0] == 'w') {
         uint64_t before = life();
         while (life() == before)
             semper_order(SEMPER_CHECKPOINT, 2, 0, 0);

@@ -10,6 +10,8 @@ use crate::processor::{Answers, is_question};
 use crate::table::RecordId;
 use std::sync::Arc;
 
+const SIGSEGV: u32 = 11;
+
 /// What tells one message from others, but for its string.
 fn message_bytes(message: &Message) -> [u8; 64] {
     let mut bytes = [0; 64];
@@ -78,7 +80,7 @@ impl Turn<'_> {
         Ok(code)
     }
 
-    /// Whether a domain faulted by asking what the processor is; it was told then.
+    /// Whether a domain faulted by asking what the processor is; it was told then. No debugger hears of it.
     pub(super) fn asks_processor(&mut self, id: RecordId) -> Result<bool, ExecutiveError> {
         let Some(answers) = self.answers(id)? else { return Ok(false) };
         let Ok(before) = self.native(id)?.general() else { return Ok(false) };
@@ -86,6 +88,8 @@ impl Turn<'_> {
         if !is_question([first, second], before.trap) {
             return Ok(false);
         }
+        let fault = self.native(id)?.fault(SIGSEGV, &before);
+        self.note_fault(&fault);
         let mut after = before;
         answers.give(&mut after);
         self.goes_on_with(id, &before, &after)

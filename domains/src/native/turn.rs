@@ -298,6 +298,9 @@ impl Turn<'_> {
         // From here on it is served, whatever happens.
         native.control.set_cause(CAUSE_READY);
         self.state.recording.serving = Some(id);
+        if cause == SIGSEGV && self.asks_processor(id)? {
+            return self.execute(id);
+        }
         if matches!(cause, 4 | 5 | 7 | 8 | 11) && self.debugged(id, cause)? {
             return Ok(());
         }
@@ -312,7 +315,7 @@ impl Turn<'_> {
                 let registers = native.general();
                 let fault = registers.map_or(Fault { cause, ..Fault::default() }, |r| native.fault(cause, &r));
                 self.note_fault(&fault);
-                if cause == SIGSEGV && (self.asks_processor(id)? || self.reads_counter(id)?) {
+                if cause == SIGSEGV && self.reads_counter(id)? {
                     return self.execute(id);
                 }
                 self.fault(id, &fault)

@@ -5,7 +5,9 @@
 //! only if they agree on that. Then it has to be used as one: it stands amid instructions that programs have, and eax was written just before.
 
 use super::CPUID;
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register,
+};
 use memchr::memmem;
 
 /// Bytes before a hit from which on is decoded.
@@ -68,7 +70,10 @@ fn is_plausible_before(way: &[Instruction]) -> bool {
         let mut writes = used.iter().filter(|used| matches!(used.access(), OpAccess::Write | OpAccess::ReadWrite));
         calls || writes.any(|used| is_eax(used.register()))
     };
-    near.iter().all(is_usual) && near.iter().rev().take(WRITES).any(&mut writes)
+    // Functions are aligned by such an instruction, and there may be data before it.
+    let aligns = |instruction: &&Instruction| instruction.mnemonic() == Mnemonic::Nop && instruction.len() > 1;
+    let mut block = near.iter().rev().take_while(|instruction| !aligns(instruction));
+    block.all(is_usual) && near.iter().rev().take(WRITES).any(&mut writes)
 }
 
 /// Up to where it goes on elsewhere: behind that there may be data.
@@ -124,6 +129,9 @@ mod tests {
         ];
         let code: Vec<u8> = std::iter::repeat_n(constants.concat(), 40).flatten().collect();
         assert_eq!(questions(&code), [0; 0]);
+        // Words of a library's author before it, and what aligns it.
+        let words = [&b"CRYPTOGAMS by <appro@openssl.org> ins outs "[..], &[0x66, 0x0f, 0x1f, 0x44, 0, 0]].concat();
+        assert_eq!(questions(&function(&words)), [words.len() + 7]);
         // Nobody wrote eax.
         assert_eq!(questions(&[&[0x90; 200][..], &CPUID, &[0x90; 200]].concat()), [0; 0]);
         let mut seed = 1u32;

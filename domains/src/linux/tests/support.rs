@@ -298,6 +298,11 @@ impl Machine {
         self.with(|p, cpu| p.fault(cpu, Fault { signal, code: 1, address }))
     }
 
+    /// Whether the program faulted by asking what the processor is; its registers have the answer then.
+    pub fn asks(&mut self) -> bool {
+        self.with(|p, cpu| p.asks_processor(cpu))
+    }
+
     pub fn interrupted(&mut self) -> Outcome {
         self.with(|p, cpu| p.interrupted(cpu))
     }

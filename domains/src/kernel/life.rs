@@ -97,6 +97,11 @@ pub(crate) fn fsgsbase() -> bool {
     (unsafe { nix::libc::getauxval(nix::libc::AT_HWCAP2) }) & 2 != 0
 }
 
+/// Makes the frame fit in which a program stands that may come from another processor. One that there is none of is told when it is to go on.
+fn fit(control: &Control) -> Result<(), PlatformError> {
+    Frame::find(control).map_or(Ok(()), |mut frame| frame.fit())
+}
+
 impl Kernel {
     /// Adds a program, stopped before its first instruction, and commits that; it runs from then on.
     ///
@@ -372,9 +377,10 @@ impl Kernel {
         let tape = Arc::new(Tape::new(self.restart()));
         let program = self.load_program(&record, &memory, &state, (&console, &network, &tape), &clock)?;
         if record.exit().is_none() {
-            if let Ok(mut frame) = Frame::find(&control) {
-                let fits = frame.fit();
-                fits.map_err(|error| KernelError::Refused(format!("{} cannot go on here: {error}", record.name())))?;
+            // Frames are what programs make of them, so none may keep the others from going on.
+            if let Err(error) = fit(&control) {
+                eprintln!("semper: {} stands and does not go on here: {error}", record.name());
+                record.life.state = HELD;
             }
             self.resume_tape(&program, &tape, &record, false)?;
         }
@@ -566,6 +572,9 @@ impl Kernel {
     pub(crate) fn hold(&self, domain: &Domain, held: bool) -> Result<(), KernelError> {
         if domain.ended().is_some() {
             return Err(KernelError::Refused(format!("{} has ended", domain.name)));
+        }
+        if !held && domain.is_held() {
+            fit(&domain.control).map_err(|error| KernelError::Refused(format!("{}: {error}", domain.name)))?;
         }
         self.change_domain(domain, |record| record.life.state = if held { HELD } else { ALIVE })?;
         self.hold_linux(domain.id, held)?;

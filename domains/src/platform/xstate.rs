@@ -21,8 +21,9 @@ const AVX_END: usize = 832;
 /// x87, SSE, and AVX.
 const COMMON: u64 = 7;
 const AVX: u64 = 1 << 2;
-/// Protection keys, which no program has: Linux sets them anew.
+/// Protection keys, which no program has: Linux sets them anew. They are always in use, and stand last but for what nobody can have here.
 const PROTECTION_KEYS: u64 = 1 << 9;
+const PROTECTION_KEYS_BYTES: usize = 8;
 /// State that Linux gives only to who asks for it, which nobody can here.
 const TILES: u64 = 1 << 18;
 
@@ -85,11 +86,19 @@ impl Layout {
         }
         let features = long(area, FEATURES_AT);
         let bytes = usize::try_from(word(area, BYTES_AT)).unwrap_or(usize::MAX);
-        if features & !self.features == 0 && self.bytes(features) == bytes {
+        let is_as_here = |features: u64, bytes: usize| features & !self.features == 0 && self.bytes(features) == bytes;
+        if is_as_here(features, bytes) {
             return Ok(false);
         }
-        let kept = features & self.features & COMMON;
-        cut(area, kept)?;
+        let (rest, end) = (features & !PROTECTION_KEYS, bytes.wrapping_sub(PROTECTION_KEYS_BYTES));
+        let kept = if rest != features && is_as_here(rest, end) {
+            cut_at(area, rest, end)?;
+            rest
+        } else {
+            let kept = features & self.features & COMMON;
+            cut(area, kept)?;
+            kept
+        };
         let bytes = area.len();
         let narrow = |n: usize| u32::try_from(n).unwrap_or(0).to_le_bytes();
         area[WHOLE_AT..FEATURES_AT].copy_from_slice(&narrow(bytes + 4));
@@ -105,12 +114,17 @@ impl Layout {
 /// # Errors
 /// [`Lacking`] if others are in use; nothing is changed then.
 pub fn cut(area: &mut Vec<u8>, kept: u64) -> Result<(), Lacking> {
+    cut_at(area, kept, if kept & AVX != 0 { AVX_END } else { HEADER.end })
+}
+
+/// The same of any components, which end at `end`.
+fn cut_at(area: &mut Vec<u8>, kept: u64, end: usize) -> Result<(), Lacking> {
     let used = if area.len() < HEADER.end { 0 } else { long(area, HEADER.start) };
     let lost = used & !kept & !PROTECTION_KEYS;
     if lost != 0 {
         return Err(Lacking(names(lost)));
     }
-    area.resize(if kept & AVX != 0 { AVX_END } else { HEADER.end }, 0);
+    area.resize(end, 0);
     area[HEADER].fill(0);
     area[HEADER.start..HEADER.start + 8].copy_from_slice(&(used & kept).to_le_bytes());
     Ok(())
@@ -205,6 +219,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn where_only_protection_keys_are_missing_all_else_stays() {
+        let intel = layouts()[1];
+        let without = layout(&[(2, 832), (5, 1152), (6, 1664), (7, 2688)]);
+        let before = frame(&intel, 0xe7 | PROTECTION_KEYS);
+        let mut area = before.clone();
+        assert!(without.fit(&mut area).unwrap());
+        assert_eq!((area.len(), long(&area, FEATURES_AT), long(&area, HEADER.start)), (2692, 0xe7, 0xe7));
+        assert_eq!(area[HEADER.end..2688], before[HEADER.end..2688]);
+        assert!(!without.fit(&mut area).unwrap() && !intel.fit(&mut area).unwrap(), "it fits both now");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use values::{
     Addresses, Device, Output, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen,
     parse_moment, parse_output, parse_redirect, parse_size, parse_time,
 };
-pub use values::{FileArg, Interval, Moment};
+pub use values::{Cpu, FileArg, Interval, Moment, parse_cpu};
 
 /// Runs ordinary programs so that nothing can end them.
 ///
@@ -276,6 +276,10 @@ pub struct Run {
     /// that was recorded, and by semper journal replay: docs/replay.md
     #[arg(long)]
     pub record: bool,
+    /// The program is to be able to go on at any processor of LEVEL: x86-64-v2 (also: baseline) or x86-64-v3; it is told of no instructions beyond that.
+    /// host: of all that this one has, and it goes on where all of that is
+    #[arg(long, value_name = "LEVEL", value_parser = parse_cpu, default_value = "host", hide_default_value = true)]
+    pub cpu: Cpu,
     /// A start key to a domain of the store, put into a free slot of the program: SLOT is 10 to 15 of a Linux program, 12 to 14 of a
     /// native one (13 with --listen or --connect); DOMAIN is INDEX.VERSION as `semper ls` shows it, or the name of a program; the domain is told BADGE with each
     /// message [default badge: 0]

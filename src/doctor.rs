@@ -63,6 +63,7 @@ pub fn examine(directory: &Path) -> Report {
         probes::seccomp(),
         probes::no_new_privs(),
         probes::fsgsbase(),
+        probes::cpuid(),
         probes::memfd(),
         probes::io_uring(),
         probes::direct_io(directory),

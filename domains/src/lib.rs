@@ -3,6 +3,7 @@
 //! * [`table`]: records in pages under undo-logged transactions: the form of all kernel state.
 //! * [`objects`]: what a domain can hold keys to, and what invoking them does.
 //! * [`platform`]: processes as caches of domains; registers as pages.
+//! * [`processor`]: what programs are told of it, so that they can go on at another one.
 //! * [`kernel`]: who there is; serving, stopping and ending domains.
 //! * [`native`]: native domains: processes as a cache, invocation, programs of them.
 //! * [`linux`]: the personality that lets unmodified Linux programs be domains.
@@ -18,6 +19,7 @@ pub mod native;
 pub mod network;
 pub mod objects;
 pub mod platform;
+pub mod processor;
 pub mod table;
 
 /// What the stub and the kernel agree on.

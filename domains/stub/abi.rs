@@ -257,7 +257,9 @@ pub struct SpawnRequest {
     /// What it is to be: one of [`LINUX`], [`RECORDED`], [`NATIVE`], [`RECORDED_NATIVE`].
     pub kind: u32,
     /// Mappings below.
-    pub count: u64,
+    pub count: u32,
+    /// Not 0: the instruction `cpuid` is to fault, where that can be had.
+    pub asks: u32,
     /// What to map.
     pub mappings: [MappingRequest; MAX_MAPPINGS],
 }

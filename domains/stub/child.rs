@@ -13,6 +13,7 @@ static mut REQUEST: SpawnRequest = SpawnRequest {
     uffds_each: 0,
     kind: LINUX,
     count: 0,
+    asks: 0,
     mappings: [MappingRequest { address: 0, length: 0, offset: 0, protection: 0, fd: 0 }; MAX_MAPPINGS],
 };
 /// The descriptors that came with it.
@@ -109,6 +110,10 @@ unsafe extern "C" fn finish() -> ! {
         }
         if request.kind == RECORDED || request.kind == RECORDED_NATIVE {
             call(sys::PRCTL, [sys::PR_SET_TSC, sys::PR_TSC_SIGSEGV, 0, 0, 0, 0]);
+        }
+        if request.asks != 0 {
+            // Where it is refused, what is known of the code has to do.
+            call(sys::ARCH_PRCTL, [sys::ARCH_SET_CPUID, 0, 0, 0, 0, 0]);
         }
         signals();
         let pid = call(sys::GETPID, [0; 6]) as u32;

@@ -44,6 +44,7 @@ pub const PR_SET_TSC: u64 = 26;
 pub const PR_TSC_SIGSEGV: u64 = 2;
 pub const SIGKILL: u64 = 9;
 pub const ARCH_SET_GS: u64 = 0x1001;
+pub const ARCH_SET_CPUID: u64 = 0x1012;
 pub const ARCH_SET_FS: u64 = 0x1002;
 pub const ARCH_GET_FS: u64 = 0x1003;
 pub const ARCH_GET_GS: u64 = 0x1004;

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use semper::runtime::{Listen, OutputPolicy, StartKey};
+use semper::runtime::{Level, Listen, OutputPolicy, StartKey};
 
 /// A place in the journal, or a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,6 +18,10 @@ pub enum Moment {
 /// The interval of checkpoints; `None` is "only when asked".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Interval(pub Option<Duration>);
+
+/// For which processors a program is; none: for those like this one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cpu(pub Option<Level>);
 
 /// A file to import.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +38,15 @@ pub struct Addresses(pub Vec<SocketAddrV4>);
 
 /// The shortest interval: below it the checkpoints would be all that the machine does.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+pub fn parse_cpu(text: &str) -> Result<Cpu, String> {
+    match text {
+        "host" => Ok(Cpu(None)),
+        level => level.parse().map(|level| Cpu(Some(level))).map_err(|()| {
+            format!("{level} is no level of processors; there are x86-64-v2 (also: baseline), x86-64-v3, and host")
+        }),
+    }
+}
 
 pub fn parse_interval(text: &str) -> Result<Interval, String> {
     let interval = parse_time(text)?;

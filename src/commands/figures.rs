@@ -53,6 +53,7 @@ pub struct Domain {
     pub exit_signal: Option<u8>,
     pub cpu_ms: u64,
     pub held_output: u64,
+    pub cpu_level: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -98,6 +98,7 @@ fn show_domain(domain: &DomainView) {
     optional("program", domain.program.as_ref().map(|name| format!("{name}{linux}")));
     field("phase", format_args!("{}{}", domain.phase, if domain.stopped { ", stopped" } else { "" }));
     field("CPU", seconds(domain.cpu_ns));
+    optional("for", domain.cpu_level.as_ref());
     optional("process", domain.pid);
     optional("meter", domain.meter.as_ref());
     field("keeper", key(&domain.keeper));

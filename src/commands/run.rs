@@ -151,6 +151,7 @@ fn new_program(run: &Run) -> Result<NewProgram, Failure> {
         keys: run.keys.clone(),
         network: run.network.grants(),
         record: run.record,
+        cpu: run.cpu.0,
         native: run.native.then(|| run.native_memory.unwrap_or(DEFAULT_NATIVE_MEMORY)),
     })
 }

@@ -20,6 +20,7 @@ use semper_store::{Block, BlockKind};
 use super::Failure;
 use super::debugging::Debugging;
 use super::failure::code;
+use crate::cli::parse_cpu;
 
 /// A runtime that commands and signals can stop.
 pub struct Stoppable {
@@ -116,6 +117,7 @@ pub fn to_message(program: &NewProgram) -> Program {
         listens: program.network.listens.iter().map(|one| (packed(one.address), one.port)).collect(),
         connects: program.network.connects.iter().map(|to| packed(*to)).collect(),
         record: program.record,
+        cpu: program.cpu.map(|level| level.to_string()),
     }
 }
 
@@ -144,8 +146,10 @@ fn from_rotten(block: &Rotten) -> Block {
     Block { place, birth, checksum, kind }
 }
 
-fn from_message(program: Program) -> NewProgram {
-    NewProgram {
+fn from_message(program: Program) -> Result<NewProgram, Refusal> {
+    let cpu = program.cpu.as_deref().map(parse_cpu).transpose();
+    let cpu = cpu.map_err(|message| Refusal { code: code::USAGE, message })?;
+    Ok(NewProgram {
         name: program.name,
         program: OsString::from_vec(program.path).into(),
         args: program.args.into_iter().map(OsString::from_vec).collect(),
@@ -173,7 +177,8 @@ fn from_message(program: Program) -> NewProgram {
             connects: program.connects.into_iter().map(unpacked).collect(),
         },
         record: program.record,
-    }
+        cpu: cpu.and_then(|cpu| cpu.0),
+    })
 }
 
 impl Served for Stoppable {
@@ -256,7 +261,7 @@ impl Served for Stoppable {
 
     fn run(&self, program: Program, [input, output, error]: [OwnedFd; 3]) -> Result<u64, Refusal> {
         share_controlling_terminal(input.as_fd());
-        self.runtime.add(from_message(program), ConsoleFds { input, output, error }).map_err(refusal)
+        self.runtime.add(from_message(program)?, ConsoleFds { input, output, error }).map_err(refusal)
     }
 
     fn wait(&self, domain: u64) -> Ending {

@@ -135,8 +135,8 @@ fn show_native(native: &Caches) {
 
 /// A program of a listing, as the status shows it.
 pub fn show_program(program: &DomainStatus) {
-    let DomainStatus { id, name, state, exit_code, exit_signal, cpu_ms, held_output, .. } = program.clone();
-    show_domain(&Domain { id, name, state, exit_code, exit_signal, cpu_ms, held_output });
+    let DomainStatus { id, name, state, exit_code, exit_signal, cpu_ms, held_output, cpu_level, .. } = program.clone();
+    show_domain(&Domain { id, name, state, exit_code, exit_signal, cpu_ms, held_output, cpu_level });
 }
 
 fn show_domain(domain: &Domain) {
@@ -149,9 +149,10 @@ fn show_domain(domain: &Domain) {
         0 => String::new(),
         bytes => format!(", {} of output held", BinaryBytes(bytes)),
     };
+    let level = domain.cpu_level.as_ref().map(|level| format!(", for {level}")).unwrap_or_default();
     let cpu = Duration::from_millis(domain.cpu_ms);
     say(format_args!(
-        "  {:>3}  {:<20} {state}, {:.1} s of processor time{held}",
+        "  {:>3}  {:<20} {state}, {:.1} s of processor time{level}{held}",
         domain.id,
         domain.name,
         cpu.as_secs_f64()

@@ -177,6 +177,8 @@ pub struct Program {
     pub connects: Vec<(u32, u16)>,
     /// Whether what it is told by the outside is recorded.
     pub record: bool,
+    /// The name of the level of processors that it is to be able to go on at; none: only on those that have what this one has.
+    pub cpu: Option<String>,
 }
 
 /// What the runtime answers.

@@ -113,6 +113,7 @@ fn program(path: &str) -> Request {
         listens: vec![],
         connects: vec![],
         record: false,
+        cpu: Some("x86-64-v2".into()),
     })
 }
 
@@ -240,6 +241,7 @@ fn a_flipped_bit_in_a_request_never_harms() {
         listens: vec![],
         connects: vec![],
         record: true,
+        cpu: None,
     });
     let body = rkyv::to_bytes::<rkyv::rancor::Error>(&request).unwrap();
     let length = u32::try_from(body.len()).unwrap();

@@ -87,6 +87,20 @@ pub(super) fn fsgsbase() -> Finding {
     }
 }
 
+pub(super) fn cpuid() -> Finding {
+    const WHAT: &str = "cpuid";
+    if semper_domains::processor::can_fault() {
+        Finding::good(WHAT, "programs with --cpu cannot ask the processor itself, whatever code they make")
+    } else {
+        Finding::lesser(
+            WHAT,
+            "programs with --cpu are kept from asking the processor by replacing the instruction in code that comes from files; \
+             code that they make at run time is told all",
+            "use a processor with CPUID faulting (Intel, from 2012 on), and a hypervisor that offers it",
+        )
+    }
+}
+
 pub(super) fn memfd() -> Finding {
     const WHAT: &str = "memfd";
     match rustix::fs::memfd_create("semper-doctor", rustix::fs::MemfdFlags::CLOEXEC) {

@@ -40,6 +40,7 @@ pub use semper_domains::kernel::{OutputPolicies, OutputPolicy, Replay, TerminalO
 pub use semper_domains::linux::ExitStatus;
 pub use semper_domains::native::{Act, Caches, Debugger, Extract, Stood};
 pub use semper_domains::network::{Grants, Listen};
+pub use semper_domains::processor::Level;
 pub use status::{DomainStatus, MemoryStatus, ShrinkStatus, Status, StoreStatus, offline_status};
 pub use travel::may_shrink;
 

@@ -5,6 +5,7 @@ use super::libraries::{self, Given};
 use semper_domains::kernel::{self as domains, StartKey};
 use semper_domains::native::NativeSpec;
 use semper_domains::network::Grants;
+use semper_domains::processor::Level;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -48,6 +49,8 @@ pub struct NewProgram {
     pub network: Grants,
     /// Whether what it is told by the outside is recorded.
     pub record: bool,
+    /// What it may know of the processor; none: all.
+    pub cpu: Option<Level>,
 }
 
 impl NewProgram {
@@ -71,8 +74,8 @@ impl NewProgram {
         let args = self.args.into_iter().map(OsStringExt::into_vec).collect();
         let name = self.name.unwrap_or_else(|| file_name(&self.program));
         let memory = self.native.unwrap_or(DEFAULT_NATIVE_MEMORY);
-        let (keys, network, record) = (self.keys, self.network, self.record);
-        let spec = NativeSpec { name, image, args, memory, keys, network, record };
+        let (keys, network, record, cpu) = (self.keys, self.network, self.record, self.cpu);
+        let spec = NativeSpec { name, image, args, memory, keys, network, record, cpu };
         spec.check().map_err(|reason| RuntimeError::NotRunnable { program: self.program, reason })?;
         Ok(spec)
     }
@@ -120,6 +123,7 @@ impl NewProgram {
             keys: self.keys,
             network: self.network,
             record: self.record,
+            cpu: self.cpu,
         })
     }
 }

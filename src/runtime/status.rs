@@ -7,6 +7,7 @@ use super::rot::Watch;
 use super::scrub::ScrubStatus;
 use super::world::StoreBacking;
 use super::{Runtime, RuntimeError};
+use semper_domains::kernel::Levels;
 use semper_domains::kernel::objects::{self, DomainRecord};
 use semper_domains::linux::ExitStatus;
 use semper_domains::native::{Caches, ProgramView};
@@ -94,6 +95,8 @@ pub struct DomainStatus {
     pub cpu_ms: u64,
     /// Output held until the next commit, bytes.
     pub held_output: u64,
+    /// The level of processors that it was started for; none: it may know all of the one where it was.
+    pub cpu_level: Option<String>,
 }
 
 /// Frames.
@@ -120,7 +123,7 @@ fn code_and_signal(exit: Option<ExitStatus>) -> (Option<u8>, Option<u8>) {
     }
 }
 
-fn domain_status(record: &DomainRecord, live: bool) -> DomainStatus {
+fn domain_status(record: &DomainRecord, live: bool, levels: &Levels) -> DomainStatus {
     let (exit_code, exit_signal) = code_and_signal(record.exit());
     DomainStatus {
         id: record.id,
@@ -136,6 +139,7 @@ fn domain_status(record: &DomainRecord, live: bool) -> DomainStatus {
         pid: None,
         cpu_ms: record.cpu / 1_000_000,
         held_output: 0,
+        cpu_level: levels.get(&record.id).map(ToString::to_string),
     }
 }
 
@@ -155,6 +159,7 @@ fn program_status(program: &ProgramView, live: bool) -> DomainStatus {
         pid: None,
         cpu_ms: program.cpu / 1_000_000,
         held_output: program.held,
+        cpu_level: program.cpu_level.map(|level| level.to_string()),
     }
 }
 
@@ -179,7 +184,9 @@ fn store_status(dir: &Path, store: &Store) -> StoreStatus {
 impl Runtime {
     /// The Linux programs, ended ones too.
     pub(super) fn linux_programs(&self) -> Vec<DomainStatus> {
-        let mut domains: Vec<DomainStatus> = self.kernel.records().iter().map(|r| domain_status(r, true)).collect();
+        let levels = self.kernel.levels();
+        let records = self.kernel.records();
+        let mut domains: Vec<DomainStatus> = records.iter().map(|r| domain_status(r, true, &levels)).collect();
         for status in &mut domains {
             if let Some(domain) = self.kernel.domain(status.id) {
                 status.pid = domain.process().map(|p| p.pid);
@@ -230,12 +237,12 @@ impl Runtime {
 /// # Errors
 /// When there is no store, or it is damaged.
 pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
-    let (store, records, programs) = match offline_pager(dir)? {
+    let (store, records, programs, levels) = match offline_pager(dir)? {
         Some((store, pager)) => {
-            let (records, programs) = semper_domains::kernel::read_records(&pager)?;
-            (store, records, programs)
+            let (records, programs, levels) = semper_domains::kernel::read_records(&pager)?;
+            (store, records, programs, levels)
         }
-        None => (Arc::new(Store::open_read_only(dir)?), Vec::new(), Vec::new()),
+        None => (Arc::new(Store::open_read_only(dir)?), Vec::new(), Vec::new(), Levels::new()),
     };
     Ok(Status {
         live: false,
@@ -243,7 +250,7 @@ pub fn offline_status(dir: &Path) -> Result<Status, RuntimeError> {
         store: store_status(dir, &store),
         domains: records
             .iter()
-            .map(|r| domain_status(r, false))
+            .map(|r| domain_status(r, false, &levels))
             .chain(programs.iter().map(|p| program_status(p, false)))
             .collect(),
         memory: None,
@@ -278,6 +285,6 @@ pub(super) fn offline_pager(dir: &Path) -> Result<Option<AtRest>, RuntimeError> 
 }
 
 /// The Linux programs of a world at rest.
-pub(super) fn linux_programs(records: &[DomainRecord]) -> Vec<DomainStatus> {
-    records.iter().map(|record| domain_status(record, false)).collect()
+pub(super) fn linux_programs((records, levels): &(Vec<DomainRecord>, Levels)) -> Vec<DomainStatus> {
+    records.iter().map(|record| domain_status(record, false, levels)).collect()
 }

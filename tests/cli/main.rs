@@ -9,6 +9,7 @@ mod harness;
 mod backup;
 mod bucket;
 mod console;
+mod cpu;
 mod crash_points;
 mod crowd;
 mod damage;

@@ -209,11 +209,25 @@ fn a_queue_of_debian_keeps_its_jobs_over_kills() {
 /// A program of many libraries, and its modules as files: an event loop, a server and its clients at a Unix socket.
 #[test]
 fn python_of_debian_survives() {
+    let Some(case) = python_case() else { return };
+    assert_unkillable(&case, 5);
+}
+
+/// The same, kept from all that came after the first processors with SSE 4.2.
+#[test]
+fn python_of_debian_survives_without_what_other_processors_lack() {
+    let Some(mut case) = python_case() else { return };
+    case.run_flags.extend(["--cpu".into(), "baseline".into()]);
+    assert_unkillable(&case, 3);
+}
+
+fn python_case() -> Option<Case> {
     let python = Path::new("/usr/bin/python3");
     // A link to the version that there is.
     let modules = std::fs::read_link(python).map(|version| Path::new("/usr/lib").join(version));
     let Some(modules) = modules.ok().filter(|modules| modules.is_dir()) else {
-        return needs::missing("python3 of Debian");
+        needs::missing("python3 of Debian");
+        return None;
     };
     let script = r#"
 import asyncio, hashlib, json, zlib
@@ -238,5 +252,5 @@ asyncio.run(main())
 "#;
     let mut case = Case::new(python, &["-c", script]);
     case.run_flags = vec!["--file".into(), modules.to_str().unwrap().into()];
-    assert_unkillable(&case, 5);
+    Some(case)
 }

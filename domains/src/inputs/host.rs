@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The same outside, by a tape.
 #[must_use]
 pub fn taped(host: Host, tape: &Arc<Tape>) -> Host {
-    let Host { segments, console, network, clock, journal, random, keys, name, .. } = host;
+    let Host { segments, console, network, clock, journal, random, keys, answers, name, .. } = host;
     let (fill, of) = (Arc::clone(tape), Arc::clone(tape));
     Host {
         segments: Arc::new(Taped(segments, Arc::clone(tape))),
@@ -40,6 +40,7 @@ pub fn taped(host: Host, tape: &Arc<Tape>) -> Host {
             }
         }),
         restart: Arc::new(move || of.life()),
+        answers,
         name,
     }
 }

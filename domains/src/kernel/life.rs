@@ -20,6 +20,7 @@ use crate::platform::control::Control;
 use crate::platform::frame::Frame;
 use crate::platform::process::Process;
 use crate::platform::zygote::{MapRequest, SpawnPlan};
+use crate::processor::{Answers, Level};
 use semper_pager::Segment;
 use semper_store::{PageRange, SegmentId};
 use std::fs::File;
@@ -75,6 +76,8 @@ pub struct NewProgram {
     pub network: Grants,
     /// Whether what it is told by the outside is recorded.
     pub record: bool,
+    /// What it may know of the processor; none: all.
+    pub cpu: Option<Level>,
 }
 
 pub(crate) fn random(out: &mut [u8]) {
@@ -92,6 +95,11 @@ pub(crate) fn random(out: &mut [u8]) {
 pub(crate) fn fsgsbase() -> bool {
     // SAFETY: getauxval only reads the auxiliary vector.
     (unsafe { nix::libc::getauxval(nix::libc::AT_HWCAP2) }) & 2 != 0
+}
+
+/// Makes the frame fit in which a program stands that may come from another processor. One that there is none of is told when it is to go on.
+fn fit(control: &Control) -> Result<(), PlatformError> {
+    Frame::find(control).map_or(Ok(()), |mut frame| frame.fit())
 }
 
 impl Kernel {
@@ -114,6 +122,7 @@ impl Kernel {
                     for (segment, _) in self.segments_of(id) {
                         self.remove_segment(id, segment);
                     }
+                    self.forget_answers(id)?;
                     return Err(error);
                 }
             }
@@ -136,7 +145,7 @@ impl Kernel {
     }
 
     fn build(self: &Arc<Self>, id: u64, new: NewProgram, fds: ConsoleFds) -> Result<Arc<Domain>, KernelError> {
-        self.note_processor()?;
+        let answers = self.note_processor(id, new.cpu)?;
         let name = self.unique_name(&new.name)?;
         if let Some(wrong) = new.network.wrong() {
             return Err(KernelError::Refused(wrong));
@@ -154,12 +163,12 @@ impl Kernel {
         let identities = self.connect(&console, fds, [FileIdentity::default(); 3], [0; 3])?;
         let (_, wall) = self.clock.reading();
         let tape = Arc::new(Tape::new(self.restart()));
-        let host = taped(self.host((id, wall), &name, (&console, &network), &clock), &tape);
+        let host = taped(self.host((id, wall), &name, (&console, &network), &clock, answers), &tape);
         if new.record {
             self.begin_tape(&tape, writer(id, wall).inputs())?;
         }
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
-        let hwcap2 = if fsgsbase() { 2 } else { 0 };
+        let hwcap2 = if fsgsbase() && new.cpu.is_none() { 2 } else { 0 };
         let (path, image, interpreter) = (&new.path, &new.image, new.interpreter.as_deref());
         let spec = ProgramSpec { path, image, interpreter, args: new.args, env: new.env, hwcap2 };
         let (mut program, start) = Program::create(host, Arc::clone(&memory), Box::new(ViewMemory(view)), &spec)?;
@@ -242,8 +251,10 @@ impl Kernel {
         name: &str,
         (console, network): (&Arc<HostConsole>, &Arc<HostNetwork>),
         clock: &Arc<DomainClock>,
+        answers: Option<Arc<Answers>>,
     ) -> Host {
         Host {
+            answers,
             journal: ProgramJournal::new(&self.journal, writer(id, started)),
             restart: Arc::new({
                 let restart = self.restart();
@@ -366,6 +377,11 @@ impl Kernel {
         let tape = Arc::new(Tape::new(self.restart()));
         let program = self.load_program(&record, &memory, &state, (&console, &network, &tape), &clock)?;
         if record.exit().is_none() {
+            // Frames are what programs make of them, so none may keep the others from going on.
+            if let Err(error) = fit(&control) {
+                eprintln!("semper: {} stands and does not go on here: {error}", record.name());
+                record.life.state = HELD;
+            }
             self.resume_tape(&program, &tape, &record, false)?;
         }
         network.set_listening(&program.listening());
@@ -412,7 +428,9 @@ impl Kernel {
         (console, network, tape): (&Arc<HostConsole>, &Arc<HostNetwork>, &Arc<Tape>),
         clock: &Arc<DomainClock>,
     ) -> Result<Program, KernelError> {
-        let host = taped(self.host((record.id, record.started), &record.name(), (console, network), clock), tape);
+        let answers = self.answers(record.id)?;
+        let host = self.host((record.id, record.started), &record.name(), (console, network), clock, answers);
+        let host = taped(host, tape);
         let view = state.view(PageRange::between(0, STATE_PAGES))?;
         let program = Program::load(host, Arc::clone(memory), Box::new(ViewMemory(view)))?;
         // Only what the program has mapped can be in the store: everything else is fresh, and costs no fault of ours.
@@ -498,7 +516,9 @@ impl Kernel {
             protection: 0,
         };
         let recorded = domain.tape.is_on();
-        let plan = SpawnPlan { control: domain.control_segment.memfd(), mappings: &[window], native: false, recorded };
+        let asks = domain.program().has_answers();
+        let control_pages = domain.control_segment.memfd();
+        let plan = SpawnPlan { control: control_pages, mappings: &[window], native: false, recorded, asks };
         let spawned = self.zygote.spawn(&plan)?;
         let uffds = spawned.uffds.map_err(PlatformError::errno("userfaultfd"))?;
         let process = Process::new(spawned.pid, spawned.pidfd, Arc::clone(control));
@@ -553,6 +573,9 @@ impl Kernel {
         if domain.ended().is_some() {
             return Err(KernelError::Refused(format!("{} has ended", domain.name)));
         }
+        if !held && domain.is_held() {
+            fit(&domain.control).map_err(|error| KernelError::Refused(format!("{}: {error}", domain.name)))?;
+        }
         self.change_domain(domain, |record| record.life.state = if held { HELD } else { ALIVE })?;
         self.hold_linux(domain.id, held)?;
         domain.touched.store(true, SeqCst);
@@ -584,6 +607,7 @@ impl Kernel {
                     self.remove_segment(domain.id, segment);
                 }
                 let finished = self.change_domain(domain, |record| record.life.state = FINISHED);
+                let finished = finished.and_then(|()| self.forget_answers(domain.id));
                 if let Err(error) = finished.and_then(|()| self.set_grants(domain.id, &Grants::default())) {
                     tracing::error!(%error, domain = %domain.name, "the end cannot be noted");
                 }

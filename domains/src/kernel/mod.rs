@@ -33,6 +33,8 @@ pub(crate) use inputs::branch;
 pub use life::{ImportFile, NewProgram, StartKey};
 pub(crate) use life::{fsgsbase, random};
 pub(crate) use network::remove_grants_but;
+pub use processor::Levels;
+pub(crate) use processor::{levels_in, remove_answers_but};
 
 use crate::console::{HostConsole, OutputEvents};
 use crate::linux::{ExitStatus, LoadError, SegmentError};
@@ -437,14 +439,14 @@ impl Kernel {
     }
 }
 
-/// The domain records and native programs of a world at rest.
+/// The domain records, native programs and levels of a world at rest.
 ///
 /// # Errors
 /// When segment 0 is damaged.
-pub fn read_records(pager: &Arc<Pager>) -> Result<(Vec<DomainRecord>, Vec<ProgramView>), KernelError> {
+pub fn read_records(pager: &Arc<Pager>) -> Result<(Vec<DomainRecord>, Vec<ProgramView>, Levels), KernelError> {
     let objects = Objects::open(pager, &WorldClock::default())?;
     let records = objects.table.iter::<DomainRecord>().map(|(_, r)| r).collect();
-    Ok((records, crate::native::programs(&objects.table)))
+    Ok((records, crate::native::programs(&objects.table), levels_in(&objects.table)))
 }
 
 /// How far the journal of `store` was when the newest generation was captured: the sequence after the last durable record; 0: none

@@ -2,7 +2,7 @@
 
 use super::journal::JournalRecord;
 use super::network::GrantRecord;
-use super::processor::ProcessorRecord;
+use super::processor::{AnswersRecord, ProcessorRecord};
 use crate::linux::ExitStatus;
 use crate::native::{LinuxObject, NativeInputs, NativeProgram, RunList};
 use crate::table::Record;
@@ -52,7 +52,7 @@ impl Record for SegmentRecord {
 }
 
 /// The kinds of records in segment 0 that are found by kind, wherever they are defined: each its own.
-const KINDS: [u16; 10] = [
+const KINDS: [u16; 11] = [
     WorldRecord::KIND,
     SegmentRecord::KIND,
     DomainRecord::KIND,
@@ -63,6 +63,7 @@ const KINDS: [u16; 10] = [
     GrantRecord::KIND,
     ProcessorRecord::KIND,
     NativeInputs::KIND,
+    AnswersRecord::KIND,
 ];
 
 const _: () = {

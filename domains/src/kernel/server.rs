@@ -299,6 +299,7 @@ impl Server<'_> {
             FREEZE_SIGNAL if domain.tape.is_replaying() => Outcome::Resume,
             SIGSYS => program.syscall(&mut cpu),
             CAUSE_READY | FREEZE_SIGNAL => program.interrupted(&mut cpu),
+            SIGSEGV_CAUSE if program.asks_processor(&mut cpu) => Outcome::Resume,
             SIGSEGV_CAUSE if domain.tape.is_on() && program.reads_counter(&mut cpu) => Outcome::Resume,
             4 | 5 | 7 | 8 | 11 => {
                 program.fault(&mut cpu, Fault { signal: cause, code: control.code(), address: control.address() })

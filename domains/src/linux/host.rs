@@ -1,4 +1,4 @@
-//! What the personality is given by the kernel: segments, a console, a network, clocks, randomness, keys. Nothing else reaches it.
+//! What the personality is given by the kernel: segments, a console, a network, clocks, randomness, answers, keys. Nothing else reaches it.
 
 use super::Errno;
 use semper_pager::Segment;
@@ -245,6 +245,8 @@ pub struct Host {
     pub restart: Arc<dyn Fn() -> Restart + Send + Sync>,
     /// Fills with random bytes.
     pub random: Arc<Fill>,
+    /// What it is told by `cpuid`; none: whatever the processor says.
+    pub answers: Option<Arc<crate::processor::Answers>>,
     /// Its keys.
     pub keys: Arc<dyn super::Keys>,
     /// The domain's name, for log lines.

@@ -221,11 +221,12 @@ pub fn check_image(data: &[u8]) -> Result<(), LoadError> {
     segments(data, headers, base).map(|_| ())
 }
 
-/// A piece of an image: where it lies in memory, how long it is there, and its bytes.
+/// A piece of an image: where it lies in memory, how long it is there, its bytes, and whether they may be executed.
 pub(crate) struct Piece<'a> {
     pub(crate) start: u64,
     pub(crate) memory: u64,
     pub(crate) bytes: &'a [u8],
+    pub(crate) is_code: bool,
 }
 
 /// The entry point and the pieces of a program that is run without a personality: static, and linked at the address where it runs.
@@ -244,7 +245,12 @@ pub(crate) fn fixed_image(data: &[u8]) -> Result<(u64, Vec<Piece<'_>>), LoadErro
     if !pieces.iter().any(within) {
         return Err(LoadError::BadEntry(entry));
     }
-    let piece = |s: Segment| Piece { start: s.start, memory: s.memory, bytes: &data[s.file_at..][..s.file_len] };
+    let piece = |s: Segment| Piece {
+        start: s.start,
+        memory: s.memory,
+        bytes: &data[s.file_at..][..s.file_len],
+        is_code: s.protection & EXEC != 0,
+    };
     Ok((entry, pieces.into_iter().map(piece).collect()))
 }
 
@@ -374,6 +380,9 @@ fn place(p: &mut Program, image: &Parsed<'_>, inode: u64) -> Result<u64, LoadErr
         let lead = usize::try_from(s.start - from).unwrap_or(0).min(s.file_at);
         if s.file_len > 0 && s.start - lead as u64 >= end {
             p.user.put(s.start - lead as u64, &data[s.file_at - lead..s.file_at])?;
+        }
+        if s.protection & EXEC != 0 {
+            p.replace_questions(s.start, s.start + s.file_len as u64)?;
         }
         end = s.start + s.memory;
     }

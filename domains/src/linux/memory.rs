@@ -2,7 +2,7 @@
 
 use super::mm::page_up;
 use super::user::{CHUNK, page_of};
-use super::vma::{Attributes, Kind, PAGE, Source, Vma, WRITE, window_range};
+use super::vma::{Attributes, EXEC, Kind, PAGE, Source, Vma, WRITE, window_range};
 use super::{Answer, Call, Errno, Program};
 use crate::abi::{QUICK_BYTES, WINDOW_END};
 use crate::cpu::Cpu;
@@ -128,6 +128,9 @@ fn mmap(p: &mut Program, _: &mut Cpu<'_>, [hint, length, prot, flags, fd, offset
     if let Some((segment, size, _)) = source {
         p.settle_memory()?;
         copy_file(p, &segment, size, offset, start, length)?;
+        if protection & EXEC != 0 {
+            p.replace_questions(start, start + size.saturating_sub(offset).min(length))?;
+        }
     }
     Ok(Answer::Value(start))
 }
@@ -188,7 +191,12 @@ fn mprotect(p: &mut Program, _: &mut Cpu<'_>, [start, length, prot, ..]: [u64; 6
     if p.user.vmas.bytes_within(start, end) < end - start {
         return Err(Errno::ENOMEM);
     }
+    let becomes_code = |v: &Vma| protection & EXEC != 0 && v.attributes.protection & EXEC == 0;
+    let code: Vec<Vma> = p.user.vmas.overlapping(start, end).filter(becomes_code).collect();
     p.reprotect(start, end, protection);
+    for v in code {
+        p.replace_questions(v.start.max(start), v.end.min(end))?;
+    }
     Ok(Answer::Value(0))
 }
 

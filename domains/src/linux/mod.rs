@@ -13,6 +13,7 @@
 //! come, also after a restart. What has to be done inside the domain's process is an [`Order`](crate::abi::Order).
 
 pub mod calls;
+mod code;
 mod dynamic;
 mod errno;
 mod files;
@@ -46,8 +47,8 @@ pub use host::{
     SegmentError, Segments, Stream, Wanted,
 };
 pub use keys::{CAME_BACK, Invoked, Keys, MESSAGE_BYTES, Received};
-pub(crate) use loader::fixed_image;
 pub use loader::{LoadError, check_image};
+pub(crate) use loader::{Piece, fixed_image};
 pub use mail::{Letter, Mail, Parcel};
 pub use network::{Accepted, Network, NoNetwork, Ready};
 pub use process::{Identity, PARENT, PID, UID};

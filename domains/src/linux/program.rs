@@ -10,10 +10,12 @@ use super::process::Process;
 use super::signals::{Delivered, Info, Signals};
 use super::state::State;
 use super::user::UserMemory;
+use super::vma::EXEC;
 use super::{Answer, Errno, ExitStatus, Fault, Host, Outcome, Wait, names, signals, time};
 use crate::abi::Order;
 use crate::cpu::{Cpu, Registers};
 use crate::inputs::Position;
+use crate::processor::is_question;
 use crate::table::{RecordId, TableMemory};
 use semper_pager::Segment;
 use semper_store::{PageRange, SegmentId};
@@ -239,6 +241,24 @@ impl Program {
         }
         cpu.regs.rip += length;
         true
+    }
+
+    /// Whether it is told by its kernel what the processor is.
+    #[must_use]
+    pub fn has_answers(&self) -> bool {
+        self.host.answers.is_some()
+    }
+
+    /// Serves `cpuid`, or what was put in its place, where the program has answers. False: it is another fault.
+    pub fn asks_processor(&mut self, cpu: &mut Cpu<'_>) -> bool {
+        let Some(answers) = &self.host.answers else { return false };
+        let (at, mut code) = (cpu.regs.rip, [0; 2]);
+        let executed = self.user.vmas.accessible(at, 2, EXEC) == 2 && self.user.fetch(at, &mut code).is_ok();
+        let asks = executed && is_question(code, cpu.regs.trap);
+        if asks {
+            answers.give(&mut cpu.regs);
+        }
+        asks
     }
 
     /// The domain was stopped between two instructions: delivers what is due.

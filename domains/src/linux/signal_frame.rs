@@ -10,6 +10,7 @@ use super::Program;
 use super::signals::{Action, AltStack, Info, SA_ONSTACK, SA_RESTORER, SIGSEGV, UNBLOCKABLE};
 use crate::abi::TASK_END;
 use crate::cpu::{Cpu, ExtendedState, Registers};
+use crate::platform::xstate;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const UC_FP_XSTATE: u64 = 1;
@@ -242,7 +243,8 @@ fn restore_area(p: &Program, extended: &mut dyn ExtendedState, fpstate: u64) -> 
     }
     let legacy_only = area.len() == FXSAVE;
     if !legacy_only && extended_len(&current).is_some_and(|len| len != area.len()) {
-        return Err(BadFrame);
+        // It was written on another processor.
+        xstate::cut(&mut area, u64::from(current[SW_FEATURES]) & 7).map_err(|_| BadFrame)?;
     }
     area.resize(current.len(), 0);
     area[SW_RESERVED..FXSAVE].copy_from_slice(&current[SW_RESERVED..FXSAVE]);

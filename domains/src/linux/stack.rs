@@ -3,6 +3,8 @@
 use super::process::UID;
 use super::vma::PAGE;
 use super::{Errno, LoadError, Program, ProgramSpec};
+use crate::processor::Answers;
+use crate::processor::answers::EXTENDED_STATE;
 
 /// Bytes of the stack.
 pub(super) const STACK_BYTES: u64 = 8 << 20;
@@ -40,6 +42,9 @@ const AT_RANDOM: u64 = 25;
 const AT_HWCAP2: u64 = 26;
 const AT_EXECFN: u64 = 31;
 const AT_MINSIGSTKSZ: u64 = 51;
+
+/// Bytes of a signal's frame beside the extended state, with what aligning takes.
+const FRAME: u64 = 1024;
 
 /// Strings go on the stack from the top down.
 struct Strings {
@@ -82,7 +87,7 @@ pub(super) fn build(p: &Program, spec: &ProgramSpec<'_>, image: &Image) -> Resul
     words.push(0);
     words.extend(&env);
     words.push(0);
-    words.extend(auxiliary(spec, image, [bottom, platform, path]).as_flattened());
+    words.extend(auxiliary(p, spec, image, [bottom, platform, path]).as_flattened());
     let rsp = (bottom - words.len() as u64 * 8) & !15;
     if rsp < p.mm.record.stack_start + PAGE {
         return Err(LoadError::ArgumentsTooLong(total));
@@ -93,10 +98,14 @@ pub(super) fn build(p: &Program, spec: &ProgramSpec<'_>, image: &Image) -> Resul
     Ok(rsp)
 }
 
-fn auxiliary(spec: &ProgramSpec<'_>, image: &Image, [random, platform, path]: [u64; 3]) -> [[u64; 2]; 20] {
+fn auxiliary(p: &Program, spec: &ProgramSpec<'_>, image: &Image, [random, platform, path]: [u64; 3]) -> [[u64; 2]; 20] {
     let user = u64::from(UID);
+    let answers = p.host.answers.as_deref();
+    let features = answers.map_or_else(|| host_auxiliary(AT_HWCAP).unwrap_or(0), Answers::hwcap);
+    // It may go on where more is saved for a signal than here.
+    let least = if answers.is_some() { u64::from(EXTENDED_STATE) + FRAME } else { 2048 };
     [
-        [AT_HWCAP, host_auxiliary(AT_HWCAP).unwrap_or(0)],
+        [AT_HWCAP, features],
         [AT_PAGESZ, PAGE],
         [AT_CLKTCK, 100],
         [AT_PHDR, image.headers],
@@ -114,7 +123,7 @@ fn auxiliary(spec: &ProgramSpec<'_>, image: &Image, [random, platform, path]: [u
         [AT_HWCAP2, spec.hwcap2],
         [AT_EXECFN, path],
         [AT_PLATFORM, platform],
-        [AT_MINSIGSTKSZ, host_auxiliary(AT_MINSIGSTKSZ).unwrap_or(0).max(2048)],
+        [AT_MINSIGSTKSZ, host_auxiliary(AT_MINSIGSTKSZ).unwrap_or(0).max(least)],
         [0, 0],
     ]
 }

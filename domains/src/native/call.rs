@@ -1,11 +1,16 @@
-//! What a domain calls for, as it is recorded; and the time-stamp counter, which is read for domains that are recorded.
+//! What a domain calls for, as it is recorded; and instructions that are executed for it: reading the time-stamp counter, where it is recorded,
+//! and asking what the processor is, where it has answers.
 
 use super::turn::Turn;
 use super::{Around, ExecutiveError};
+use crate::cpu::Registers;
 use crate::guest::{MAX_STRING, Message};
-use crate::objects::{self, Fault};
+use crate::objects::{self, Fault, NO_LINK};
+use crate::processor::{Answers, is_question};
 use crate::table::RecordId;
 use std::sync::Arc;
+
+const SIGSEGV: u32 = 11;
 
 /// What tells one message from others, but for its string.
 fn message_bytes(message: &Message) -> [u8; 64] {
@@ -45,6 +50,58 @@ impl Turn<'_> {
         self.kernel.native.tape.calls(&[words.as_flattened()]);
     }
 
+    /// What a domain is told by `cpuid`, as the program is told whose bank it comes from; none: whatever the processor says.
+    pub(super) fn answers(&self, id: RecordId) -> Result<Option<Arc<Answers>>, ExecutiveError> {
+        let programs = &self.state.programs;
+        if programs.values().all(|program| program.answers.is_none()) {
+            return Ok(None);
+        }
+        let objects = self.kernel.objects();
+        let mut bank = objects.table.get::<objects::Domain>(id)?.owned.bank;
+        while bank != NO_LINK {
+            if let Some(program) = programs.values().find(|program| program.bank().index() == bank) {
+                return Ok(program.answers.clone());
+            }
+            let above: objects::Bank = objects.table.at(bank)?.1;
+            // Banks get nearer to the prime bank, also where a store is damaged.
+            bank = if above.depth == 0 { NO_LINK } else { above.owned.bank };
+        }
+        Ok(None)
+    }
+
+    /// The code where a domain stands; zeros beyond what it maps.
+    fn code(&mut self, id: RecordId, at: u64) -> Result<[u8; 3], ExecutiveError> {
+        let mut code = [0; 3];
+        let (areas, _) = self.areas(id)?;
+        let Some(area) = areas.iter().find(|area| area.contains(at)) else { return Ok(code) };
+        let within = at - area.address;
+        let len = usize::try_from(area.length - within).unwrap_or(3).min(3);
+        area.segment.read_at(area.offset + within, &mut code[..len])?;
+        Ok(code)
+    }
+
+    /// Whether a domain faulted by asking what the processor is; it was told then. No debugger hears of it.
+    pub(super) fn asks_processor(&mut self, id: RecordId) -> Result<bool, ExecutiveError> {
+        let Some(answers) = self.answers(id)? else { return Ok(false) };
+        let Ok(before) = self.native(id)?.general() else { return Ok(false) };
+        let [first, second, _] = self.code(id, before.rip)?;
+        if !is_question([first, second], before.trap) {
+            return Ok(false);
+        }
+        let fault = self.native(id)?.fault(SIGSEGV, &before);
+        self.note_fault(&fault);
+        let mut after = before;
+        answers.give(&mut after);
+        self.goes_on_with(id, &before, &after)
+    }
+
+    fn goes_on_with(&mut self, id: RecordId, before: &Registers, after: &Registers) -> Result<bool, ExecutiveError> {
+        let native = self.native(id)?;
+        native.frame()?.store(before, after);
+        native.touched = true;
+        Ok(true)
+    }
+
     /// Whether a domain faulted since it may not read the time-stamp counter, which was then read for it.
     pub(super) fn reads_counter(&mut self, id: RecordId) -> Result<bool, ExecutiveError> {
         let tape = Arc::clone(&self.kernel.native.tape);
@@ -52,13 +109,7 @@ impl Turn<'_> {
             Ok(registers) if tape.is_on() => registers,
             _ => return Ok(false),
         };
-        let mut code = [0; 3];
-        let (areas, _) = self.areas(id)?;
-        let Some(area) = areas.iter().find(|area| area.contains(before.rip)) else { return Ok(false) };
-        let within = before.rip - area.address;
-        let len = usize::try_from(area.length - within).unwrap_or(3).min(3);
-        area.segment.read_at(area.offset + within, &mut code[..len])?;
-        let length = match code {
+        let length = match self.code(id, before.rip)? {
             [0x0f, 0x31, _] => 2,
             [0x0f, 0x01, 0xf9] => 3,
             _ => return Ok(false),
@@ -70,9 +121,6 @@ impl Turn<'_> {
             after.rcx = 0;
         }
         after.rip += length;
-        let native = self.native(id)?;
-        native.frame()?.store(&before, &after);
-        native.touched = true;
-        Ok(true)
+        self.goes_on_with(id, &before, &after)
     }
 }

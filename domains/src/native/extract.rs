@@ -8,7 +8,7 @@ use super::records::{LinuxObject, NativeProgram, RUN_LIST, RunList};
 use crate::abi::CONTROL_PAGES;
 use crate::kernel::clock::WorldClock;
 use crate::kernel::objects::{DomainRecord, OBJECT_PAGES, SegmentRecord};
-use crate::kernel::{KernelError, Objects, random, remove_grants_but};
+use crate::kernel::{KernelError, Objects, random, remove_answers_but, remove_grants_but};
 use crate::linux::ExitStatus;
 use crate::objects::{self, Answer, Effect, Key, KeyType, Sold, Text};
 use crate::platform::control::Control;
@@ -135,6 +135,7 @@ impl Extract {
             tx.commit();
         }
         remove_grants_but(table, &self.programs)?;
+        remove_answers_but(table, &self.programs)?;
         effects.into_iter().try_for_each(|effect| self.perform(&effect))
     }
 

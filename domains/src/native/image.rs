@@ -2,7 +2,8 @@
 
 use super::ImageError;
 use crate::guest::{BOOT_BYTES, BOOT_MAGIC, Boot};
-use crate::linux::fixed_image;
+use crate::linux::{Piece, fixed_image};
+use crate::processor::{REPLACED, code};
 use semper_pager::Segment;
 use semper_store::PAGE_SIZE;
 
@@ -18,8 +19,16 @@ pub struct Memory<'a> {
     pub pages: u64,
     /// Instruction pointer, stack pointer, first argument.
     pub entry: [u64; 3],
-    pieces: Vec<(u64, &'a [u8])>,
+    pieces: Vec<Part<'a>>,
     top: Vec<u8>,
+}
+
+/// A piece of the image.
+struct Part<'a> {
+    /// Where it begins in the memory.
+    offset: u64,
+    bytes: &'a [u8],
+    is_code: bool,
 }
 
 impl<'a> Memory<'a> {
@@ -54,17 +63,20 @@ impl<'a> Memory<'a> {
         let mut top: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         debug_assert_eq!(top.len(), size_of::<Boot>());
         top.extend_from_slice(&text);
-        let pieces = pieces.into_iter().map(|piece| (piece.start - start, piece.bytes)).collect();
+        let part = |piece: Piece<'a>| Part { offset: piece.start - start, bytes: piece.bytes, is_code: piece.is_code };
+        let pieces = pieces.into_iter().map(part).collect();
         Ok(Self { start, pages, entry: [entry, boot - 128, boot], pieces, top })
     }
 
-    /// Puts it into a segment of zeros.
+    /// Puts it into a segment of zeros. `answered`: where it asks the processor it is to ask the kernel.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, segment: &Segment) -> Result<(), semper_pager::Error> {
-        for (offset, bytes) in &self.pieces {
+    pub fn write(&self, segment: &Segment, answered: bool) -> Result<(), semper_pager::Error> {
+        for Part { offset, bytes, is_code } in &self.pieces {
             segment.write_at(*offset, bytes)?;
+            let questions = if answered && *is_code { code::questions(bytes) } else { Vec::new() };
+            questions.into_iter().try_for_each(|at| segment.write_at(offset + at as u64, &REPLACED))?;
         }
         segment.write_at(self.pages * PAGE - BOOT_BYTES, &self.top)
     }

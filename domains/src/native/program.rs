@@ -8,11 +8,12 @@ use super::{Around, ExecutiveError, ImageError};
 use crate::console::{ConsoleFds, HostConsole, OutputEvents, OutputStream, Releaser};
 use crate::kernel::bell::Bell;
 use crate::kernel::objects::{FINISHED, FileIdentity, LifeState};
-use crate::kernel::{Kernel, KernelError, OutputPolicy, StartKey};
+use crate::kernel::{Kernel, KernelError, OutputPolicy, StartKey, levels_in};
 use crate::linux::{Console as _, ExitStatus, HELD_LIMIT, Input, Stream};
 use crate::network::{Grants, HostNetwork};
 use crate::objects::{self, InvokeError, Key, KeyType, Storage};
 use crate::platform::PlatformError;
+use crate::processor::{Answers, Level};
 use crate::table::{RecordId, Table, TableError};
 use semper_pager::Segment;
 use semper_store::{PAGE_SIZE, SegmentId};
@@ -49,6 +50,8 @@ pub struct NativeSpec {
     pub network: Grants,
     /// Whether what it is told by the outside is recorded.
     pub record: bool,
+    /// What it may know of the processor; none: all.
+    pub cpu: Option<Level>,
 }
 
 impl NativeSpec {
@@ -80,11 +83,14 @@ pub struct ProgramView {
     pub stopped: bool,
     /// Bytes of output that the host does not have yet, as of the last capture.
     pub held: u64,
+    /// What it may know of the processor; none: all.
+    pub cpu_level: Option<Level>,
 }
 
 /// The native programs in a table.
 #[must_use]
 pub fn programs(table: &Table) -> Vec<ProgramView> {
+    let levels = levels_in(table);
     let view = |record: NativeProgram| {
         let domain = table.get::<objects::Domain>(record.domain());
         ProgramView {
@@ -96,6 +102,7 @@ pub fn programs(table: &Table) -> Vec<ProgramView> {
             cpu: domain.as_ref().map_or(0, |domain| domain.cpu),
             stopped: domain.is_ok_and(|domain| domain.has(objects::STOPPED)),
             held: (0..2).map(|i: usize| record.written[i].saturating_sub(record.released[i])).sum(),
+            cpu_level: levels.get(&record.id).copied(),
         }
     };
     table.iter::<NativeProgram>().map(|(_, record)| view(record)).collect()
@@ -114,6 +121,8 @@ pub(crate) struct Program {
     reads: VecDeque<(RecordId, u64, u32)>,
     /// Domains that go on when their output has left.
     pub(super) waiting: Vec<RecordId>,
+    /// What its domains are told by `cpuid`; none: whatever the processor says.
+    pub(super) answers: Option<Arc<Answers>>,
     captured: [u64; 3],
     captured_end: bool,
     committed_end: bool,
@@ -139,6 +148,11 @@ impl Program {
     /// Its first domain.
     pub(super) const fn domain(&self) -> RecordId {
         self.record.domain()
+    }
+
+    /// Its bank.
+    pub(super) const fn bank(&self) -> RecordId {
+        RecordId::from_u64(self.record.bank)
     }
 
     pub(super) fn name(&self) -> String {
@@ -364,8 +378,9 @@ impl Turn<'_> {
             }
             program.network.drain_for(crate::kernel::LAST_OUTPUT_PATIENCE);
             program.record.life.state = FINISHED;
-            if let Err(error) = self.kernel.set_grants(*id, &Grants::default()) {
-                tracing::error!(%error, program = %program.record.name(), "its grants cannot be taken back");
+            let forgotten = self.kernel.forget_answers(*id);
+            if let Err(error) = forgotten.and_then(|()| self.kernel.set_grants(*id, &Grants::default())) {
+                tracing::error!(%error, program = %program.record.name(), "what it was granted cannot be taken back");
             }
             if let Err(error) = program.note(&mut self.kernel.objects().table) {
                 tracing::error!(%error, program = %program.record.name(), "the end cannot be noted");
@@ -397,6 +412,7 @@ impl Kernel {
                 for (segment, _) in self.segments_of(id) {
                     self.remove_segment(id, segment);
                 }
+                self.forget_answers(id)?;
             }
             (id, made?)
         };
@@ -413,7 +429,7 @@ impl Kernel {
         fds: ConsoleFds,
     ) -> Result<Key, KernelError> {
         self.may_record(spec.record)?;
-        self.note_processor()?;
+        let answers = self.note_processor(id, spec.cpu)?;
         let name = self.unique_name(&spec.name)?;
         let mut text = [0u8; NAME_BYTES];
         if name.len() > NAME_BYTES {
@@ -443,7 +459,7 @@ impl Kernel {
             return Err(gone.err().map_or(error, explain));
         }
         for number in made.segments {
-            memory.write(&*turn.segment(number).map_err(explain)?)?;
+            memory.write(&*turn.segment(number).map_err(explain)?, answers.is_some())?;
         }
         let record = NativeProgram {
             id,
@@ -483,6 +499,7 @@ impl Kernel {
                 kernel.native.ring();
             }
         });
+        let answers = self.answers(id)?;
         let network = self.open_native_network(&record.name(), grants)?;
         let console = HostConsole::new(&self.console_dir, id, bell, events).map_err(file)?;
         console.set_written(record.written);
@@ -523,6 +540,7 @@ impl Kernel {
             outputs,
             reads: VecDeque::new(),
             waiting: Vec::new(),
+            answers,
             captured: [record.written[0], record.written[1], record.input],
             captured_end: record.exit().is_some(),
             committed_end: record.exit().is_some(),

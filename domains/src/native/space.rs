@@ -117,11 +117,12 @@ impl Turn<'_> {
         let (mut areas, numbers) = self.areas(id)?;
         let overlays = self.overlays(id, &mut areas)?;
         let (spins, kernel) = (self.kernel.native_spins(), self.kernel);
+        let asks = self.answers(id)?.is_some();
         let native = self.native(id)?;
         if let Some(process) = native.ending.take() {
             process.end();
         }
-        native.frame()?;
+        native.frame()?.fit()?;
         let control = &native.control;
         control.state().store(POSTED, SeqCst);
         control.kernel_sleeps().store(0, SeqCst);
@@ -145,6 +146,7 @@ impl Turn<'_> {
             mappings: &maps,
             native: true,
             recorded: kernel.native.tape.is_on(),
+            asks,
         };
         let spawned = kernel.zygote.spawn(&plan)?;
         let uffds = spawned.uffds.map_err(PlatformError::errno("userfaultfd"))?;

@@ -298,6 +298,9 @@ impl Turn<'_> {
         // From here on it is served, whatever happens.
         native.control.set_cause(CAUSE_READY);
         self.state.recording.serving = Some(id);
+        if cause == SIGSEGV && self.asks_processor(id)? {
+            return self.execute(id);
+        }
         if matches!(cause, 4 | 5 | 7 | 8 | 11) && self.debugged(id, cause)? {
             return Ok(());
         }

@@ -6,6 +6,7 @@
 
 use super::PlatformError;
 use super::control::Control;
+use super::xstate::Layout;
 use crate::abi::{CONTROL, SIGNAL_STACK, SIGNAL_STACK_BYTES};
 use crate::cpu::{BadExtendedState, ExtendedState, LEGACY_AREA, Registers};
 use semper_store::{PAGE_SIZE, PageRange};
@@ -108,6 +109,19 @@ impl<'a> Frame<'a> {
     /// [`PlatformError::BadFrame`] if it has no room.
     pub fn store_extended(&mut self, area: &[u8]) -> Result<(), PlatformError> {
         ExtendedState::store(self, area).map_err(|_| PlatformError::BadFrame("no room for the extended state"))
+    }
+
+    /// Makes the XSAVE area one that Linux takes here, if it comes from another processor.
+    ///
+    /// # Errors
+    /// [`PlatformError::Lacking`] if it holds what this one has no place for; [`PlatformError::BadFrame`] never in practice.
+    pub fn fit(&mut self) -> Result<(), PlatformError> {
+        let mut area = ExtendedState::load(self);
+        if Layout::here().fit(&mut area)? {
+            self.store_extended(&area)?;
+            self.control.view().mark_dirty(self.pages());
+        }
+        Ok(())
     }
 
     /// Where the XSAVE area lies, if there is one and it lies on the signal stack.

@@ -9,12 +9,14 @@
 //! * [`frame`]: the signal frame in them.
 //! * [`crowd`]: whether waiting by looking does harm.
 //! * [`process`]: one live process: post, answer, order, freeze.
+//! * [`xstate`]: the vector registers in the frame, on another processor.
 
 pub mod control;
 pub mod crowd;
 pub mod frame;
 pub mod process;
 pub mod together;
+pub mod xstate;
 pub mod zygote;
 
 use nix::libc;
@@ -64,6 +66,9 @@ pub enum PlatformError {
     /// The domain's control pages do not hold a signal frame that could be continued.
     #[error("the domain spoilt its control pages: {0}")]
     BadFrame(&'static str),
+    /// The frame is of a processor that had more.
+    #[error(transparent)]
+    Lacking(#[from] xstate::Lacking),
     /// The pager refused.
     #[error(transparent)]
     Pager(#[from] semper_pager::Error),

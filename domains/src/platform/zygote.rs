@@ -66,6 +66,8 @@ pub struct SpawnPlan<'a> {
     pub native: bool,
     /// Whether its inputs are recorded.
     pub recorded: bool,
+    /// Whether it is told by the kernel what the processor is.
+    pub asks: bool,
 }
 
 impl SpawnPlan<'_> {
@@ -176,8 +178,9 @@ fn request(token: u64, plan: &SpawnPlan<'_>) -> Result<(SpawnRequest, Vec<RawFd>
         let MapRequest { address, length, offset, protection, .. } = *map;
         *place = MappingRequest { address, length, offset, protection, fd };
     }
-    let count = plan.mappings.len() as u64;
-    Ok((SpawnRequest { token, uffds_each: plan.uffds_each(), kind: plan.kind(), count, mappings }, fds))
+    let (uffds_each, kind, asks) = (plan.uffds_each(), plan.kind(), u32::from(plan.asks));
+    let count = u32::try_from(plan.mappings.len()).unwrap_or(0);
+    Ok((SpawnRequest { token, uffds_each, kind, count, asks, mappings }, fds))
 }
 
 /// That so many descriptors can be had now: what is left out of a reply for want of them is lost, and the zygote with it.

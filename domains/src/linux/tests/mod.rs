@@ -5,6 +5,7 @@ mod hostile;
 mod keys;
 mod loading;
 mod memory;
+mod processor;
 mod signals;
 pub(in crate::linux) mod support;
 mod timing;

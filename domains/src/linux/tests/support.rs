@@ -241,6 +241,7 @@ pub fn try_create_with(
     let memory = segments.make(MEMORY_PAGES);
     let state = StateMemory::new(4096);
     let host = Host {
+        answers: None,
         segments,
         console: Arc::new(NoConsole),
         network: Arc::new(NoNetwork),
@@ -295,6 +296,11 @@ impl Machine {
 
     pub fn fault(&mut self, signal: u32, address: u64) -> Outcome {
         self.with(|p, cpu| p.fault(cpu, Fault { signal, code: 1, address }))
+    }
+
+    /// Whether the program faulted by asking what the processor is; its registers have the answer then.
+    pub fn asks(&mut self) -> bool {
+        self.with(|p, cpu| p.asks_processor(cpu))
     }
 
     pub fn interrupted(&mut self) -> Outcome {

@@ -19,7 +19,7 @@ use crate::cpu::Registers;
 use crate::kernel::clock::WorldClock;
 use crate::kernel::domain::Domain as LinuxProgram;
 use crate::kernel::objects::DomainRecord;
-use crate::kernel::{Kernel, KernelError, Objects};
+use crate::kernel::{Kernel, KernelError, Levels, Objects, levels_in};
 use crate::linux::Clock as _;
 use crate::objects::{Domain, LinuxDomain, Phase};
 use crate::table::{RecordId, Table, TableError};
@@ -61,10 +61,11 @@ impl Resting {
         Ok(object::object(&Looking::Rest(&self.objects.table), id, registers)?)
     }
 
-    /// The Linux programs.
+    /// The Linux programs, and the levels of all programs.
     #[must_use]
-    pub fn linux_programs(&self) -> Vec<DomainRecord> {
-        self.objects.table.iter::<DomainRecord>().map(|(_, record)| record).collect()
+    pub fn linux_programs(&self) -> (Vec<DomainRecord>, Levels) {
+        let table = &self.objects.table;
+        (table.iter::<DomainRecord>().map(|(_, record)| record).collect(), levels_in(table))
     }
 
     fn registers(&self, id: RecordId) -> Result<Registers, ExecutiveError> {

@@ -2,6 +2,8 @@
 
 use super::Looking;
 use crate::cpu::Registers;
+use crate::kernel::levels_in;
+use crate::native::LinuxObject;
 use crate::native::program::ProgramView;
 use crate::objects::{
     Bank, Components, Console, Domain, Factory, HALF, Key, KeyType, Meter, NO_LINK, Node, NodeHalf, OUTSIDE, Owned,
@@ -54,6 +56,8 @@ pub struct DomainView {
     pub stopped: bool,
     /// CPU time used, nanoseconds.
     pub cpu_ns: u64,
+    /// The level of processors that its program was started for; of first domains alone.
+    pub cpu_level: Option<String>,
     /// The process that caches it now.
     pub pid: Option<i32>,
     /// What its CPU time is charged to.
@@ -299,8 +303,12 @@ fn domain(table: &Table, id: RecordId, core: &Domain, programs: &[ProgramView]) 
     };
     let mut maps = mappings(table, id)?;
     maps.sort_unstable_by_key(|mapping| mapping.at);
+    let first = programs.iter().find(|p| p.domain == id);
+    let linux = || Some(table.find::<LinuxObject>(|record| record.domain == id.as_u64())?.1.id);
+    let number = first.map(|program| program.id).or_else(linux);
     Ok(DomainView {
-        program: programs.iter().find(|p| p.domain == id).map(|p| p.name.clone()),
+        program: first.map(|program| program.name.clone()),
+        cpu_level: number.and_then(|number| levels_in(table).get(&number).map(ToString::to_string)),
         linux: !core.is_native(),
         phase: core.phase().name().into(),
         stopped: core.has(STOPPED),

@@ -236,6 +236,7 @@ impl Machine {
         });
         let clock = Arc::new(TestClock::default());
         let host = Host {
+            answers: None,
             segments: Arc::clone(&segments) as Arc<dyn Segments>,
             console: Arc::clone(&console) as Arc<dyn Console>,
             network,

@@ -108,7 +108,7 @@ pub use hold::Hold;
 pub use ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, Page, PageIndex, PageRange, SegmentId, StoreId};
 pub use loan::{LOAN_FILE, LoanStatus};
 pub use mend::{Block, BlockKind};
-pub use mirror::{MAX_SIDES, MIRROR_WAITS, MIRRORS_FILE, MirrorState, MirrorStatus, Site, Sites};
+pub use mirror::{Kept as KeptFiles, MAX_SIDES, MIRROR_WAITS, MIRRORS_FILE, MirrorState, MirrorStatus, Site, Sites};
 pub use open::{CreateOptions, MIN_SIZE_BYTES, OpenOptions};
 pub use recover::Recovery;
 pub use reserve::Reservation;

@@ -507,13 +507,24 @@ pub enum JournalCommand {
     /// A program that goes back to an older generation may ask again for what it wrote since: keep what is newer than
     /// the oldest generation that semper status lists.
     Trim(JournalTrim),
-    /// Read and verify every record
-    Verify(Status),
+    /// Read and verify every record, on every side of a mirrored store
+    Verify(JournalVerify),
     /// Roll a store at rest forward: tell its recorded programs again what they were told after its newest generation
     ///
     /// Up to the last record, or to the one that is named; there the programs stand, a generation is committed, and the next `semper resume`
     /// goes on from it. A program that does something else than it did is named, and nothing is committed. docs/replay.md
     Replay(JournalReplay),
+}
+
+/// `semper journal verify`.
+#[derive(Args, Clone, Debug)]
+pub struct JournalVerify {
+    /// The store, and how to print
+    #[command(flatten)]
+    pub on: Status,
+    /// What is rotten on one side of a mirrored store and not on another is written anew, as semper scrub does it
+    #[arg(long)]
+    pub repair: bool,
 }
 
 /// `semper journal replay`.

@@ -170,9 +170,9 @@ impl Reader {
         self.gone(first, "its file is gone");
         // Where the next file is gone, the index knows where this one ends.
         let until = match until {
-            Some(until) => {
-                Some(sealed::end_by_index(&*self.folder, self.state.store, first, &self.look)?.unwrap_or(until).min(until))
-            }
+            Some(until) => Some(
+                sealed::end_by_index(&*self.folder, self.state.store, first, &self.look)?.unwrap_or(until).min(until),
+            ),
             None => None,
         };
         let (disk, header) = match sealed::header(&*self.folder, self.state.store, first, &self.look) {

@@ -106,7 +106,9 @@ impl Sealed {
             }
         };
         let len = disk.len().map_err(failed)?;
-        let Some((summary, words, sum)) = read(0, PAGE, &|page| index::decode_head(page).is_some())?.and_then(|page| index::decode_head(&page)) else {
+        let Some((summary, words, sum)) =
+            read(0, PAGE, &|page| index::decode_head(page).is_some())?.and_then(|page| index::decode_head(&page))
+        else {
             return Ok(None);
         };
         let pages = words.saturating_mul(8).div_ceil(PAGE);
@@ -188,12 +190,7 @@ impl Sealed {
 }
 
 /// The record after the last of a segment, by its index; none if there is no index that can be used.
-pub(crate) fn end_by_index(
-    folder: &dyn Folder,
-    store: StoreId,
-    first: u64,
-    look: &Look,
-) -> Result<Option<u64>, Error> {
+pub(crate) fn end_by_index(folder: &dyn Folder, store: StoreId, first: u64, look: &Look) -> Result<Option<u64>, Error> {
     Ok(Sealed::from_index(folder, store, first, look)?.map(|sealed| sealed.summary.end))
 }
 

@@ -20,7 +20,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// The longest message: enough for a command line with ten thousand files and for the status of as many domains.
 pub const MAX_FRAME_BYTES: u32 = 4 << 20;
 /// The version of the protocol. Both ends are normally the same executable; after an upgrade they may not be.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;
 /// A console is three descriptors; no message carries more.
 pub const MAX_DESCRIPTORS: usize = 3;
 const MAGIC: [u8; 4] = *b"SMPR";

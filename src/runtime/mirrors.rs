@@ -164,7 +164,7 @@ fn look(told: &Mutex<Told>, dir: &Path, store: &Store) {
             }
             told.rates.get(&side.number).copied().unwrap_or(DEFAULT_MIRROR_RATE)
         };
-        let filled = store.fill_mirror(side.number, Some(rate));
+        let filled = fill_mirror(store, side.number, rate);
         match &filled {
             Ok(()) => {
                 tracing::info!("the mirror {} is up to date", side.place.display());
@@ -174,6 +174,14 @@ fn look(told: &Mutex<Told>, dir: &Path, store: &Store) {
         }
         lock(told).ended(Work::Mirror(side.number), filled.is_ok());
     }
+}
+
+/// Brings a mirror up to date, at so many bytes in a second, by what it has not; the same of the journal.
+///
+/// # Errors
+/// As [`Store::fill_mirror`].
+pub fn fill_mirror(store: &Store, number: u32, rate: u64) -> Result<(), semper_store::Error> {
+    store.fill_mirror(number, Some(rate), &|side, whole| semper_journal::kept(side, whole, store.id()))
 }
 
 /// What `dir`, in which the world lives now, knows of what left it and of its lives: the others keep no older word of it. They know how often the

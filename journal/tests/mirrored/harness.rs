@@ -99,7 +99,7 @@ impl Harness {
             self.add(&store)?;
         }
         let wholes = whole(&store);
-        self.plan_trouble(wholes.len());
+        self.plan_trouble(&store, wholes.len());
         let filled = std::thread::scope(|scope| {
             let away = store.mirrors().into_iter().find(|side| matches!(side.state, MirrorState::Away { .. }));
             let filling = away.filter(|_| !self.rng.one_in(4)).map(|side| {
@@ -155,7 +155,8 @@ impl Harness {
         let names = (0..SIDES).map(|side| side.to_string());
         let known: Vec<(u64, String)> = names.filter_map(|name| Some((self.epoch(&name)?, name))).collect();
         let newest = known.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0);
-        let text = known.iter().find(|(epoch, _)| *epoch == newest).and_then(|(_, name)| self.side(name).noted(MIRRORS_FILE));
+        let text =
+            known.iter().find(|(epoch, _)| *epoch == newest).and_then(|(_, name)| self.side(name).noted(MIRRORS_FILE));
         let text = text.unwrap_or_else(|| " whole 0\n".to_owned());
         known.into_iter().map(|(_, name)| name).filter(|name| text.contains(&format!(" whole {name}\n"))).collect()
     }
@@ -291,10 +292,15 @@ impl Harness {
         free.map_or(Ok(()), |name| store.add_mirror_at(&name).map(drop).map_err(|e| format!("adding {name}: {e}")))
     }
 
-    fn plan_trouble(&mut self, wholes: usize) {
-        let name = self.rng.below(SIDES as u64).to_string();
+    fn plan_trouble(&mut self, store: &Store, wholes: usize) {
+        let away = store.mirrors().into_iter().find(|side| side.state != MirrorState::Whole);
+        let name = match away {
+            // What is copied is to be cut off at every place.
+            Some(side) if self.rng.one_in(2) => side.place.display().to_string(),
+            _ => self.rng.below(SIDES as u64).to_string(),
+        };
         let disk = Arc::clone(self.side(&name).files().disk());
-        let at = disk.calls() + self.rng.below(120);
+        let at = disk.calls() + self.rng.below(150);
         match self.rng.below(12) {
             0..3 => disk.fail_at(at, Failure::PowerLoss),
             3..6 => disk.fail_at(at, Failure::Gone),

@@ -26,7 +26,10 @@ fn nothing_is_lost_while_one_side_at_a_time_fails() {
     let outcome = run(seed, number("SEMPER_CYCLES", 1_500));
     println!("seed {seed}: {outcome:#?}");
     let Outcome { crashes, records, dropped, filled, cut_off, kept, mended, alone, trims } = outcome;
-    assert!([crashes, records, dropped, filled, cut_off, kept, mended, alone, trims].iter().all(|n| *n > 20), "{outcome:?}");
+    assert!(
+        [crashes, records, dropped, filled, cut_off, kept, mended, alone, trims].iter().all(|n| *n > 20),
+        "{outcome:?}"
+    );
 }
 
 #[test]

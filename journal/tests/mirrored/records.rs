@@ -89,7 +89,8 @@ fn a_record_that_is_rotten_on_both_sides_is_named_and_those_beside_it_are_repair
     }
     case.spoil("1", 1);
     let seen = case.read();
-    let lost: Vec<_> = seen.iter().filter_map(|seen| if let Seen::Lost { lost, .. } = seen { Some(lost) } else { None }).collect();
+    let lost: Vec<_> =
+        seen.iter().filter_map(|seen| if let Seen::Lost { lost, .. } = seen { Some(lost) } else { None }).collect();
     assert!(lost.len() == 1 && (lost[0].from, lost[0].to) == (2, 2) && seen.len() == 4, "{seen:?}");
     let spoilt = case.pages("1");
     assert_eq!(spoilt, case.pages("0"), "record 1 is whole again on both");

@@ -43,7 +43,12 @@ struct Start {
 
 /// Brings the side `number` up to date, at `rate` bytes in a second if that is limited. Blocks that do not hold on any side are copied as they are, and
 /// named: what is lost is lost on all.
-pub(super) fn catch_up(shared: &Arc<Shared>, number: u32, rate: Option<u64>, kept: folder::Kept<'_>) -> Result<(), Error> {
+pub(super) fn catch_up(
+    shared: &Arc<Shared>,
+    number: u32,
+    rate: Option<u64>,
+    kept: folder::Kept<'_>,
+) -> Result<(), Error> {
     let set = shared.mirrored()?.set();
     let side = set.side(number).ok_or_else(|| Error::BadArgument("it is no mirror of this store".to_owned()))?;
     if side.tally.busy.swap(true, Ordering::AcqRel) {

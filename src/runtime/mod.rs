@@ -249,7 +249,7 @@ impl Runtime {
                 checkpointer.shut_down();
             }
         });
-        let mirrors = mirrors::Keeper::start(dir, &store);
+        let mirrors = mirrors::Keeper::start(kernel.consoles(), &store);
         let (dir, options) = (dir.to_path_buf(), options.clone());
         Ok(Self {
             dir,

@@ -1,11 +1,13 @@
 //! mirror: a store on two disks goes on when one of them rots, goes away or is lost.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::format::{generations, spoil};
@@ -422,6 +424,37 @@ fn a_journal_that_rots_or_is_robbed_under_load_is_repaired_and_a_side_that_was_a
     assert_eq!(exported.stdout.iter().filter(|byte| **byte == b'\n').count(), 2000, "nothing is lost");
     let ended = session.output(semper().arg("resume").arg(&mirror).stdin(Stdio::null()));
     assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
+}
+
+#[test]
+fn what_left_to_a_pipe_is_not_repeated_and_what_was_read_is_not_lost_with_the_directory_of_the_store() {
+    let Some(program) = c_program("echo_lines", Libc::Musl) else { return };
+    // Each answer takes so long that nothing leaves just as the runtime is killed.
+    const WORK: &str = "100000000";
+    let input = b"one\ntwo\nthree\nfour\nfive\n".to_vec();
+    let native = Case { input: Some(input.clone()), ..Case::new(&program, &[WORK]) }.native();
+    let session = Session::new();
+    let (store, mirror) = (session.store(), session.place().join("mirror"));
+    let mut child = session.run(&[], &program, &[WORK]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut runtime = Background(child);
+    session.wait_until("it runs", |status| !status["domains"][0].is_null());
+    let added = session.output(semper().args(["mirror", "add"]).args([&store, &mirror]));
+    assert!(added.status.success(), "{}", said(&added));
+    // All at once, so that it is all read from the pipe with the first line.
+    stdin.write_all(&input).unwrap();
+    let mut stdout = BufReader::new(stdout);
+    let mut answers = String::new();
+    (0..2).for_each(|_| assert!(stdout.read_line(&mut answers).unwrap() > 0));
+    std::thread::sleep(Duration::from_millis(100));
+    runtime.signal(Signal::SIGKILL);
+    runtime.wait();
+    stdout.read_to_string(&mut answers).unwrap();
+    fs::remove_dir_all(&store).unwrap();
+    let ended = session.output(semper().arg("resume").arg(&mirror).stdin(Stdio::null()));
+    answers.push_str(&String::from_utf8_lossy(&ended.stdout));
+    assert_eq!(answers, native.stdout);
+    assert_eq!(ended.status.code(), Some(native.code), "{}", said(&ended));
 }
 
 #[test]

@@ -133,6 +133,11 @@ pub enum Command {
     /// Takes a moment, whatever the size: the pages are shared by the file system, or, where that cannot, copied while the new world runs; until then
     /// the old store has to stay. The new one has an identity of its own. What the programs have written out stays with the old one.
     Fork(Fork),
+    /// Show where the store lies from which a forked one has pages, or say where it is now
+    ///
+    /// Until a fork has copied its pages, the old store has to stay; if it was moved, say so before the fork is resumed. It is looked whether it is
+    /// that store, and has what is borrowed, before anything is written.
+    Lender(LenderOf),
     /// Copy programs out of a store, running or not, into a new store, where they go on without the others
     ///
     /// Each goes with its memory, its files and all that its bank sold. Keys to others are void there, and who waits for one of them is told that it
@@ -373,6 +378,18 @@ pub struct Fork {
     /// Copy all pages now, so that the new store needs the old one no more
     #[arg(long)]
     pub copy: bool,
+}
+
+/// `semper lender`.
+#[derive(Args, Clone, Debug)]
+pub struct LenderOf {
+    /// Directory of the forked store
+    pub store: PathBuf,
+    /// Where the store is now from which it has pages [default: show where it was last]
+    pub dir: Option<PathBuf>,
+    /// Print JSON, for scripts
+    #[arg(long, conflicts_with = "dir")]
+    pub json: bool,
 }
 
 /// `semper extract`.

@@ -106,7 +106,7 @@ pub use folder::{DirFolder, Folder};
 pub use fork::Forked;
 pub use hold::Hold;
 pub use ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, Page, PageIndex, PageRange, SegmentId, StoreId};
-pub use loan::{LOAN_FILE, LoanStatus};
+pub use loan::{LOAN_FILE, Lender, LoanStatus};
 pub use mend::{Block, BlockKind};
 pub use mirror::{Kept as KeptFiles, MAX_SIDES, MIRROR_WAITS, MIRRORS_FILE, MirrorState, MirrorStatus, Site, Sites};
 pub use open::{CreateOptions, MIN_SIZE_BYTES, OpenOptions};

@@ -451,7 +451,8 @@ fn what_left_to_a_pipe_is_not_repeated_and_what_was_read_is_not_lost_with_the_di
     runtime.wait();
     stdout.read_to_string(&mut answers).unwrap();
     fs::remove_dir_all(&store).unwrap();
-    let ended = session.output(semper().arg("resume").arg(&mirror).stdin(Stdio::null()));
+    // Into a pipe, too.
+    let ended = semper().arg("resume").arg(&mirror).stdin(Stdio::null()).output().unwrap();
     answers.push_str(&String::from_utf8_lossy(&ended.stdout));
     assert_eq!(answers, native.stdout);
     assert_eq!(ended.status.code(), Some(native.code), "{}", said(&ended));

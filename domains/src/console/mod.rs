@@ -354,7 +354,7 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::Write;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     fn fds(output: &Path, error: &Path) -> ConsoleFds {
         let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap().into();

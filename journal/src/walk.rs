@@ -272,7 +272,8 @@ impl Walk {
     /// Writes records anew on the copies where they do not hold; and the headers of batches of which all records are there.
     fn mend_records(&self, images: Vec<Vec<u8>>, records: &[(u64, Record)], first: u64) -> Result<(), Error> {
         let right = self.right(records, first);
-        for (copy, mut image) in self.copies.iter().zip(images) {
+        // Of one that could not be read nobody knows what else lies there.
+        for (copy, mut image) in self.copies.iter().zip(images).filter(|(copy, _)| copy.gone.is_none()) {
             let mut pages = BTreeSet::new();
             for (offset, bytes) in &right {
                 let at = to_usize(offset - self.offset);

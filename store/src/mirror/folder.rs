@@ -468,8 +468,9 @@ pub(super) fn copy(
             let mut at = 0;
             while at < len {
                 let gate = mirrored.gate();
-                if from.first(|folder| folder.open(file)).is_err() {
-                    break;
+                match from.first(|folder| folder.open(file)) {
+                    Err(e) if is_none(&e) => break,
+                    there => drop(there?),
                 }
                 let folder = folder_of(mirrored, number, name)?;
                 let target = match folder.open(file) {
@@ -498,8 +499,9 @@ fn finish(mirrored: &Arc<Mirrored>, number: u32, from: &MirroredFolder, speaks: 
     let folder = folder_of(mirrored, number, &from.name)?;
     let set = mirrored.set();
     let side = set.side(number).ok_or(io::ErrorKind::NotFound)?;
-    let flush = || -> io::Result<()> {
-        let files = std::mem::take(&mut *side.tally.unflushed.lock().unwrap_or_else(PoisonError::into_inner));
+    // To be called by who holds the gate: what is noted there is written then.
+    let take = || std::mem::take(&mut *side.tally.unflushed.lock().unwrap_or_else(PoisonError::into_inner));
+    let flush = |files: BTreeSet<String>| -> io::Result<()> {
         for file in files.iter().filter(|file| *file != speaks) {
             match folder.open(file) {
                 Err(e) if is_none(&e) => {}
@@ -509,13 +511,17 @@ fn finish(mirrored: &Arc<Mirrored>, number: u32, from: &MirroredFolder, speaks: 
         Ok(())
     };
     // Most of it beside the appends.
-    flush()?;
+    let files = {
+        let _gate = mirrored.gate();
+        take()
+    };
+    flush(files)?;
     let source = match from.open(speaks) {
         Err(e) if is_none(&e) => return Ok(()),
         source => source?,
     };
     let _gate = mirrored.gate();
-    flush()?;
+    flush(take())?;
     folder.sync()?;
     let len = source.len()?;
     let target = match folder.open(speaks) {

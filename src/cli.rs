@@ -133,6 +133,11 @@ pub enum Command {
     /// Takes a moment, whatever the size: the pages are shared by the file system, or, where that cannot, copied while the new world runs; until then
     /// the old store has to stay. The new one has an identity of its own. What the programs have written out stays with the old one.
     Fork(Fork),
+    /// Show where the store lies from which a forked one has pages, or say where it is now
+    ///
+    /// Until a fork has copied its pages, the old store has to stay; if it was moved, say so before the fork is resumed. It is looked whether it is
+    /// that store, and has what is borrowed, before anything is written.
+    Lender(LenderOf),
     /// Copy programs out of a store, running or not, into a new store, where they go on without the others
     ///
     /// Each goes with its memory, its files and all that its bank sold. Keys to others are void there, and who waits for one of them is told that it
@@ -379,6 +384,18 @@ pub struct Fork {
     pub copy: bool,
 }
 
+/// `semper lender`.
+#[derive(Args, Clone, Debug)]
+pub struct LenderOf {
+    /// Directory of the forked store
+    pub store: PathBuf,
+    /// Where the store is now from which it has pages [default: show where it was last]
+    pub dir: Option<PathBuf>,
+    /// Print JSON, for scripts
+    #[arg(long, conflicts_with = "dir")]
+    pub json: bool,
+}
+
 /// `semper extract`.
 #[derive(Args, Clone, Debug)]
 pub struct Extract {
@@ -511,13 +528,24 @@ pub enum JournalCommand {
     /// A program that goes back to an older generation may ask again for what it wrote since: keep what is newer than
     /// the oldest generation that semper status lists.
     Trim(JournalTrim),
-    /// Read and verify every record
-    Verify(Status),
+    /// Read and verify every record, on every side of a mirrored store
+    Verify(JournalVerify),
     /// Roll a store at rest forward: tell its recorded programs again what they were told after its newest generation
     ///
     /// Up to the last record, or to the one that is named; there the programs stand, a generation is committed, and the next `semper resume`
     /// goes on from it. A program that does something else than it did is named, and nothing is committed. docs/replay.md
     Replay(JournalReplay),
+}
+
+/// `semper journal verify`.
+#[derive(Args, Clone, Debug)]
+pub struct JournalVerify {
+    /// The store, and how to print
+    #[command(flatten)]
+    pub on: Status,
+    /// What is rotten on one side of a mirrored store and not on another is written anew, as semper scrub does it
+    #[arg(long)]
+    pub repair: bool,
 }
 
 /// `semper journal replay`.

@@ -24,10 +24,14 @@ pub enum Canary {
     RepeatSequence,
     /// After a failed flush writing goes on.
     IgnorePoison,
+    /// Of a journal on several sides the first one is believed.
+    OneSide,
+    /// A batch that is rotten on one side is written over that of the other.
+    MendBackwards,
 }
 
 impl Canary {
-    /// All of them.
+    /// Those that the crash harness must find.
     pub const ALL: [Self; 10] = [
         Self::SkipFlush,
         Self::TrustLastBatch,
@@ -40,6 +44,9 @@ impl Canary {
         Self::RepeatSequence,
         Self::IgnorePoison,
     ];
+
+    /// Those that the harness of mirrored journals must find.
+    pub const MIRRORED: [Self; 2] = [Self::OneSide, Self::MendBackwards];
 
     pub(crate) fn planted(self, planted: Option<Self>) -> bool {
         cfg!(feature = "sim") && planted == Some(self)

@@ -2,6 +2,7 @@
 
 use crate::bytes::{to_u32, to_usize};
 use crate::canary::Canary;
+use crate::copies::Look;
 use crate::error::{Error, Lost};
 use crate::group::{Batch, Group, Submitted};
 use crate::index::{Entries, Name, Place, Summary};
@@ -9,8 +10,9 @@ use crate::note::Note;
 use crate::record::{self, HEADER, Head, Identity, Kind, Record, Writer};
 use crate::retain::Retention;
 use crate::sealed::Sealed;
-use crate::segment;
+use crate::segment::{self, Header};
 use crate::tail::Tail;
+use crate::walk::{Step, Walk};
 use semper_store::{Folder, PAGE_SIZE, StoreId, by_medium};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -248,6 +250,39 @@ impl Journal {
     /// # Errors
     /// [`Error::Lost`] if it does not hold what was written.
     pub fn record(&self, found: &Found) -> Result<Record, Error> {
+        match self.record_there(found) {
+            Err(Error::Lost(lost)) => self.record_elsewhere(found)?.ok_or(Error::Lost(lost)),
+            read => read,
+        }
+    }
+
+    /// The same from another side, whence what is rotten is repaired.
+    fn record_elsewhere(&self, found: &Found) -> Result<Option<Record>, Error> {
+        let name = segment::name(found.segment);
+        let failed = |e| Error::io(format!("read `journal/{name}`"), e);
+        let disk = self.folder.open(&name).map_err(failed)?;
+        if disk.copies().len() < 2 {
+            return Ok(None);
+        }
+        let len = disk.len().map_err(failed)?;
+        let header = Header { store: self.store, first: found.segment, len, salt: found.salt, made: 0 };
+        let sealed = Arc::clone(&self.lock().sealed);
+        let until = sealed.iter().find(|sealed| sealed.summary.first == found.segment).map(|one| one.summary.end);
+        let mut walk = Walk::new(disk, header, until, &Look::default(), self.canary);
+        while walk.next <= found.sequence {
+            let records = match walk.step()? {
+                Step::Batch { records, .. } | Step::Broken { records, .. } => records,
+                Step::End { .. } => break,
+            };
+            let right = |(_, record): &(u64, Record)| record.sequence == found.sequence;
+            if let Some((_, record)) = records.into_iter().find(right) {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    fn record_there(&self, found: &Found) -> Result<Record, Error> {
         let name = segment::name(found.segment);
         let failed = |e| Error::io(format!("read `journal/{name}`"), e);
         let lost = |reason: String| {

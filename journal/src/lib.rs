@@ -22,7 +22,7 @@
 //!
 //! # What it does not do
 //!
-//! It does not say who may write as whom: the kernel does. It does not compress, and repairs nothing.
+//! It does not say who may write as whom: the kernel does. It does not compress. It repairs what another side of the store has, and nothing else.
 //!
 //! # Where things are
 //!
@@ -35,6 +35,7 @@
 //! | `index`, `sealed` | from a writer's number to its record |
 //! | `retain` | what goes, and when |
 //! | `verify` | reading everything |
+//! | `copies`, `late` | the same on several sides: which copy holds; what a side that was away has |
 //! | `copy` | a copy for another store |
 //! | `canary` | planted bugs, for tests |
 
@@ -43,11 +44,13 @@
 mod batch;
 mod bytes;
 mod canary;
+mod copies;
 mod copy;
 mod error;
 mod group;
 mod index;
 mod journal;
+mod late;
 mod note;
 mod open;
 mod read;
@@ -66,6 +69,7 @@ pub use copy::Copying;
 pub use error::{Error, Lost};
 pub use group::{Submitted, Ticket};
 pub use journal::{Appended, Found, Journal};
+pub use late::kept;
 pub use note::Note;
 pub use open::{Options, exists};
 pub use read::{Reader, Seen};

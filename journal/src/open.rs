@@ -2,6 +2,7 @@
 
 use crate::bytes;
 use crate::canary::Canary;
+use crate::copies::Look;
 use crate::error::{Error, Lost};
 use crate::group::Group;
 use crate::index::{Entries, Summary};
@@ -46,7 +47,7 @@ impl Default for Options {
 /// # Errors
 /// What the host says.
 pub fn exists(folder: &dyn Folder) -> Result<bool, Error> {
-    Ok(!survey(folder, None)?.is_blank())
+    Ok(!survey(folder, None, &Look::default())?.is_blank())
 }
 
 /// What a folder holds.
@@ -65,13 +66,13 @@ impl Survey {
 }
 
 /// Looks at a folder. `store`: whose journal it should be.
-pub(crate) fn survey(folder: &dyn Folder, store: Option<StoreId>) -> Result<Survey, Error> {
+pub(crate) fn survey(folder: &dyn Folder, store: Option<StoreId>, look: &Look) -> Result<Survey, Error> {
     let names = match folder.names() {
         Ok(names) => names,
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(e) => return Err(Error::io("read the directory `journal`", e)),
     };
-    let state = StateFile::open(folder)?;
+    let state = StateFile::open(folder, look)?;
     if let (Some(file), Some(expected)) = (&state, store)
         && file.state.store != expected
     {
@@ -113,7 +114,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Missing`], [`Error::Foreign`], [`Error::Version`], [`Error::BadState`], [`Error::Full`], what the host says.
     pub fn open(folder: Arc<dyn Folder>, store: StoreId, seen: u64, options: &Options) -> Result<Arc<Self>, Error> {
-        let found = survey(&*folder, Some(store))?;
+        let found = survey(&*folder, Some(store), &Look::default())?;
         if found.is_blank() && seen > 1 && !options.accept_loss {
             return Err(Error::Missing { seen: seen - 1 });
         }
@@ -230,7 +231,7 @@ impl Opening<'_> {
         while let Some(last) = segments.last().copied().filter(|last| *last > self.state.newest || fresh) {
             // Its making was cut short, unless its first page is there; nothing was written to it before the state told of it. The state of
             // a new journal names its first segment before that is made.
-            if matches!(sealed::header(self.folder, self.state.store, last)?, (_, Ok(_))) {
+            if matches!(sealed::header(self.folder, self.state.store, last, &Look::default())?, (_, Ok(_))) {
                 break;
             }
             let removed = self.folder.remove(&segment::name(last));
@@ -271,7 +272,8 @@ impl Opening<'_> {
     }
 
     fn add_sealed(&mut self, first: u64, until: u64) -> Result<(), Error> {
-        let how = How { state: self.state, gives_up: self.options.accept_loss, canary: self.options.canary };
+        let look = &Look::default();
+        let how = How { state: self.state, gives_up: self.options.accept_loss, look, canary: self.options.canary };
         let sealed = Sealed::open(self.folder, self.state.store, first, until, &mut self.lost, &how)?;
         self.next = sealed.summary.end;
         self.sealed.push(Arc::new(sealed));
@@ -279,7 +281,9 @@ impl Opening<'_> {
     }
 
     fn add_newest(&mut self, first: u64) -> Result<(), Error> {
-        let (disk, header) = sealed::header(self.folder, self.state.store, first)?;
+        // What is not the same on all sides at the end of the journal is made so before anything is added.
+        let look = Look::at_all();
+        let (disk, header) = sealed::header(self.folder, self.state.store, first, &look)?;
         let Some(header) = self.mended(&*disk, header, first)? else {
             let reason = "its first page is damaged".to_owned();
             let (to, file) = (self.seen.max(self.state.beyond_newest()) - 1, segment::name(first));
@@ -294,7 +298,7 @@ impl Opening<'_> {
             }
             _ => {}
         }
-        let mut walk = Walk::new(Arc::clone(&disk), header, None, self.options.canary);
+        let mut walk = Walk::new(Arc::clone(&disk), header, None, &look, self.options.canary);
         let end = loop {
             let records = match walk.step()? {
                 Step::Batch { offset, bytes, records } => {

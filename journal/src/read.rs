@@ -1,5 +1,6 @@
 //! Reading in order: of a journal at rest or beside a runtime, and of one that is open.
 
+use crate::copies::Look;
 use crate::error::{Error, Lost};
 use crate::index::Summary;
 use crate::journal::Journal;
@@ -39,6 +40,7 @@ pub struct Reader {
     next: u64,
     ready: VecDeque<Seen>,
     from: u64,
+    look: Look,
     /// Something at the end was begun and not finished.
     pub(crate) torn: bool,
 }
@@ -49,7 +51,11 @@ impl Reader {
     /// # Errors
     /// [`Error::None`], [`Error::Foreign`], [`Error::Version`], [`Error::BadState`], what the host says.
     pub fn open(folder: Arc<dyn Folder>, store: StoreId, from: u64) -> Result<Self, Error> {
-        let Survey { state, segments, .. } = survey(&*folder, Some(store))?;
+        Self::looking(folder, store, from, Look::default())
+    }
+
+    pub(crate) fn looking(folder: Arc<dyn Folder>, store: StoreId, from: u64, look: Look) -> Result<Self, Error> {
+        let Survey { state, segments, .. } = survey(&*folder, Some(store), &look)?;
         let state = match state {
             Some(file) => file.state,
             None if segments.is_empty() => return Err(Error::None),
@@ -59,7 +65,7 @@ impl Reader {
         let at = segments.partition_point(|first| *first <= from).saturating_sub(1);
         let next = if at == 0 { state.first } else { segments[at] };
         let (walk, ready, torn) = (None, VecDeque::new(), false);
-        Ok(Self { folder, state, segments, at, walk, next, ready, from, torn })
+        Ok(Self { folder, state, segments, at, walk, next, ready, from, look, torn })
     }
 
     /// The first record that was not trimmed.
@@ -164,12 +170,12 @@ impl Reader {
         self.gone(first, "its file is gone");
         // Where the next file is gone, the index knows where this one ends.
         let until = match until {
-            Some(until) => {
-                Some(sealed::end_by_index(&*self.folder, self.state.store, first)?.unwrap_or(until).min(until))
-            }
+            Some(until) => Some(
+                sealed::end_by_index(&*self.folder, self.state.store, first, &self.look)?.unwrap_or(until).min(until),
+            ),
             None => None,
         };
-        let (disk, header) = match sealed::header(&*self.folder, self.state.store, first) {
+        let (disk, header) = match sealed::header(&*self.folder, self.state.store, first, &self.look) {
             Ok(opened) => opened,
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && self.was_trimmed(first)? => {
                 self.next = until.unwrap_or(first);
@@ -183,7 +189,7 @@ impl Reader {
             Err(_) => self.header_from_elsewhere(&*disk, first)?,
         };
         match header {
-            Some(header) => self.walk = Some(Walk::new(disk, header, until, None)),
+            Some(header) => self.walk = Some(Walk::new(disk, header, until, &self.look, None)),
             None if blank => {}
             None => self.gone(until.unwrap_or(self.state.beyond_newest()), "its first page is damaged"),
         }
@@ -192,7 +198,7 @@ impl Reader {
 
     /// A runtime may have trimmed since this reader began.
     fn was_trimmed(&mut self, first: u64) -> Result<bool, Error> {
-        let now = survey(&*self.folder, Some(self.state.store))?;
+        let now = survey(&*self.folder, Some(self.state.store), &self.look)?;
         let Some(file) = now.state else { return Ok(false) };
         let trimmed = file.state.first > first;
         if trimmed {

@@ -2,6 +2,7 @@
 
 use crate::bytes::{self, to_usize};
 use crate::canary::Canary;
+use crate::copies::Look;
 use crate::error::{Error, Lost};
 use crate::index::{self, Entries, Filter, Name, PER_PAGE, Place, Summary};
 use crate::segment::{self, BadHeader, Header};
@@ -32,6 +33,7 @@ pub(crate) struct How<'a> {
     pub state: &'a State,
     /// What is lost now is given up: so all that is lost has to be found now.
     pub gives_up: bool,
+    pub look: &'a Look,
     pub canary: Option<Canary>,
 }
 
@@ -68,14 +70,14 @@ impl Sealed {
         lost: &mut Vec<Lost>,
         how: &How<'_>,
     ) -> Result<Self, Error> {
-        if let Some(sealed) = Self::from_index(folder, store, first)?
+        if let Some(sealed) = Self::from_index(folder, store, first, how.look)?
             && sealed.summary.end <= until
             && (!how.gives_up || sealed.is_whole())
         {
             return Ok(sealed);
         }
         let before = lost.len();
-        let (summary, entries) = scan(folder, store, first, Some(until), lost, how.canary)?;
+        let (summary, entries) = scan((folder, store), first, Some(until), lost, how.look, how.canary)?;
         // What was found broken is to be found again until it is given up.
         let keep = how.gives_up || lost[before..].iter().all(|lost| how.state.gave_up(lost));
         Ok(Self::make(folder, summary, entries, keep))
@@ -87,7 +89,7 @@ impl Sealed {
         (0..self.pages()).all(|page| self.load(&**disk, *first_page, page).is_some())
     }
 
-    fn from_index(folder: &dyn Folder, store: StoreId, first: u64) -> Result<Option<Self>, Error> {
+    fn from_index(folder: &dyn Folder, store: StoreId, first: u64, look: &Look) -> Result<Option<Self>, Error> {
         let name = segment::index_name(first);
         let failed = |e| Error::io(format!("read `journal/{name}`"), e);
         let disk = match folder.open(&name) {
@@ -95,26 +97,27 @@ impl Sealed {
             Err(e) if e.kind() == io::ErrorKind::NotFound || by_medium(&e) => return Ok(None),
             Err(e) => return Err(failed(e)),
         };
-        let read = |from: u64, len: u64| {
+        let read = |from: u64, len: u64, holds: &dyn Fn(&[u8]) -> bool| {
             let mut bytes = vec![0; to_usize(len)];
-            match disk.read_at(from, &mut bytes) {
+            match look.read(&*disk, from, &mut bytes, holds) {
                 Ok(()) => Ok(Some(bytes)),
                 Err(e) if by_medium(&e) || e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
                 Err(e) => Err(failed(e)),
             }
         };
         let len = disk.len().map_err(failed)?;
-        let Some((summary, words, sum)) = read(0, PAGE)?.and_then(|page| index::decode_head(&page)) else {
+        let Some((summary, words, sum)) =
+            read(0, PAGE, &|page| index::decode_head(page).is_some())?.and_then(|page| index::decode_head(&page))
+        else {
             return Ok(None);
         };
         let pages = words.saturating_mul(8).div_ceil(PAGE);
         if summary.store != store || summary.first != first || pages.saturating_add(1) > len / PAGE {
             return Ok(None);
         }
-        let Some(bytes) = read(PAGE, pages * PAGE)? else { return Ok(None) };
-        let Some(filter) = index::decode_filter(&bytes[..to_usize(words * 8)], summary.salt, sum) else {
-            return Ok(None);
-        };
+        let filter = |bytes: &[u8]| index::decode_filter(&bytes[..to_usize(words * 8)], summary.salt, sum);
+        let bytes = read(PAGE, pages * PAGE, &|bytes| filter(bytes).is_some())?;
+        let Some(filter) = bytes.and_then(|bytes| filter(&bytes)) else { return Ok(None) };
         Ok(Some(Self { summary, filter, entries: Where::File { disk, first_page: 1 + pages } }))
     }
 
@@ -136,7 +139,8 @@ impl Sealed {
                 None => {
                     let mut lost = Vec::new();
                     let Summary { store, first, end, .. } = self.summary;
-                    let (_, entries) = scan(folder, store, first, Some(end), &mut lost, None)?;
+                    let look = Look::default();
+                    let (_, entries) = scan((folder, store), first, Some(end), &mut lost, &look, None)?;
                     match lost.into_iter().next() {
                         Some(lost) => Err(Error::Lost(lost)),
                         None => Ok(entries.range(..=name).next_back().map(|(name, place)| (*name, *place))),
@@ -173,8 +177,10 @@ impl Sealed {
     fn load(&self, disk: &dyn Disk, first_page: u64, page: u64) -> Option<Vec<(Name, Place)>> {
         let mut bytes = [0; PAGE_SIZE];
         let number = first_page + page;
-        disk.read_at(number * PAGE, &mut bytes).ok()?;
-        index::decode_page(&bytes, &self.summary, number, to_usize(self.summary.count - page * PER_PAGE as u64))
+        let left = to_usize(self.summary.count - page * PER_PAGE as u64);
+        let decode = |bytes: &[u8]| index::decode_page(bytes, &self.summary, number, left);
+        Look::default().read(disk, number * PAGE, &mut bytes, &|bytes| decode(bytes).is_some()).ok()?;
+        decode(&bytes)
     }
 
     /// Where its records are read from.
@@ -184,19 +190,25 @@ impl Sealed {
 }
 
 /// The record after the last of a segment, by its index; none if there is no index that can be used.
-pub(crate) fn end_by_index(folder: &dyn Folder, store: StoreId, first: u64) -> Result<Option<u64>, Error> {
-    Ok(Sealed::from_index(folder, store, first)?.map(|sealed| sealed.summary.end))
+pub(crate) fn end_by_index(folder: &dyn Folder, store: StoreId, first: u64, look: &Look) -> Result<Option<u64>, Error> {
+    Ok(Sealed::from_index(folder, store, first, look)?.map(|sealed| sealed.summary.end))
 }
 
 /// What the first page of a segment says, or why it says nothing.
 pub(crate) type FoundHeader = Result<Header, BadHeader>;
 
 /// The header of the segment that begins with `first`; none, and a sentence, if it cannot be used.
-pub(crate) fn header(folder: &dyn Folder, store: StoreId, first: u64) -> Result<(Arc<dyn Disk>, FoundHeader), Error> {
+pub(crate) fn header(
+    folder: &dyn Folder,
+    store: StoreId,
+    first: u64,
+    look: &Look,
+) -> Result<(Arc<dyn Disk>, FoundHeader), Error> {
     let name = segment::name(first);
     let disk = folder.open(&name).map_err(|e| Error::io(format!("open `journal/{name}`"), e))?;
     let mut page = [0; PAGE_SIZE];
-    let header = match disk.read_at(0, &mut page) {
+    let ours = |page: &[u8]| Header::decode(page).is_ok_and(|header| (header.store, header.first) == (store, first));
+    let header = match look.read(&*disk, 0, &mut page, &ours) {
         Ok(()) => Header::decode(&page),
         Err(e) if by_medium(&e) || e.kind() == io::ErrorKind::UnexpectedEof => Err(BadHeader::Damaged),
         Err(e) => return Err(Error::io(format!("read `journal/{name}`"), e)),
@@ -213,16 +225,16 @@ pub(crate) fn header(folder: &dyn Folder, store: StoreId, first: u64) -> Result<
 
 /// Reads a whole segment.
 fn scan(
-    folder: &dyn Folder,
-    store: StoreId,
+    (folder, store): (&dyn Folder, StoreId),
     first: u64,
     until: Option<u64>,
     lost: &mut Vec<Lost>,
+    look: &Look,
     canary: Option<Canary>,
 ) -> Result<(Summary, Entries), Error> {
     let mut summary = Summary { store, first, end: until.unwrap_or(first), salt: 0, count: 0, last_time: 0 };
     let mut entries = Entries::new();
-    let (disk, header) = header(folder, store, first)?;
+    let (disk, header) = header(folder, store, first, look)?;
     let Ok(header) = header else {
         let reason = "its first page is damaged".to_owned();
         let to = summary.end.saturating_sub(1).max(first);
@@ -230,7 +242,7 @@ fn scan(
         return Ok((summary, entries));
     };
     summary.salt = header.salt;
-    let mut walk = Walk::new(disk, header, until, canary);
+    let mut walk = Walk::new(disk, header, until, look, canary);
     loop {
         let records = match walk.step()? {
             Step::Batch { records, .. } => records,

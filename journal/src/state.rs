@@ -1,6 +1,7 @@
 //! The state file: which records there should be. Two slots, written by turns, so that a torn write leaves the other.
 
 use crate::bytes::{crc, put_u32, put_u64, u32_at, u64_at};
+use crate::copies::Look;
 use crate::error::{Error, Lost};
 use crate::segment::FORMAT_VERSION;
 use semper_store::{Disk, Folder, PAGE_SIZE, StoreId};
@@ -40,6 +41,46 @@ enum Slot {
     Damaged,
     Version(u32),
     State(State),
+}
+
+impl Slot {
+    /// The newest that any copy has; it is written over the others then.
+    fn read(disk: &dyn Disk, slot: u64, look: &Look) -> Result<Self, Error> {
+        let offset = slot * PAGE_SIZE as u64;
+        let (mut found, mut refused, mut differ) = (Vec::new(), None, false);
+        for copy in disk.copies() {
+            let mut page = [0; PAGE_SIZE];
+            match disk.read_copy(copy, offset, &mut page) {
+                Ok(()) => found.push(State::decode(&page)),
+                Err(e) if semper_store::by_medium(&e) => found.push(Self::Damaged),
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => found.push(Self::Blank),
+                Err(e) => {
+                    differ = true;
+                    refused = Some(e);
+                }
+            }
+        }
+        let turn = |slot: &Self| if let Self::State(state) = slot { Some(state.turn) } else { None };
+        let newest = found.iter().filter_map(turn).max();
+        if let Some(newest) = newest
+            && (differ || found.iter().any(|slot| turn(slot) != Some(newest)))
+        {
+            let holds = |page: &[u8]| turn(&State::decode(page)) == Some(newest);
+            look.count(disk.mend(offset, &mut [0; PAGE_SIZE], &holds));
+        }
+        // What is damaged is told before what was never written.
+        let worth = |slot: &Self| match slot {
+            Self::State(state) => (3, state.turn),
+            Self::Version(_) => (2, 0),
+            Self::Damaged => (1, 0),
+            Self::Blank => (0, 0),
+        };
+        match (found.into_iter().max_by_key(worth), refused) {
+            (Some(slot), _) => Ok(slot),
+            (None, Some(e)) => Err(Error::io("read `journal/state`", e)),
+            (None, None) => Ok(Self::Damaged),
+        }
+    }
 }
 
 impl State {
@@ -122,7 +163,7 @@ pub(crate) struct StateFile {
 
 impl StateFile {
     /// Reads it. None: there is none, or its making was cut short.
-    pub fn open(folder: &dyn Folder) -> Result<Option<Self>, Error> {
+    pub fn open(folder: &dyn Folder, look: &Look) -> Result<Option<Self>, Error> {
         let disk = match folder.open(STATE) {
             Ok(disk) => disk,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -131,14 +172,7 @@ impl StateFile {
         let mut best: Option<State> = None;
         let (mut blank, mut version) = (0, None);
         for slot in 0..2 {
-            let mut page = [0; PAGE_SIZE];
-            let slot = match disk.read_at(slot * PAGE_SIZE as u64, &mut page) {
-                Ok(()) => State::decode(&page),
-                Err(e) if semper_store::by_medium(&e) => Slot::Damaged,
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Slot::Blank,
-                Err(e) => return Err(Error::io("read `journal/state`", e)),
-            };
-            match slot {
+            match Slot::read(&*disk, slot, look)? {
                 Slot::Blank => blank += 1,
                 Slot::Damaged => {}
                 Slot::Version(found) => version = Some(found),

@@ -1,5 +1,6 @@
 //! Reading everything.
 
+use crate::copies::Look;
 use crate::error::{Error, Lost};
 use crate::read::{Reader, Seen};
 use semper_store::{Folder, StoreId};
@@ -22,6 +23,8 @@ pub struct Report {
     pub lost: Vec<Lost>,
     /// What is lost and was given up.
     pub given_up: Vec<Lost>,
+    /// How often something did not hold on one side that another side has. It was written anew there, if the folder may be written to.
+    pub rotten: u64,
     /// Whether something was begun at the end and not finished: it was never acknowledged, and is cut at the next opening.
     pub torn: bool,
 }
@@ -34,12 +37,13 @@ impl Report {
     }
 }
 
-/// Reads every record of the journal of `store`, beside a runtime or without one. `progress` is told after each.
+/// Reads every record of the journal of `store` on all its sides, beside a runtime or without one. `progress` is told after each.
 ///
 /// # Errors
 /// As [`Reader::open`].
 pub fn verify(folder: Arc<dyn Folder>, store: StoreId, progress: &mut dyn FnMut(&Report)) -> Result<Report, Error> {
-    let mut reader = Reader::open(folder, store, 0)?;
+    let look = Look::at_all();
+    let mut reader = Reader::looking(folder, store, 0, look.clone())?;
     let mut report = Report { first: reader.first(), segments: reader.segments() as u64, ..Report::default() };
     while let Some(seen) = reader.step()? {
         match seen {
@@ -53,5 +57,6 @@ pub fn verify(folder: Arc<dyn Folder>, store: StoreId, progress: &mut dyn FnMut(
         progress(&report);
     }
     (report.end, report.torn) = (reader.next_sequence(), reader.torn);
+    report.rotten = look.rotten();
     Ok(report)
 }

@@ -7,6 +7,7 @@ use semper_store::{CheckReport, Store};
 use serde::Serialize;
 
 use super::failure::code;
+use super::journal::verify::{self, Found};
 use super::{Failure, bar, say};
 use crate::cli::Status;
 
@@ -25,6 +26,9 @@ struct Document {
     mended: u64,
     more_faults: u64,
     notes: Vec<String>,
+    /// What a scrub found in the journal, or why it cannot be read; none if it was not looked at, or there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -57,17 +61,32 @@ pub fn run(command: &Status) -> Result<ExitCode, Failure> {
         bar.set_message(progress.generation.to_string());
     });
     bar.finish_and_clear();
-    tell(&report, command, 0)
+    tell(&report, command, 0, None)
 }
 
-/// Prints what was found, and how much of it was put right.
-pub fn tell(report: &CheckReport, command: &Status, mended: u64) -> Result<ExitCode, Failure> {
+/// What was found in a journal, or why it cannot be read.
+pub type InJournal = Result<Found, String>;
+
+/// Prints what was found, and how much of it was put right; in the journal too, if that was read.
+pub fn tell(
+    report: &CheckReport,
+    command: &Status,
+    mended: u64,
+    journal: Option<&InJournal>,
+) -> Result<ExitCode, Failure> {
+    let store = command.store.display().to_string();
     if command.json {
-        print_json(report, mended)?;
+        print_json(report, mended, journal)?;
     } else {
-        print(report, &command.store.display().to_string(), mended);
+        print(report, &store, mended);
+        match journal {
+            Some(Ok(found)) => verify::print(found, &store),
+            Some(Err(why)) => say(why),
+            None => {}
+        }
     }
-    Ok(ExitCode::from(if report.is_sound() { 0 } else { code::FOUND }))
+    let sound = report.is_sound() && journal.is_none_or(|journal| journal.as_ref().is_ok_and(Found::is_sound));
+    Ok(ExitCode::from(if sound { 0 } else { code::FOUND }))
 }
 
 fn print(report: &CheckReport, store: &str, mended: u64) {
@@ -106,7 +125,12 @@ fn print(report: &CheckReport, store: &str, mended: u64) {
     say("If an older generation is whole, semper resume goes on from it, and says so. Copy the store before you try.");
 }
 
-fn print_json(report: &CheckReport, mended: u64) -> Result<(), Failure> {
+fn print_json(report: &CheckReport, mended: u64, journal: Option<&InJournal>) -> Result<(), Failure> {
+    let no_json = |error| Failure::new(code::FAILED, format!("the report is no JSON: {error}"));
+    let journal = journal.map(|journal| match journal {
+        Ok(found) => serde_json::to_value(verify::document(found)),
+        Err(why) => Ok(serde_json::Value::from(why.as_str())),
+    });
     let document = Document {
         sound: report.is_sound(),
         generations: report.generations.iter().map(|info| info.generation.0).collect(),
@@ -118,9 +142,8 @@ fn print_json(report: &CheckReport, mended: u64) -> Result<(), Failure> {
         mended,
         more_faults: report.more_faults,
         notes: report.notes.clone(),
+        journal: journal.transpose().map_err(no_json)?,
     };
-    let text = serde_json::to_string_pretty(&document)
-        .map_err(|error| Failure::new(code::FAILED, format!("the report is no JSON: {error}")))?;
-    say(text);
+    say(serde_json::to_string_pretty(&document).map_err(no_json)?);
     Ok(())
 }

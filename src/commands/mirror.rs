@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount, ProgressBar};
 use semper::control::{Connection, ControlError, Reply, Request};
-use semper::runtime::{DEFAULT_MIRROR_RATE, Side, hand_down, sides};
+use semper::runtime::{DEFAULT_MIRROR_RATE, Side, fill_mirror, hand_down, sides};
 use semper_store::{Error, MIRROR_WAITS, OpenOptions, Store};
 
 use super::failure::code;
@@ -50,7 +50,7 @@ fn add_at_rest(home: &Path, dir: &Path, rate: u64) -> Result<(), Failure> {
     let store = Store::open(home, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })?;
     let number = store.add_mirror(dir)?;
     thread::scope(|scope| {
-        let filling = scope.spawn(|| store.fill_mirror(number, Some(rate)));
+        let filling = scope.spawn(|| fill_mirror(&store, number, rate));
         // What it failed by is told below.
         let _ = until_whole(dir, || Ok(sides(&store)), || filling.is_finished());
         filling.join().unwrap_or_else(|_| Err(Error::BadArgument("the copying panicked".to_owned())))

@@ -21,6 +21,7 @@ mod grow;
 mod held;
 mod inspect;
 mod journal;
+mod lender;
 mod logs;
 mod ls;
 mod mirror;
@@ -66,6 +67,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Tag(tag) => tag::run(&tag),
         Command::Rewind(rewind) => rewind::run(&rewind),
         Command::Fork(fork) => fork::run(&fork),
+        Command::Lender(of) => lender::run(&of),
         Command::Extract(command) => extract::run(&command),
         Command::Move(command) => moving::send::run(&command),
         Command::Receive(command) => moving::receive::run(&command),

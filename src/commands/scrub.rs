@@ -10,6 +10,7 @@ use semper::runtime::Scrubbing;
 use semper_store::{CheckReport, Generation, OpenOptions, PAGE_SIZE, Store};
 
 use super::failure::code;
+use super::journal::verify::{self, Found};
 use super::served::to_rotten;
 use super::{Failure, bar, check, give_way, held};
 use crate::cli::Scrub;
@@ -35,8 +36,15 @@ pub fn run(scrub: &Scrub) -> Result<ExitCode, Failure> {
     };
     loop {
         let (report, mended) = pass(scrub, &mut kept)?;
-        kept.end(report.pages + report.nodes, report.faults.len() as u64 + report.more_faults, mended);
-        let code = check::tell(&report, &scrub.on, mended)?;
+        let journal = read_journal(dir, scrub.rate_limit)?;
+        let (lost, repaired) = match &journal {
+            Some(Ok(found)) => (found.report.lost.len() as u64, found.repaired),
+            Some(Err(_)) => (1, 0),
+            None => (0, 0),
+        };
+        let faults = report.faults.len() as u64 + report.more_faults + lost;
+        kept.end(report.pages + report.nodes, faults, mended + repaired);
+        let code = check::tell(&report, &scrub.on, mended, journal.as_ref())?;
         let Some(every) = scrub.every else { return Ok(code) };
         thread::sleep(every);
     }
@@ -57,6 +65,21 @@ fn pass(scrub: &Scrub, kept: &mut Scrubbing) -> Result<(CheckReport, u64), Failu
         eprintln!("semper: {} went while it was read; again", generation);
     }
     Err(gone(dir))
+}
+
+/// Reads all of the journal, on all sides, and has it repaired; none: there is none. Inside: why it cannot be read.
+fn read_journal(dir: &Path, rate: Option<u64>) -> Result<Option<Result<Found, String>>, Failure> {
+    let begun = Instant::now();
+    let looked = verify::look(dir, true, &mut |report| {
+        if let Some(rate) = rate {
+            thread::sleep(due(report.bytes / PAGE_SIZE as u64, rate).saturating_sub(begun.elapsed()));
+        }
+    });
+    match looked {
+        Ok(found) => Ok(found.map(Ok)),
+        Err(failure) if failure.code == code::NO_STORE => Ok(Some(Err(failure.message))),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Has what is rotten on some sides written anew. What could not be stays in the report, if it is still needed. Says how many blocks were.

@@ -242,6 +242,10 @@ impl Served for Stoppable {
         left.map(|(at, _)| at).collect()
     }
 
+    fn mend_journal(&self) -> Result<u64, Refusal> {
+        self.runtime.mend_journal().map_err(refusal)
+    }
+
     fn trim_journal(&self, wish: &Wish) -> Result<Option<Gone>, Refusal> {
         let trimmed = self.runtime.trim_journal(wish).map_err(refusal)?;
         Ok(trimmed.map(|Trimmed { records, segments, first }| Gone { records, segments, first }))

@@ -97,6 +97,8 @@ pub enum Request {
         /// Which.
         blocks: Vec<Rotten>,
     },
+    /// What of the journal is rotten on some sides of the store, and not on all, is written anew. Answered by [`Reply::JournalMended`].
+    MendJournal,
     /// Old records of the journal go. Answered by [`Reply::Trimmed`].
     TrimJournal {
         /// Records before this one.
@@ -228,6 +230,11 @@ pub enum Reply {
     Mended {
         /// Which of the blocks were not, by their place in the request: no side has what they should be, or they are not in use any more.
         left: Vec<u32>,
+    },
+    /// What of the journal was rotten on some sides and is written anew.
+    JournalMended {
+        /// How much: batches, records, pages that speak of them.
+        repaired: u64,
     },
     /// What went of the journal; none: there is none.
     Trimmed(Option<Gone>),

@@ -90,6 +90,11 @@ pub trait Served: Send + Sync + 'static {
     fn remove_mirror(&self, dir: &[u8]) -> Result<(), Refusal>;
     /// Writes anew what is rotten on some sides; says which of the blocks nobody has as they should be.
     fn mend(&self, blocks: &[Rotten]) -> Vec<u32>;
+    /// Writes anew what of the journal is rotten on some sides; says how much.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn mend_journal(&self) -> Result<u64, Refusal>;
     /// Lets old records of the journal go; none: there is no journal.
     ///
     /// # Errors
@@ -282,6 +287,7 @@ impl Shared {
             Request::AddMirror { dir, rate } => served.add_mirror(&dir, rate).map(|()| Reply::Done),
             Request::RemoveMirror { dir } => served.remove_mirror(&dir).map(|()| Reply::Done),
             Request::Mend { blocks } => Ok(Reply::Mended { left: served.mend(&blocks) }),
+            Request::MendJournal => return self.mend_journal(stream),
             Request::TrimJournal { before, older_than, keep_bytes, only_covered } => {
                 let wish = Wish { before, older_than, keep_bytes, only_covered };
                 served.trim_journal(&wish).map(Reply::Trimmed)
@@ -324,6 +330,16 @@ impl Shared {
             let reply = shared.served.shrink(size_bytes).map(|()| Reply::Done);
             if let Err(error) = wire::send(&stream, &reply.unwrap_or_else(Reply::Refused), &[]) {
                 debug!(%error, "nobody took how making the store smaller ended");
+            }
+        })
+    }
+
+    /// Reads all of the journal in a thread that does not count as a connection.
+    fn mend_journal(self: &Arc<Shared>, stream: &UnixStream) -> Result<(), WireError> {
+        self.later(stream, "control-mend", move |shared, stream| {
+            let reply = shared.served.mend_journal().map(|repaired| Reply::JournalMended { repaired });
+            if let Err(error) = wire::send(&stream, &reply.unwrap_or_else(Reply::Refused), &[]) {
+                debug!(%error, "nobody took what of the journal was repaired");
             }
         })
     }

@@ -45,12 +45,31 @@ impl Runtime {
         Ok(self.kernel.trim_journal(wish)?)
     }
 
+    /// What of the journal is rotten on some sides of the store, and not on all, is written anew; says how much.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn mend_journal(&self) -> Result<u64, RuntimeError> {
+        mend_journal(&self.store)
+    }
+
     /// Records of the journal below `sequence` are in a backup.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn cover_journal(&self, sequence: u64) -> Result<(), RuntimeError> {
         Ok(self.kernel.cover_journal(sequence)?)
+    }
+}
+
+/// The same, of a store that is open here for writing.
+///
+/// # Errors
+/// It cannot be read.
+pub fn mend_journal(store: &Store) -> Result<u64, RuntimeError> {
+    match semper_journal::verify(store.folder(JOURNAL_DIR)?, store.id(), &mut |_| ()) {
+        Err(Error::None) => Ok(0),
+        looked => Ok(looked?.rotten),
     }
 }
 

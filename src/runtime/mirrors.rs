@@ -1,11 +1,10 @@
 //! Mirrors of a running world: brought up to date beside it, and again when they come back.
 
 use super::{Runtime, RuntimeError, loan};
+use semper_domains::console::Beside;
 use semper_store::{Block, MirrorState, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread;
@@ -98,13 +97,13 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub fn start(dir: &Path, store: &Arc<Store>) -> Self {
-        hand_down(dir, store);
+    pub fn start(console: &Arc<Beside>, store: &Arc<Store>) -> Self {
+        console.mirror_to(&store.mirror_dirs());
         let keeper = Self { told: Arc::default(), store: Arc::downgrade(store) };
-        let (told, store, dir) = (Arc::clone(&keeper.told), Weak::clone(&keeper.store), dir.to_path_buf());
+        let (told, store, console) = (Arc::clone(&keeper.told), Weak::clone(&keeper.store), Arc::clone(console));
         let run = move || {
             while let Some(store) = next(&told, &store) {
-                look(&told.0, &dir, &store);
+                look(&told.0, &console, &store);
             }
         };
         if let Err(error) = thread::Builder::new().name("mirrors".into()).spawn(run) {
@@ -146,13 +145,15 @@ fn next(told: &(Mutex<Told>, Condvar), store: &Weak<Store>) -> Option<Arc<Store>
     if waited.stopped { None } else { store.upgrade() }
 }
 
-fn look(told: &Mutex<Told>, dir: &Path, store: &Store) {
+fn look(told: &Mutex<Told>, console: &Beside, store: &Store) {
     let due = lock(told).is_due(Work::Loan);
     if due {
         let repaid = loan::repay(store, DEFAULT_MIRROR_RATE);
         lock(told).ended(Work::Loan, repaid);
     }
     store.look_after_mirrors();
+    // What a side that is left out has of it is old when it comes back.
+    console.mirror_to(&store.mirror_dirs());
     for side in store.mirrors() {
         if !matches!(side.state, MirrorState::Away { .. }) {
             continue;
@@ -164,11 +165,12 @@ fn look(told: &Mutex<Told>, dir: &Path, store: &Store) {
             }
             told.rates.get(&side.number).copied().unwrap_or(DEFAULT_MIRROR_RATE)
         };
-        let filled = store.fill_mirror(side.number, Some(rate));
+        console.mirror_to(&store.mirror_dirs());
+        let filled = fill_mirror(store, side.number, rate);
         match &filled {
             Ok(()) => {
                 tracing::info!("the mirror {} is up to date", side.place.display());
-                hand_down(dir, store);
+                console.mirror_to(&store.mirror_dirs());
             }
             Err(error) => tracing::info!("the mirror {} is not up to date: {error}", side.place.display()),
         }
@@ -176,22 +178,17 @@ fn look(told: &Mutex<Told>, dir: &Path, store: &Store) {
     }
 }
 
-/// What `dir`, in which the world lives now, knows of what left it and of its lives: the others keep no older word of it. They know how often the
-/// world was started; marks are for the death of the runtime, and are not needed after that of a disk.
+/// Brings a mirror up to date, at so many bytes in a second, by what it has not; the same of the journal.
+///
+/// # Errors
+/// As [`Store::fill_mirror`].
+pub fn fill_mirror(store: &Store, number: u32, rate: u64) -> Result<(), semper_store::Error> {
+    store.fill_mirror(number, Some(rate), &|side, whole| semper_journal::kept(side, whole, store.id()))
+}
+
+/// What a store at rest in `dir` knows of what left it and of its lives, the others know too: they keep no older word of it.
 pub fn hand_down(dir: &Path, store: &Store) {
-    let console = |side: &Path| side.join("console");
-    let life = fs::read(console(dir).join("life"));
-    for side in &store.mirror_dirs() {
-        let handed = fs::remove_dir_all(console(side))
-            .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) });
-        let handed = handed.and_then(|()| match &life {
-            Ok(life) => fs::create_dir(console(side)).and_then(|()| fs::write(console(side).join("life"), life)),
-            Err(_) => Ok(()),
-        });
-        if let Err(error) = handed {
-            tracing::warn!(%error, "{} does not know of this life of the world", side.display());
-        }
-    }
+    Beside::new(dir).mirror_to(&store.mirror_dirs());
 }
 
 impl Runtime {

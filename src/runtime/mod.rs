@@ -25,9 +25,9 @@ mod world;
 pub use error::RuntimeError;
 pub use extract::extract;
 pub use hand_over::HandOver;
-pub use journal::{JournalStatus, journal_known, journal_seen};
+pub use journal::{JournalStatus, journal_known, journal_seen, mend_journal};
 pub use loan::{Loan, untag};
-pub use mirrors::{DEFAULT_MIRROR_RATE, Side, hand_down, sides};
+pub use mirrors::{DEFAULT_MIRROR_RATE, Side, fill_mirror, hand_down, sides};
 pub use moved::{Moved, shown_id};
 pub use objects::{Inspected, Listing, offline_inspect, offline_listing};
 pub use program::{DEFAULT_NATIVE_MEMORY, Import, NewProgram};
@@ -250,7 +250,7 @@ impl Runtime {
                 checkpointer.shut_down();
             }
         });
-        let mirrors = mirrors::Keeper::start(dir, &store);
+        let mirrors = mirrors::Keeper::start(kernel.consoles(), &store);
         let (dir, options) = (dir.to_path_buf(), options.clone());
         Ok(Self {
             dir,

@@ -43,6 +43,10 @@ pub enum Canary {
     FillBlind,
     /// A side that comes back is taken for whole as it is.
     AdmitStale,
+    /// The file that speaks of the others of a folder is written at once to a side that is brought up to date.
+    SpeakEarly,
+    /// What is written to a folder while it is copied to a side does not reach that side.
+    CopyBlind,
 }
 
 impl Canary {
@@ -65,6 +69,9 @@ impl Canary {
     /// Those that the harness of mirrors must find.
     pub const MIRRORS: [Self; 5] =
         [Self::WriteOneSide, Self::FlushOneSide, Self::ForgetAway, Self::FillBlind, Self::AdmitStale];
+
+    /// Those that the harness of mirrored journals must find.
+    pub const FOLDERS: [Self; 2] = [Self::SpeakEarly, Self::CopyBlind];
 
     pub(crate) fn planted(self, planted: Option<Self>) -> bool {
         cfg!(feature = "sim") && planted == Some(self)

@@ -87,6 +87,14 @@ pub trait Disk: Send + Sync {
         self.read_at(offset, out)
     }
 
+    /// Writes over one copy, durably: what is known to belong there, and nobody else writes. Nothing is written to a disk that is open to look at.
+    ///
+    /// # Errors
+    /// No copy can be written.
+    fn write_copy(&self, _copy: u32, _offset: u64, _data: DiskBuf) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Fills `out` from a copy of which `holds` is true, and writes that over the copies of which it is not. Says how many those
     /// were; none: no copy holds, and nothing was done.
     fn mend(&self, _offset: u64, _out: &mut [u8], _holds: &dyn Fn(&[u8]) -> bool) -> Option<u32> {

@@ -188,7 +188,8 @@ pub enum Error {
     },
     /// Pages of a forked store still lie in another one, and that cannot be used.
     #[error(
-        "pages of {} still lie in the store that it was forked from, {}, and cannot be had there: {why}; bring that back, or fork again",
+        "pages of {} still lie in the store that it was forked from, {}, and cannot be had there: {why}; bring that back, say where it is now \
+         (`semper lender STORE DIR`), or fork again",
         dir.display(), lender.display()
     )]
     Lender {

@@ -163,6 +163,17 @@ impl Store {
         finish(parts, &options).map_err(|e| e.about(&dir.join(PAGES_FILE)))
     }
 
+    /// As [`Store::open_at`], to look at.
+    ///
+    /// # Errors
+    /// As [`Store::open_read_only`].
+    #[cfg(feature = "sim")]
+    pub fn open_read_only_at(sites: &Arc<dyn Sites>, home: &str) -> Result<Self, Error> {
+        let mut parts = parts(gather(sites, home, true, None)?, None, 0)?;
+        parts.read_only = true;
+        finish(parts, &OpenOptions { walk_in_commit: true, ..OpenOptions::default() })
+    }
+
     /// Opens a store whose sides lie where the caller says; `home` is the one that is read first.
     ///
     /// # Errors

@@ -144,7 +144,31 @@ fn a_fork_says_what_it_misses_and_a_copy_misses_nothing() {
     assert!(restored.status.success(), "{restored:?}");
     assert_eq!(finish(&session, &session.place().join("back"), &rest("back")), Some(native.code));
     assert_ends(&native.stdout, &rest("back"));
+    // It lies elsewhere now: what lies there is looked at before it is believed, and nothing is changed until then.
+    let lender = |args: &[&str]| session.output(semper().arg("lender").args(args).current_dir(session.place()));
+    let noted = fs::read(lent.join("loan")).unwrap();
+    for (dir, code, why) in [("copied", 121, "another store lies there"), ("nowhere", 125, "nowhere")] {
+        let refused = lender(&["lent", dir]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(code) && said.contains(why), "{said}");
+    }
+    let own = lender(&["copied", "aside"]);
+    assert!(own.status.code() == Some(2) && String::from_utf8_lossy(&own.stderr).contains("are its own"), "{own:?}");
+    assert_eq!(fs::read(lent.join("loan")).unwrap(), noted);
+    let shown = String::from_utf8_lossy(&lender(&["lent"]).stdout).into_owned();
+    assert!(shown.contains("has pages from") && shown.contains("by the tag fork-"), "{shown}");
+    let found = lender(&["lent", "aside"]);
+    assert!(
+        found.status.success() && String::from_utf8_lossy(&found.stdout).contains("/aside, the store"),
+        "{found:?}"
+    );
+    assert_sound(&session, &lent);
+    // And back again.
     fs::rename(session.place().join("aside"), session.store()).unwrap();
+    let shown: Value = serde_json::from_slice(&lender(&["lent", "--json"]).stdout).unwrap();
+    assert!(shown["dir"].as_str().unwrap().ends_with("/aside"), "{shown}");
+    let back = lender(&["lent", session.store().to_str().unwrap()]);
+    assert!(back.status.success(), "{back:?}");
     assert_eq!(finish(&session, &session.place().join("twice"), &rest("twice")), Some(native.code));
     assert_eq!(finish(&session, &lent, &rest("lent")), Some(native.code));
     assert_ends(&native.stdout, &rest("lent"));

@@ -1,10 +1,13 @@
 //! mirror: a store on two disks goes on when one of them rots, goes away or is lost.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::format::{generations, spoil};
@@ -289,6 +292,170 @@ fn what_cannot_be_a_mirror_is_refused_and_nothing_is_changed() {
     let checked = work.session.output(semper().arg("check").arg(work.mirror()));
     assert!(checked.status.success(), "{}", said(&checked));
     work.assert_like_native();
+}
+
+/// The files of a journal with what is in them; but for those that are made again from others, and the half of its state that is older.
+fn journal_of(side: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(side.join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "segment"))
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Flips a byte of every 50,000 in the first `bytes` of a segment, which were written.
+fn flip(segment: &Path, bytes: usize) {
+    let file = File::options().read(true).write(true).open(segment).unwrap();
+    for at in (5000..bytes).step_by(50_000) {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at as u64).unwrap();
+        file.write_all_at(&[byte[0] ^ 0x10], at as u64).unwrap();
+    }
+}
+
+/// A program that writes records of 60,000 bytes: 139 of them fill a segment.
+fn journaling(session: &Session, records: &str) -> Option<Background> {
+    let program = c_program("journaled", Libc::Musl)?;
+    let out = File::create(session.place().join("out")).unwrap();
+    let mut command = session.run(&["--checkpoint-interval", "50ms"], &program, &[records]);
+    Some(Background(command.stdin(Stdio::piped()).stdout(out).spawn().unwrap()))
+}
+
+fn end_of(status: &Value) -> Option<u64> {
+    status["journal"]["Ok"]["end"].as_u64()
+}
+
+#[test]
+fn a_journal_that_rots_on_one_side_at_rest_is_read_from_the_other_and_repaired() {
+    let session = Session::new();
+    let Some(runtime) = journaling(&session, "320") else { return };
+    let (store, mirror) = (session.store(), session.place().join("mirror"));
+    session.wait_until("it writes", |status| end_of(status) > Some(10));
+    let added = session.output(semper().args(["mirror", "add"]).args([&store, &mirror]));
+    assert!(added.status.success(), "{}", said(&added));
+    session
+        .wait_until("all is written", |_| fs::read_to_string(session.place().join("out")).unwrap().contains("written"));
+    drop(runtime);
+    let right = journal_of(&store);
+    assert!(right.len() == 3 && journal_of(&mirror) == right, "both sides have it, byte for byte");
+    // A segment here, another there, one that is gone, one that is cut short, the state.
+    let segment = |side: &Path, number: usize| side.join("journal").join(&right[number].0);
+    flip(&segment(&store, 0), 4 << 20);
+    flip(&segment(&mirror, 2), 1 << 20);
+    fs::remove_file(segment(&mirror, 1)).unwrap();
+    fs::write(store.join("journal/state"), vec![7; 8192]).unwrap();
+    let journal =
+        |args: &[&str], on: &Path| session.output(semper().arg("journal").arg(args[0]).arg(on).args(&args[1..]));
+    let before = (fs::read(segment(&store, 0)).unwrap(), fs::read(segment(&mirror, 2)).unwrap());
+    let verified = journal(&["verify"], &store);
+    assert!(verified.status.code() == Some(1) && said(&verified).contains("rotten on one side"), "{}", said(&verified));
+    for side in [&store, &mirror] {
+        let exported = journal(&["export", "--writer", "1"], side);
+        assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+        assert_eq!(exported.stdout.iter().filter(|byte| **byte == b'\n').count(), 320);
+    }
+    let after = (fs::read(segment(&store, 0)).unwrap(), fs::read(segment(&mirror, 2)).unwrap());
+    assert!(before == after && !segment(&mirror, 1).exists(), "who reads writes nothing");
+    let repaired = journal(&["verify", "--repair"], &store);
+    assert!(repaired.status.success() && said(&repaired).contains("written anew"), "{}", said(&repaired));
+    assert!(journal_of(&store) == right && journal_of(&mirror) == right, "both sides are as they were");
+    assert_eq!(fs::read(store.join("journal/state")).unwrap(), fs::read(mirror.join("journal/state")).unwrap());
+    // What is rotten on both is named, and what is beside it is repaired.
+    [&store, &mirror].into_iter().for_each(|side| flip(&segment(side, 1), 50_000));
+    flip(&segment(&store, 0), 1 << 20);
+    let scrubbed = session.output(&mut session.on_store("scrub"));
+    let text = said(&scrubbed);
+    assert!(
+        scrubbed.status.code() == Some(1) && text.contains("lost: record ") && text.contains("written anew"),
+        "{text}"
+    );
+    assert!(journal_of(&store)[0] == right[0] && journal_of(&mirror)[0] == right[0]);
+    let status = session.status();
+    assert!(
+        status["scrub"]["last"]["faults"] == 1 && status["scrub"]["last"]["repaired"].as_u64() > Some(10),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_journal_that_rots_or_is_robbed_under_load_is_repaired_and_a_side_that_was_away_gets_what_it_lacks() {
+    let session = Session::new();
+    let Some(runtime) = journaling(&session, "2000") else { return };
+    let (store, mirror) = (session.store(), session.place().join("mirror"));
+    session.wait_until("it writes", |status| end_of(status) > Some(10));
+    let added = session.output(semper().args(["mirror", "add"]).args([&store, &mirror]));
+    assert!(added.status.success(), "{}", said(&added));
+    session.wait_until("it fills segments", |status| end_of(status) > Some(300));
+    let names: Vec<String> = journal_of(&store).into_iter().map(|(name, _)| name).collect();
+    flip(&mirror.join("journal").join(&names[0]), 8 << 20);
+    flip(&store.join("journal").join(&names[1]), 8 << 20);
+    let scrubbed = session.output(&mut session.on_store("scrub"));
+    assert!(scrubbed.status.success() && said(&scrubbed).contains("written anew"), "{}", said(&scrubbed));
+    let status = session.status();
+    let repaired = |side: usize| status["mirrors"][side]["repaired"].as_u64().unwrap();
+    assert!(repaired(0) > 0 && repaired(1) > 0, "{status}");
+    // The whole journal of one side, under who writes to it.
+    fs::remove_dir_all(mirror.join("journal")).unwrap();
+    session.wait_until("it is there again", |status| {
+        mirror.join("journal/state").exists()
+            && mirror.join("journal").join(&names[1]).exists()
+            && end_of(status) > Some(500)
+    });
+    // Pulled out for a while.
+    let pulled = session.place().join("pulled");
+    fs::rename(&mirror, &pulled).unwrap();
+    session.wait_until("it is missed", |status| states(status) == ["whole", "away"]);
+    let inode = |name: &str, side: &Path| fs::metadata(side.join("journal").join(name)).unwrap().ino();
+    let had = inode(&names[0], &pulled);
+    let away_at = end_of(&session.status()).unwrap();
+    session.wait_until("much is written", |status| end_of(status) > Some((away_at + 400).min(2001)));
+    fs::rename(&pulled, &mirror).unwrap();
+    session.wait_until("it is up to date", |status| states(status) == ["whole", "whole"]);
+    assert_eq!(inode(&names[0], &mirror), had, "what it had was not copied again");
+    session
+        .wait_until("all is written", |_| fs::read_to_string(session.place().join("out")).unwrap().contains("written"));
+    drop(runtime);
+    assert!(journal_of(&store) == journal_of(&mirror), "both sides have the same");
+    fs::remove_dir_all(&store).unwrap();
+    let exported = session.output(semper().args(["journal", "export", "--writer", "1"]).arg(&mirror));
+    assert_eq!(exported.stdout.iter().filter(|byte| **byte == b'\n').count(), 2000, "nothing is lost");
+    let ended = session.output(semper().arg("resume").arg(&mirror).stdin(Stdio::null()));
+    assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
+}
+
+#[test]
+fn what_left_to_a_pipe_is_not_repeated_and_what_was_read_is_not_lost_with_the_directory_of_the_store() {
+    let Some(program) = c_program("echo_lines", Libc::Musl) else { return };
+    // Each answer takes so long that nothing leaves just as the runtime is killed.
+    const WORK: &str = "100000000";
+    let input = b"one\ntwo\nthree\nfour\nfive\n".to_vec();
+    let native = Case { input: Some(input.clone()), ..Case::new(&program, &[WORK]) }.native();
+    let session = Session::new();
+    let (store, mirror) = (session.store(), session.place().join("mirror"));
+    let mut child = session.run(&[], &program, &[WORK]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut runtime = Background(child);
+    session.wait_until("it runs", |status| !status["domains"][0].is_null());
+    let added = session.output(semper().args(["mirror", "add"]).args([&store, &mirror]));
+    assert!(added.status.success(), "{}", said(&added));
+    // All at once, so that it is all read from the pipe with the first line.
+    stdin.write_all(&input).unwrap();
+    let mut stdout = BufReader::new(stdout);
+    let mut answers = String::new();
+    (0..2).for_each(|_| assert!(stdout.read_line(&mut answers).unwrap() > 0));
+    std::thread::sleep(Duration::from_millis(100));
+    runtime.signal(Signal::SIGKILL);
+    runtime.wait();
+    stdout.read_to_string(&mut answers).unwrap();
+    fs::remove_dir_all(&store).unwrap();
+    // Into a pipe, too.
+    let ended = semper().arg("resume").arg(&mirror).stdin(Stdio::null()).output().unwrap();
+    answers.push_str(&String::from_utf8_lossy(&ended.stdout));
+    assert_eq!(answers, native.stdout);
+    assert_eq!(ended.status.code(), Some(native.code), "{}", said(&ended));
 }
 
 #[test]

@@ -1,15 +1,13 @@
 //! Standard input: a regular file by position, anything else through a log of what was consumed and not yet committed.
 
 use super::ConsoleFds;
+use super::beside::{Beside, SideFile};
 use super::mark::{HEADER_BYTES, Header, Kind};
 use crate::kernel::bell::Bell;
 use crate::linux::Input;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 /// How far the log reads ahead of the program.
@@ -30,7 +28,7 @@ enum Source {
 /// Bytes that were read from a stream: positions `base..end`, in a file beside the store.
 struct Log {
     domain: u64,
-    file: File,
+    file: SideFile,
     state: Mutex<LogState>,
     wanted: Condvar,
 }
@@ -48,12 +46,12 @@ struct LogState {
 }
 
 impl InputSide {
-    /// Opens the log at `path`, keeping what an earlier life left in it.
-    pub fn open(path: &Path, domain: u64) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    /// Opens the log, keeping what an earlier life left in it.
+    pub fn open(beside: &Arc<Beside>, domain: u64) -> io::Result<Self> {
+        let file = SideFile::open(beside, format!("{domain}.in"))?;
         let state = match Header::read(&file, Kind::Input, domain) {
             Some(header) => {
-                let kept = file.metadata()?.len().saturating_sub(HEADER_BYTES as u64);
+                let kept = file.len()?.saturating_sub(HEADER_BYTES as u64);
                 LogState { base: header.a, end: header.a.saturating_add(kept), ..LogState::default() }
             }
             None => {

@@ -1,8 +1,7 @@
 //! The small files beside the store: a release mark per domain, an input log per domain. Both are checked on reading.
 
-use std::fs::File;
+use super::beside::SideFile;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 64;
@@ -61,13 +60,13 @@ impl Header {
     ///
     /// # Errors
     /// As the write.
-    pub fn write(&self, file: &File, kind: Kind) -> io::Result<()> {
+    pub fn write(&self, file: &SideFile, kind: Kind) -> io::Result<()> {
         file.write_all_at(&self.encode(kind), 0)
     }
 
     /// Reads it; none if the file is new, damaged or another domain's.
     #[must_use]
-    pub fn read(file: &File, kind: Kind, domain: u64) -> Option<Self> {
+    pub fn read(file: &SideFile, kind: Kind, domain: u64) -> Option<Self> {
         let mut bytes = [0u8; HEADER_BYTES];
         file.read_exact_at(&mut bytes, 0).ok()?;
         Self::decode(&bytes, kind, domain)

@@ -6,14 +6,17 @@
 //!
 //! * `input`: regular files by position; pipes and terminals through a log beside the store.
 //! * `output`: releases the streams; a mark per stream says how far, beside the store.
+//! * `beside`: the same files in the mirrors of the store.
 //! * `mark`: those files' bytes (`docs/format-console.md`).
 //! * `terminal`: the host's terminal has the modes that the program set.
 
+mod beside;
 mod input;
 mod mark;
 mod output;
 mod terminal;
 
+pub use beside::{Beside, CONSOLE_DIR, copy_files};
 pub use output::{OutputStream, Releaser};
 pub use terminal::share_controlling_terminal;
 
@@ -23,7 +26,6 @@ use crate::linux::{Console, ConsoleKind, Input, Stream};
 use input::InputSide;
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use terminal::{Modes, Terminal};
@@ -63,12 +65,17 @@ pub struct HostConsole {
 }
 
 impl HostConsole {
-    /// A console of domain `domain` that is not connected yet; its input log lies in `dir`.
+    /// A console of domain `domain` that is not connected yet; its input log lies `beside` the store.
     ///
     /// # Errors
     /// When the input log cannot be read.
-    pub fn new(dir: &Path, domain: u64, bell: Arc<Bell>, events: Arc<dyn OutputEvents>) -> std::io::Result<Arc<Self>> {
-        let input = InputSide::open(&dir.join(format!("{domain}.in")), domain)?;
+    pub fn new(
+        beside: &Arc<Beside>,
+        domain: u64,
+        bell: Arc<Bell>,
+        events: Arc<dyn OutputEvents>,
+    ) -> std::io::Result<Arc<Self>> {
+        let input = InputSide::open(beside, domain)?;
         Ok(Arc::new(Self {
             domain,
             fds: Mutex::new(None),
@@ -347,7 +354,7 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::Write;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     fn fds(output: &Path, error: &Path) -> ConsoleFds {
         let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap().into();

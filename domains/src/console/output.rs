@@ -1,6 +1,7 @@
 //! Releases output: what a commit covers is written to the descriptors, by a thread of the domain's own so that a reader that does
 //! not read stops nobody else.
 
+use super::beside::{Beside, SideFile};
 use super::mark::{Header, Kind};
 use super::{HostConsole, is_regular};
 use nix::errno::Errno;
@@ -13,7 +14,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ struct Progress {
 pub struct Releaser {
     console: Arc<HostConsole>,
     segments: [Arc<Segment>; 2],
-    mark: File,
+    mark: SideFile,
     domain: u64,
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -56,13 +56,12 @@ impl Releaser {
     pub fn start(
         console: Arc<HostConsole>,
         domain: u64,
-        dir: &Path,
+        beside: &Arc<Beside>,
         streams: [OutputStream; 2],
         replayed: bool,
         done: impl Fn([u64; 2]) + Send + 'static,
     ) -> io::Result<Arc<Self>> {
-        let path = dir.join(format!("{domain}.mark"));
-        let mark = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mark = SideFile::open(beside, format!("{domain}.mark"))?;
         let written = console.written();
         let identity = *console.outputs();
         let marked = Header::read(&mark, Kind::Mark, domain).map_or([0, 0], |h| [h.a, h.b]);

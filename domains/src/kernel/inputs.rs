@@ -214,7 +214,7 @@ impl Kernel {
             KernelError::Refused(format!(
                 "what {name} was told after generation {generation} cannot be told again: {error}; to go on without it: semper resume {} \
                  --generation {generation}",
-                self.console_dir.parent().unwrap_or(&self.console_dir).display()
+                self.beside.own().parent().unwrap_or(self.beside.own()).display()
             ))
         };
         if position.store == self.journal.store_id() && replay != Replay::Leave && !self.journal.exists() {

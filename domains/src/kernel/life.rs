@@ -158,8 +158,8 @@ impl Kernel {
         let control = Control::new(control_segment.view(PageRange::between(0, LINUX_CONTROL_PAGES))?);
         let clock = Arc::new(DomainClock::new(Arc::clone(&self.clock), 0));
         let events: Arc<dyn OutputEvents> = Arc::clone(self) as Arc<dyn OutputEvents>;
-        let console = HostConsole::new(&self.console_dir, id, Arc::clone(&bell), events)
-            .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
+        let console = HostConsole::new(&self.beside, id, Arc::clone(&bell), events)
+            .map_err(|source| KernelError::File { path: self.beside.own().to_owned(), source })?;
         let identities = self.connect(&console, fds, [FileIdentity::default(); 3], [0; 3])?;
         let (_, wall) = self.clock.reading();
         let tape = Arc::new(Tape::new(self.restart()));
@@ -330,7 +330,7 @@ impl Kernel {
             if record.life.state == FINISHED {
                 // Only now: until its end was committed the mark said what had left.
                 for kind in ["mark", "in"] {
-                    let _ = std::fs::remove_file(self.console_dir.join(format!("{}.{kind}", record.id)));
+                    self.beside.remove(&format!("{}.{kind}", record.id));
                 }
                 continue;
             }
@@ -369,8 +369,8 @@ impl Kernel {
         let bell = Arc::new(Bell::default());
         let clock = Arc::new(DomainClock::new(Arc::clone(&self.clock), record.cpu));
         let events: Arc<dyn OutputEvents> = Arc::clone(self) as Arc<dyn OutputEvents>;
-        let console = HostConsole::new(&self.console_dir, id, Arc::clone(&bell), events)
-            .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
+        let console = HostConsole::new(&self.beside, id, Arc::clone(&bell), events)
+            .map_err(|source| KernelError::File { path: self.beside.own().to_owned(), source })?;
         // Whatever has ended needs none.
         let grants = if record.exit().is_none() { self.grants(id) } else { Grants::default() };
         let network = self.open_network(&record.name(), &grants, &bell)?;
@@ -471,8 +471,8 @@ impl Kernel {
         };
         let replayed = domain.tape.is_on();
         let console = Arc::clone(&domain.console);
-        let releaser = Releaser::start(console, domain.id, &self.console_dir, streams, replayed, done)
-            .map_err(|source| KernelError::File { path: self.console_dir.clone(), source })?;
+        let releaser = Releaser::start(console, domain.id, &self.beside, streams, replayed, done)
+            .map_err(|source| KernelError::File { path: self.beside.own().to_owned(), source })?;
         // All that is in the store at this moment was committed with it.
         releaser.release([outputs[0].written, outputs[1].written]);
         *domain.releaser.lock().unwrap_or_else(PoisonError::into_inner) = Some(releaser);

@@ -36,7 +36,7 @@ pub(crate) use network::remove_grants_but;
 pub use processor::Levels;
 pub(crate) use processor::{levels_in, remove_answers_but};
 
-use crate::console::{HostConsole, OutputEvents};
+use crate::console::{Beside, HostConsole, OutputEvents};
 use crate::linux::{ExitStatus, LoadError, SegmentError};
 use crate::native::{Executive, Life, ProgramView};
 use crate::network::{Poller, PortError};
@@ -196,7 +196,7 @@ pub struct Kernel {
     pub(crate) zygote: Zygote,
     pub(crate) gate: Gate,
     pub(crate) clock: Arc<WorldClock>,
-    pub(crate) console_dir: PathBuf,
+    pub(crate) beside: Arc<Beside>,
     pub(crate) surroundings: Arc<dyn Surroundings>,
     pub(crate) output: OutputPolicies,
     objects: Mutex<Objects>,
@@ -240,21 +240,21 @@ impl Kernel {
         retention: Retention,
         surroundings: Arc<dyn Surroundings>,
     ) -> Result<Arc<Self>, KernelError> {
-        let console_dir = dir.join("console");
-        std::fs::create_dir_all(&console_dir)
-            .map_err(|source| KernelError::File { path: console_dir.clone(), source })?;
+        let beside = Beside::new(dir);
+        std::fs::create_dir_all(beside.own())
+            .map_err(|source| KernelError::File { path: beside.own().to_owned(), source })?;
         let poller = Poller::new().map_err(|source| KernelError::File { path: "the network".into(), source })?;
         let clock = Arc::new(WorldClock::default());
         let objects = if of.0 == 0 { Objects::create(&pager)? } else { Objects::open(&pager, &clock)? };
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        let life = Life { generation: of.0, ..Life::begin(&console_dir, random) };
+        let life = Life { generation: of.0, ..Life::begin(beside.own(), random) };
         let journal = WorldJournal::new(folder, store, journal::seen(&objects.table, store), life, retention);
         Ok(Arc::new_cyclic(|myself| Self {
             pager,
             zygote: Zygote::default(),
             gate: Gate::default(),
             clock,
-            console_dir,
+            beside,
             surroundings,
             output,
             objects: Mutex::new(objects),
@@ -280,6 +280,12 @@ impl Kernel {
 
     pub(crate) fn objects(&self) -> MutexGuard<'_, Objects> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the files of consoles lie.
+    #[must_use]
+    pub fn consoles(&self) -> &Arc<Beside> {
+        &self.beside
     }
 
     /// The domains that are in memory, by number.

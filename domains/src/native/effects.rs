@@ -141,7 +141,7 @@ impl Turn<'_> {
                 let line = String::from_utf8_lossy(&bytes).trim_end().escape_debug().to_string();
                 tracing::info!(domain = %domain, "{line}");
                 let name = self.name_of(domain);
-                let dir = &self.kernel.console_dir;
+                let dir = self.kernel.beside.own();
                 let log = self.state.log.get_or_insert_with(|| super::log::Log::new(dir));
                 log.add(&format!("{domain:?}"), &name, &bytes);
                 self.state.buffer = bytes;

@@ -490,7 +490,7 @@ impl Kernel {
         grants: &Grants,
     ) -> Result<Program, KernelError> {
         let id = record.id;
-        let file = |source| KernelError::File { path: self.console_dir.clone(), source };
+        let file = |source| KernelError::File { path: self.beside.own().to_owned(), source };
         let events: Arc<dyn OutputEvents> = Arc::clone(self) as Arc<dyn OutputEvents>;
         let bell = Arc::new(Bell::default());
         let weak = Arc::downgrade(self);
@@ -501,7 +501,7 @@ impl Kernel {
         });
         let answers = self.answers(id)?;
         let network = self.open_native_network(&record.name(), grants)?;
-        let console = HostConsole::new(&self.console_dir, id, bell, events).map_err(file)?;
+        let console = HostConsole::new(&self.beside, id, bell, events).map_err(file)?;
         console.set_written(record.written);
         let positions = [record.input, record.released[0], record.released[1]];
         record.console = self.connect(&console, fds, record.console, positions)?;
@@ -519,7 +519,7 @@ impl Kernel {
             }
         };
         let releaser =
-            Releaser::start(Arc::clone(&console), id, &self.console_dir, streams, replayed, left).map_err(file)?;
+            Releaser::start(Arc::clone(&console), id, &self.beside, streams, replayed, left).map_err(file)?;
         releaser.release(record.written);
         let mut objects = self.objects();
         let mut tx = objects.table.begin();

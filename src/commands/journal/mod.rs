@@ -4,7 +4,7 @@ mod replay;
 mod select;
 mod show;
 mod trim;
-mod verify;
+pub mod verify;
 
 pub use replay::run as replay;
 

@@ -18,13 +18,15 @@ mod record;
 pub(crate) use disk::Borrowing;
 pub(crate) use record::Record;
 
-use crate::directory::PAGES_FILE;
+use crate::directory::{self, PAGES_FILE};
 use crate::error::Error;
 use crate::ids::{Generation, StoreId};
 use crate::lineage::MAX_ANCESTORS;
 use crate::mirror::{Mirrored, newest_root};
 use crate::store::Store;
 use crate::tags::FORK;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,7 +51,6 @@ pub struct LoanStatus {
 /// What stands in for the disk of a store that borrows; none if it does not.
 pub(crate) fn attach(own: &Arc<Mirrored>, depth: usize) -> Result<Option<Arc<Borrowing>>, Error> {
     let dir = PathBuf::from(own.home());
-    let bad = |lender: &Path, why: String| Error::Lender { dir: dir.clone(), lender: lender.to_owned(), why };
     let damaged = |why: &str| {
         let told =
             format!("its file `{LOAN_FILE}`, which says where pages of it lie, {why}; bring it back, or fork again");
@@ -71,23 +72,88 @@ pub(crate) fn attach(own: &Arc<Mirrored>, depth: usize) -> Result<Option<Arc<Bor
     if !borrows {
         return Ok(Some(Arc::new(Borrowing::new(Arc::clone(own), record, None))));
     }
-    let from = record.from.clone();
+    let lender = lender(&dir, &record, depth)?;
+    Ok(Some(Arc::new(Borrowing::new(Arc::clone(own), record, Some(Arc::new(lender))))))
+}
+
+/// Opens the store that a record names, from which the one in `dir` borrows, if it is that one and has what is borrowed.
+fn lender(dir: &Path, record: &Record, depth: usize) -> Result<Store, Error> {
+    let from = &record.from;
+    let bad = |why: String| Error::Lender { dir: dir.to_owned(), lender: from.clone(), why };
     if depth >= MAX_ANCESTORS {
-        return Err(bad(&from, "too many stores borrow from each other".to_owned()));
+        return Err(bad("too many stores borrow from each other".to_owned()));
     }
-    let lender = Store::open_read_only_behind(&from, depth + 1).map_err(|e| bad(&from, e.to_string()))?;
+    let lender = Store::open_read_only_behind(from, depth + 1).map_err(|e| bad(e.to_string()))?;
     if lender.id() != record.lender {
-        return Err(bad(&from, format!("another store lies there, {}", lender.id())));
+        return Err(bad(format!("another store lies there, {}", lender.id())));
     }
     let kept = lender.shared.current().root.find(Generation(record.generation)).map(|kept| kept.tree.root);
     if kept != Some(record.root) {
         let why = format!("generation {}, which the tag {} kept, is not there any more", record.generation, record.tag);
-        return Err(bad(&from, why));
+        return Err(bad(why));
     }
-    Ok(Some(Arc::new(Borrowing::new(Arc::clone(own), record, Some(Arc::new(lender))))))
+    Ok(lender)
+}
+
+/// The record of the store in `dir`, which is open nowhere or may be; none if it borrows nothing.
+fn record_in(dir: &Path) -> Result<Option<Record>, Error> {
+    let path = dir.join(LOAN_FILE);
+    directory::pages(dir)?;
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(format!("read {}", path.display()), e)),
+    };
+    let record = Record::parse(&text);
+    record.map(Some).map_err(|why| Error::not_a_store(format!("its file `{LOAN_FILE}` is damaged: {why}")).about(&path))
+}
+
+/// Where a store lies that lends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lender {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its identity.
+    pub id: StoreId,
+    /// The generation of it that is lent, and the tag that keeps that.
+    pub generation: Generation,
+    /// The tag.
+    pub tag: String,
 }
 
 impl Store {
+    /// From which store the one in `dir` has pages, by what it says itself; none if all are its own. The lender need not be there.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is no store, [`Error::NotAStore`] if what it says is damaged, what the host says.
+    pub fn lender_of(dir: &Path) -> Result<Option<Lender>, Error> {
+        let lender = |Record { lender, from, generation, tag, .. }: Record| Lender {
+            dir: from,
+            id: lender,
+            generation: Generation(generation),
+            tag,
+        };
+        Ok(record_in(dir)?.map(lender))
+    }
+
+    /// The store from which the one in `dir` has pages lies in `to` now: durably so, if it is that store and has what is borrowed. `dir` has to be at rest.
+    ///
+    /// # Errors
+    /// [`Error::Lender`] if it is not, [`Error::BadArgument`] if `dir` borrows nothing, [`Error::InUse`], what the host says: nothing is changed then.
+    pub fn find_lender(dir: &Path, to: &Path) -> Result<(), Error> {
+        directory::pages(dir)?;
+        let _lock = directory::lock(dir)?;
+        let none = || Error::BadArgument(format!("all pages of {} are its own", dir.display()));
+        let record = record_in(dir)?.ok_or_else(none)?;
+        let from = fs::canonicalize(to).map_err(|e| Error::io(format!("find {}", to.display()), e))?;
+        let record = Record { from, ..record };
+        drop(lender(dir, &record, 0)?);
+        let text = record.text().ok_or_else(|| {
+            Error::BadArgument("only a store that lies in a directory with an UTF-8 path can lend".to_owned())
+        })?;
+        directory::replace(dir, LOAN_FILE, &text)
+    }
+
     /// Where pages of the store still lie, if not all are its own.
     #[must_use]
     pub fn loan(&self) -> Option<LoanStatus> {

@@ -2,7 +2,7 @@
 
 use super::catch_up::catch_up;
 use super::change::{WAITS, keep, mark, set_worth};
-use super::folder::MirroredFolder;
+use super::folder::{Kept, MirroredFolder, look_after};
 use super::record::{Record, Worth};
 use super::set::{Mirrored, Side, State};
 use super::site::{MIRRORS_FILE, Site, Sites};
@@ -188,16 +188,17 @@ impl Store {
     }
 
     /// Brings a side up to date that is away, at so many bytes in a second; returns when it is whole. Commits go on meanwhile. What
-    /// it had when it went away is not copied again.
+    /// it had when it went away is not copied again. `kept`: which files of its journal those are.
     ///
     /// # Errors
     /// It cannot be reached, is smaller than the store, or of another one; [`Error::Parted`]; what the host says. It is away then.
-    pub fn fill_mirror(&self, number: u32, rate: Option<u64>) -> Result<(), Error> {
+    pub fn fill_mirror(&self, number: u32, rate: Option<u64>, kept: Kept<'_>) -> Result<(), Error> {
         self.shared.check_writable()?;
-        catch_up(&self.shared, number, rate)
+        catch_up(&self.shared, number, rate, kept)
     }
 
-    /// Leaves out sides whose pages were removed or replaced under the store: what is written there is lost. To be called now and then.
+    /// Leaves out sides whose pages were removed or replaced under the store: what is written there is lost. Files of the journal that one side has lost
+    /// are made anew. To be called now and then.
     pub fn look_after_mirrors(&self) {
         let Some(mirrored) = self.shared.mirrored.as_ref().filter(|mirrored| mirrored.copies().len() > 1) else {
             return;
@@ -206,6 +207,9 @@ impl Store {
         let gone = set.whole().filter_map(|(side, _)| Some((side.number, side.site.stands().err()?))).collect();
         if let Err(e) = mirrored.judge(&set, gone) {
             tracing::warn!("no side of the store is where it was: {e}");
+        }
+        if let Err(e) = look_after(mirrored) {
+            tracing::warn!("files that a side has lost cannot be made anew: {e}");
         }
     }
 

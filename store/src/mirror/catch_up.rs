@@ -43,7 +43,12 @@ struct Start {
 
 /// Brings the side `number` up to date, at `rate` bytes in a second if that is limited. Blocks that do not hold on any side are copied as they are, and
 /// named: what is lost is lost on all.
-pub(super) fn catch_up(shared: &Arc<Shared>, number: u32, rate: Option<u64>) -> Result<(), Error> {
+pub(super) fn catch_up(
+    shared: &Arc<Shared>,
+    number: u32,
+    rate: Option<u64>,
+    kept: folder::Kept<'_>,
+) -> Result<(), Error> {
     let set = shared.mirrored()?.set();
     let side = set.side(number).ok_or_else(|| Error::BadArgument("it is no mirror of this store".to_owned()))?;
     if side.tally.busy.swap(true, Ordering::AcqRel) {
@@ -52,7 +57,7 @@ pub(super) fn catch_up(shared: &Arc<Shared>, number: u32, rate: Option<u64>) -> 
             why: "it is being brought up to date already".to_owned(),
         });
     }
-    let done = fill(shared, side, rate);
+    let done = fill(shared, side, rate, kept);
     side.tally.busy.store(false, Ordering::Release);
     if let Err(e) = &done {
         shared.mirrored()?.give_up(number, &e.to_string());
@@ -61,12 +66,12 @@ pub(super) fn catch_up(shared: &Arc<Shared>, number: u32, rate: Option<u64>) -> 
     done
 }
 
-fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Error> {
+fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>, kept: folder::Kept<'_>) -> Result<(), Error> {
     let mirrored = shared.mirrored()?;
     let start = prepare(shared, side)?;
     side.tally.done.store(0, Ordering::Relaxed);
     side.tally.total.store(0, Ordering::Relaxed);
-    folder::empty(side).map_err(|e| Error::io(format!("empty the journal in {}", side.place), e))?;
+    side.tally.even.store(false, Ordering::Release);
     let (mut trees, _hold) = {
         let writer = shared.start_writing();
         shared.check_writable()?;
@@ -81,6 +86,8 @@ fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Erro
         drop(writer);
         (trees, hold)
     };
+    let kept = folder::keep(mirrored, side.number, kept);
+    let kept = kept.map_err(|e| Error::io(format!("look at the journal in {}", side.place), e))?;
     // The newest last: the others may be given up meanwhile.
     trees.reverse();
     let mut copy = Copy {
@@ -103,7 +110,7 @@ fn fill(shared: &Arc<Shared>, side: &Side, rate: Option<u64>) -> Result<(), Erro
         copy.seen = FreeMap::new(shared.current().root.places);
         trees.iter().try_for_each(|kept| copy.generation(kept))?;
     }
-    let copied = folder::copy(mirrored, side.number, &mut |bytes| copy.copied(bytes).map_err(io::Error::other));
+    let copied = folder::copy(mirrored, side.number, &kept, &mut |bytes| copy.copied(bytes).map_err(io::Error::other));
     copied.map_err(|e| Error::io(format!("copy the journal to {}", side.place), e))?;
     start.disk.flush().map_err(|e| Error::io(format!("flush {}", side.place), e))?;
     if copy.lost > 0 {

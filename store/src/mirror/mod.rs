@@ -34,6 +34,7 @@ mod site;
 
 pub use api::{MirrorState, MirrorStatus};
 pub use change::WAITS as MIRROR_WAITS;
+pub use folder::Kept;
 pub(crate) use gather::{Gathered, gather, newest_root};
 pub use record::MAX_SIDES;
 pub(crate) use set::Mirrored;

@@ -7,6 +7,7 @@ use crate::disk::{BufferPool, Disk, DiskBuf};
 use crate::error::{by_medium, no_space};
 use crate::ids::PAGE_SIZE;
 use crate::root::FIRST_PLACE;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,6 +49,10 @@ pub(super) struct Tally {
     pub total: AtomicU64,
     /// A thread is bringing it up to date.
     pub busy: AtomicBool,
+    /// While it is filled: it has all of its folders, and what speaks of them is written to it too.
+    pub even: AtomicBool,
+    /// Files of its folders that were written and not flushed, while it is filled.
+    pub unflushed: Mutex<BTreeSet<String>>,
 }
 
 /// The sides as they are now.
@@ -95,6 +100,8 @@ pub(crate) struct Mirrored {
     pool: BufferPool,
     /// Sides that are being brought up to date are given up.
     pub(super) stopping: AtomicBool,
+    /// How often files of folders were made anew under who has them open.
+    pub(super) remade: AtomicU64,
     pub(super) canary: Option<Canary>,
     writes: AtomicU64,
 }
@@ -110,6 +117,7 @@ impl Mirrored {
             owed: Mutex::new(None),
             pool: BufferPool::default(),
             stopping: AtomicBool::new(false),
+            remade: AtomicU64::new(0),
             canary,
             writes: AtomicU64::new(0),
         })
@@ -375,11 +383,27 @@ impl Disk for Mirrored {
         }
         let _gate = self.gate();
         let set = if self.read_only { self.set() } else { self.quiet() };
+        let disks = set.whole().map(|(side, disk)| (side, Ok(Arc::clone(disk)))).collect();
+        self.mend_among(&set, disks, offset, out, holds, "the pages")
+    }
+}
+
+impl Mirrored {
+    /// As [`Disk::mend`], among the disks of these sides; for who holds the gate. `what` they are, in words.
+    pub(super) fn mend_among(
+        &self,
+        set: &Set,
+        disks: Vec<(&Side, io::Result<Arc<dyn Disk>>)>,
+        offset: u64,
+        out: &mut [u8],
+        holds: &dyn Fn(&[u8]) -> bool,
+        what: &str,
+    ) -> Option<u32> {
         let (mut bad, mut good) = (Vec::new(), None);
-        for (side, disk) in set.whole() {
+        for (side, disk) in disks {
             let mut bytes = vec![0; out.len()];
-            match disk.read_at(offset, &mut bytes) {
-                Ok(()) if holds(&bytes) => good = good.or(Some(bytes)),
+            match disk.as_ref().map(|disk| disk.read_at(offset, &mut bytes)) {
+                Ok(Ok(())) if holds(&bytes) => good = good.or(Some(bytes)),
                 _ => bad.push((side, disk)),
             }
         }
@@ -387,31 +411,29 @@ impl Disk for Mirrored {
         if self.read_only {
             return Some(u32::try_from(bad.len()).unwrap_or(u32::MAX));
         }
-        let mut failed = Vec::new();
-        for (side, disk) in &bad {
-            match self.rewrite(disk, offset, out) {
+        let (mut failed, count) = (Vec::new(), bad.len());
+        for (side, disk) in bad {
+            match disk.and_then(|disk| self.rewrite(&disk, offset, out)) {
                 Ok(()) => {
                     let place = offset / PAGE_SIZE as u64;
                     if side.tally.mended.fetch_add(1, Ordering::Relaxed) == 0 {
                         tracing::warn!(
-                            "place {place} of {} was rotten, and is written anew; more of it is counted only",
+                            "place {place} of {what} in {} was rotten, and is written anew; more of it is counted only",
                             side.place
                         );
                     } else {
-                        tracing::debug!("place {place} of {} was rotten, and is written anew", side.place);
+                        tracing::debug!("place {place} of {what} in {} was rotten, and is written anew", side.place);
                     }
                 }
                 Err(e) => failed.push((side.number, e)),
             }
         }
-        let mended = u32::try_from(bad.len() - failed.len()).unwrap_or(u32::MAX);
+        let mended = u32::try_from(count - failed.len()).unwrap_or(u32::MAX);
         // What it means that a side cannot be noted as away shows with the next write.
-        let _ = self.judge(&set, failed);
+        let _ = self.judge(set, failed);
         Some(mended)
     }
-}
 
-impl Mirrored {
     /// Writes a block anew, durably: what is counted as mended is.
     fn rewrite(&self, disk: &Arc<dyn Disk>, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut buffer = self.pool.take()?;

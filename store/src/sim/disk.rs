@@ -159,9 +159,11 @@ impl SimDisk {
         self.state().flushes
     }
 
-    /// Takes back what [`SimDisk::fail_at`] planned; says whether it was still to come.
+    /// Takes back what [`SimDisk::fail_at`] planned, and [`SimDisk::fail_at_flush`]; says whether the first was still to come.
     pub fn forget_failure(&self) -> bool {
-        self.state().fail_at.take().is_some()
+        let mut state = self.state();
+        state.fail_flush_at = None;
+        state.fail_at.take().is_some()
     }
 
     /// Lets the `n`-th flush from now (0 = the next) lie.

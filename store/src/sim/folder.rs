@@ -36,6 +36,14 @@ impl SimFolder {
         Arc::new(Self { disk, names: Mutex::default() })
     }
 
+    /// An empty folder at the same power as `disk`.
+    #[must_use]
+    pub fn beside(disk: &SimDisk) -> Arc<Self> {
+        let disk = disk.beside();
+        disk.truncate(u64::MAX);
+        Arc::new(Self { disk, names: Mutex::default() })
+    }
+
     /// What all its disks lie on: failures, lies and rot are planned there.
     #[must_use]
     pub fn disk(&self) -> &Arc<SimDisk> {

@@ -24,7 +24,7 @@ impl SimSide {
         &self.disk
     }
 
-    /// The folder beside it, whose disk has a power of its own.
+    /// The folder beside it, on a disk of its own at the same power.
     #[must_use]
     pub fn files(&self) -> &Arc<SimFolder> {
         &self.folder
@@ -86,7 +86,10 @@ impl SimSides {
     pub fn new(count: usize) -> Arc<Self> {
         let first = SimDisk::new();
         let disks = (0..count).map(|i| if i == 0 { Arc::clone(&first) } else { first.beside() });
-        let side = |disk| Arc::new(SimSide { disk, folder: SimFolder::new(), notes: Mutex::default() });
+        let side = |disk: Arc<SimDisk>| {
+            let folder = SimFolder::beside(&disk);
+            Arc::new(SimSide { disk, folder, notes: Mutex::default() })
+        };
         let sides = disks.enumerate().map(|(i, disk)| (i.to_string(), side(disk))).collect();
         Arc::new(Self { sides })
     }

@@ -26,7 +26,7 @@ fn two() -> Arc<SimSides> {
     let store = open(&sides, "0").unwrap();
     commit(&store, 0, 7);
     let number = store.add_mirror_at("1").unwrap();
-    store.fill_mirror(number, None).unwrap();
+    store.fill_mirror(number, None, &|_, _| Vec::new()).unwrap();
     sides
 }
 
@@ -84,7 +84,7 @@ fn a_side_that_was_half_filled_is_not_taken_for_a_store() {
         };
         let disk = sides.side("0").disk();
         disk.fail_at(disk.calls() + at, Failure::PowerLoss);
-        let filled = store.fill_mirror(1, None);
+        let filled = store.fill_mirror(1, None, &|_, _| Vec::new());
         drop(store);
         sides.all().for_each(|(_, side)| side.disk().power_cycle(&mut SimRng::new(at)));
         disk.pull();
@@ -95,7 +95,7 @@ fn a_side_that_was_half_filled_is_not_taken_for_a_store() {
         disk.plug();
         let store = open(&sides, "0").unwrap();
         if states(&store) == [true, false] {
-            store.fill_mirror(1, None).unwrap();
+            store.fill_mirror(1, None, &|_, _| Vec::new()).unwrap();
         }
         assert!(store.check(&mut |_| ()).is_sound(), "at {at}");
     }
@@ -140,7 +140,7 @@ fn a_side_has_everything_however_much_is_committed_while_it_is_filled() {
     let filling = {
         let store = Arc::clone(&store);
         // What is copied first takes so long that all generations of now are superseded meanwhile.
-        std::thread::spawn(move || store.fill_mirror(number, Some(1 << 20)))
+        std::thread::spawn(move || store.fill_mirror(number, Some(1 << 20), &|_, _| Vec::new()))
     };
     let mut rng = SimRng::new(1);
     while !filling.is_finished() {

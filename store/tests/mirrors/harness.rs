@@ -184,7 +184,9 @@ impl Harness {
         let left_out =
             |side: &MirrorStatus| side.place.to_str() == Some(rotten) && matches!(side.state, MirrorState::Away { .. });
         if let Some(side) = store.mirrors().into_iter().find(left_out) {
-            store.fill_mirror(side.number, None).map_err(|e| format!("filling the rotten side {rotten}: {e}"))?;
+            store
+                .fill_mirror(side.number, None, &|_, _| Vec::new())
+                .map_err(|e| format!("filling the rotten side {rotten}: {e}"))?;
         }
         self.scrub(store)
     }
@@ -228,7 +230,7 @@ impl Harness {
             return None;
         }
         let store = Arc::clone(store);
-        Some(scope.spawn(move || store.fill_mirror(away.number, None)))
+        Some(scope.spawn(move || store.fill_mirror(away.number, None, &|_, _| Vec::new())))
     }
 
     fn plan_trouble(&mut self) {

@@ -1,0 +1,36 @@
+//! A side that was away: what of the journal it has already.
+
+use crate::copies::Look;
+use crate::sealed;
+use crate::segment;
+use crate::state::{State, StateFile};
+use semper_store::{Folder, StoreId};
+
+/// The files of a side that need not be copied to it again from those that are whole.
+///
+/// A segment is followed by another when all of it is durable on every side that counts. So a side whose state file speaks of one has all before it:
+/// not only in the host's cache, where it could be read, but on the medium. The state file is the last that a side gets which is brought up to date.
+pub fn kept(side: &dyn Folder, whole: &dyn Folder, store: StoreId) -> Vec<String> {
+    let Ok(names) = side.names() else { return Vec::new() };
+    let (Some(then), Some(now)) = (state(side, store), state(whole, store)) else { return Vec::new() };
+    let has = now.first..then.newest.min(now.newest);
+    let salt = |folder: &dyn Folder, first| {
+        let (_, header) = sealed::header(folder, store, first, &Look::default()).ok()?;
+        Some(header.ok()?.salt)
+    };
+    // One that the others have lost is worth all the more.
+    let same = |first: u64| salt(side, first).is_some_and(|here| salt(whole, first).is_none_or(|there| there == here));
+    let mut segments: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
+    segments.retain(|first| has.contains(first) && same(*first));
+    segments.sort_unstable();
+    let mut kept: Vec<String> = segments.iter().map(|first| segment::name(*first)).collect();
+    // An index is made when the segment after its own is there; the last one may have come too late.
+    segments.pop();
+    kept.extend(segments.into_iter().map(segment::index_name));
+    kept
+}
+
+fn state(folder: &dyn Folder, store: StoreId) -> Option<State> {
+    let state = StateFile::open(folder, &Look::default()).ok()??.state;
+    (state.store == store).then_some(state)
+}

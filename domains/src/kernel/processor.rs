@@ -119,7 +119,11 @@ features! {
     "avx512ifma" "avx512vbmi" "avx512vbmi2" "avx512vnni" "avx512bitalg" "avx512vpopcntdq" "avx512bf16" "avx512fp16" "sse4a" "tbm"
 }
 
-const _: () = assert!(FEATURES.len() <= 64);
+/// The bit that says that a program has a level. An earlier version, which cannot answer its questions, takes it for a feature that it does not know, and
+/// does not go on with the world.
+const LEVELLED: u64 = 1 << 63;
+
+const _: () = assert!(FEATURES.len() < 63);
 
 /// The features that `wanted` accepts, by name and whether this processor has them.
 fn which(wanted: impl Fn(&str, &dyn Fn() -> bool) -> bool) -> u64 {
@@ -182,7 +186,7 @@ impl Kernel {
             return Err(KernelError::Refused(format!("this processor lacks what {level} has: {}", names(missing))));
         }
         let answers = Answers::take(level);
-        self.set_processor(self.processor() | of(level))?;
+        self.set_processor(self.processor() | of(level) | LEVELLED)?;
         let mut objects = self.objects();
         let mut tx = objects.table.begin();
         for some in answers.all().chunks(ANSWERS) {
@@ -230,11 +234,14 @@ impl Kernel {
             let living = linux.chain(native).filter(|(_, life)| life.exit().is_none());
             living.map(|(id, _)| levels.get(&id).copied()).collect()
         };
+        let levelled = if levels.iter().any(Option::is_some) { LEVELLED } else { 0 };
         // Where all that live have a level, these are all that they may use.
-        if let Some(levels) = levels.into_iter().collect::<Option<Vec<_>>>() {
-            self.set_processor(levels.into_iter().map(of).fold(0, |all, one| all | one))?;
-        }
-        let missing = self.processor() & !here();
+        let features = match levels.into_iter().collect::<Option<Vec<_>>>() {
+            Some(levels) => levels.into_iter().map(of).fold(0, |all, one| all | one),
+            None => self.processor() & !LEVELLED,
+        };
+        self.set_processor(features | levelled)?;
+        let missing = features & !here();
         if missing == 0 {
             return Ok(());
         }

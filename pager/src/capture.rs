@@ -252,8 +252,9 @@ impl Segment {
     ///
     /// Only chunks in use are scanned: a scan of an untouched range would fill it with page tables (4 ms per GiB).
     fn discover(&self, parts: &[PageRange]) -> Result<Vec<PageRange>, Error> {
-        let resident = self.memfd.resident().map_err(Error::system("asking for the size of a memory file"))?;
         let mut state = self.lock();
+        // Under the lock: a page that comes to be known after it was counted would stand for one that is not.
+        let resident = self.memfd.resident().map_err(Error::system("asking for the size of a memory file"))?;
         let complete = resident == state.frames.known_pages();
         let mut runs = Vec::new();
         for part in parts {

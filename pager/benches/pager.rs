@@ -26,7 +26,7 @@ impl Backing for Constant {
 }
 
 fn pager(memory_limit: Option<u64>, tracking: TrackingChoice) -> Arc<Pager> {
-    Pager::new(PagerConfig { memory_limit, tracking }, Arc::new(Constant([7; PAGE_SIZE]))).unwrap()
+    Pager::new(PagerConfig { memory_limit, tracking, verify: false }, Arc::new(Constant([7; PAGE_SIZE]))).unwrap()
 }
 
 fn stats(mut times: Vec<Duration>) -> String {
@@ -152,7 +152,7 @@ fn fresh() {
 
 fn limit() {
     let store = Arc::new(process::MemoryStore::default());
-    let config = PagerConfig { memory_limit: Some(256 << 20), tracking: TrackingChoice::Auto };
+    let config = PagerConfig { memory_limit: Some(256 << 20), ..PagerConfig::default() };
     let pager = Pager::new(config, store.clone()).unwrap();
     let pages = 2 << 18;
     let segment = pager.create_segment(SEG, pages).unwrap();

@@ -112,6 +112,9 @@ impl Shared {
         }
         self.resident_at_scan.store(scan.resident, Ordering::Relaxed);
         if stage == Stage::Frozen {
+            if let Some(oracle) = &self.oracle {
+                oracle.check(&self.all_segments(), &scan)?;
+            }
             self.pressure_told.store(false, Ordering::Relaxed);
             self.condemn();
             self.cool();

@@ -38,6 +38,7 @@ mod frames;
 mod helper;
 mod mapping;
 mod memfd;
+mod oracle;
 mod pager;
 mod probe;
 mod ranges;

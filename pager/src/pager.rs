@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::evict::Policy;
 use crate::fault;
 use crate::helper::Helper;
+use crate::oracle::Oracle;
 use crate::segment::Segment;
 use crate::shared::{Backing, Counters, FaultError, Shared, lock};
 use crate::staging::{Sink, Staging};
@@ -30,6 +31,8 @@ pub struct PagerConfig {
     pub memory_limit: Option<u64>,
     /// How writes are tracked.
     pub tracking: TrackingChoice,
+    /// For tests: at each frozen scan all memory is compared with what was captured of it, and the process ends if something was missed.
+    pub verify: bool,
 }
 
 /// Memory as a cache of the store; see the crate's page.
@@ -118,6 +121,7 @@ impl Pager {
             resident_at_scan: AtomicU64::new(0),
             on_error: OnceLock::new(),
             on_pressure: OnceLock::new(),
+            oracle: config.verify.then(Oracle::default),
         });
         let served = Arc::clone(&shared);
         let thread = thread::Builder::new()

@@ -13,6 +13,7 @@ use crate::error::BackingError;
 use crate::evict::Policy;
 use crate::helper::Helper;
 use crate::mapping::Mapping;
+use crate::oracle::Oracle;
 use crate::segment::{Segment, State};
 use crate::track::Tracking;
 
@@ -100,6 +101,8 @@ pub(crate) struct Shared {
     pub resident_at_scan: AtomicU64,
     pub on_error: OnceLock<ErrorHook>,
     pub on_pressure: OnceLock<PressureHook>,
+    /// For tests.
+    pub oracle: Option<Oracle>,
 }
 
 /// Locks; a thread that panicked with the lock held left nothing half done that the next could not bear.

@@ -3,7 +3,7 @@
 use super::status::offline_pager;
 use super::{Runtime, RuntimeError};
 use semper_journal::{Error, JOURNAL_DIR, Reader, Trimmed, Wish};
-use semper_pager::{Backing, BackingError, Pager, PagerConfig, TrackingChoice};
+use semper_pager::{Backing, BackingError, Pager, PagerConfig};
 use semper_store::{Generation, PageIndex, SegmentId, Store, StoreId};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -113,6 +113,6 @@ pub fn journal_known(dir: &Path, generation: Generation) -> Result<Option<(u64, 
 
 /// A generation that is kept, as a pager that writes nothing back.
 pub(super) fn past(store: Store, generation: Generation) -> Result<Arc<Pager>, RuntimeError> {
-    let config = PagerConfig { memory_limit: None, tracking: TrackingChoice::Auto };
+    let config = PagerConfig::default();
     Ok(Pager::new(config, Arc::new(Past { store, generation }))?)
 }

@@ -58,6 +58,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use world::{Around, StoreBacking, World};
 
+/// For tests: with this in the environment a runtime compares each capture with memory, and ends if something was missed.
+const VERIFY_VARIABLE: &str = "SEMPER_VERIFY_CAPTURES";
+
 /// How long a checkpoint that somebody waits for may take before the wait is given up.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -198,7 +201,8 @@ impl Runtime {
         console: &mut dyn FnMut(&str) -> std::io::Result<ConsoleFds>,
     ) -> Result<Self, RuntimeError> {
         let watch = Watch::new(dir, Arc::clone(&store));
-        let config = PagerConfig { memory_limit: options.memory, tracking: options.tracking };
+        let verify = std::env::var_os(VERIFY_VARIABLE).is_some();
+        let config = PagerConfig { memory_limit: options.memory, tracking: options.tracking, verify };
         let pager = Pager::new(config, Arc::new(StoreBacking::new(Arc::clone(&store), Arc::clone(&watch))))?;
         let only_when_asked = options.interval.is_none();
         let around = Around::new(Arc::clone(&store), Arc::clone(&pager), Arc::clone(&watch), only_when_asked);

@@ -11,7 +11,7 @@ use semper_domains::kernel::Levels;
 use semper_domains::kernel::objects::{self, DomainRecord};
 use semper_domains::linux::ExitStatus;
 use semper_domains::native::{Caches, ProgramView};
-use semper_pager::{Pager, PagerConfig, TrackingChoice};
+use semper_pager::{Pager, PagerConfig};
 use semper_store::Store;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -278,7 +278,7 @@ pub(super) fn offline_pager(dir: &Path) -> Result<Option<AtRest>, RuntimeError> 
     if store.generation().0 == 0 {
         return Ok(None);
     }
-    let config = PagerConfig { memory_limit: None, tracking: TrackingChoice::Auto };
+    let config = PagerConfig::default();
     let watch = Watch::new(dir, Arc::clone(&store));
     let pager = Pager::new(config, Arc::new(StoreBacking::new(Arc::clone(&store), watch)))?;
     Ok(Some((store, pager)))

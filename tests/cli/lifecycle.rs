@@ -346,6 +346,7 @@ fn a_process_that_dies_while_it_changes_mappings_is_replaced() {
     let out = session.place().join("out");
     let flags = ["--checkpoint-interval", "10ms"];
     let mut command = session.run(&flags, &program, &["4000"]);
+    command.env("SEMPER_VERIFY_CAPTURES", "1");
     let mut runtime = Background(command.stdout(File::create(&out).unwrap()).stderr(Stdio::null()).spawn().unwrap());
     let mut random = Rng::with_seed(seed());
     let (mut kills, mut committed) = (0, 0);

@@ -504,7 +504,7 @@ pub struct World {
 impl World {
     pub fn new(tracking: TrackingChoice, memory_limit: Option<u64>) -> Self {
         let store = Arc::new(MemoryStore::default());
-        let pager = Pager::new(PagerConfig { memory_limit, tracking }, store.clone()).unwrap();
+        let pager = Pager::new(PagerConfig { memory_limit, tracking, verify: true }, store.clone()).unwrap();
         Self { pager, store, staging: Mutex::new(Staging::new()) }
     }
 

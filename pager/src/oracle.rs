@@ -25,6 +25,18 @@ pub(crate) struct Oracle {
     seen: Mutex<HashMap<SegmentId, BTreeMap<u64, u64>>>,
 }
 
+/// A page that differs, and what is known of it.
+#[derive(Debug)]
+#[expect(dead_code, reason = "for who reads the message")]
+struct Missed {
+    page: PageIndex,
+    known: bool,
+    /// It was captured before.
+    copied: bool,
+    /// A process has it where nothing scans.
+    quiet: bool,
+}
+
 fn hash(page: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     page.hash(&mut hasher);
@@ -53,15 +65,18 @@ impl Oracle {
         for segment in segments {
             let found = scan.segments.iter().find(|found| found.segment.id == segment.id);
             let taken: RangeSet = found.into_iter().flat_map(|found| found.runs.iter().copied()).collect();
-            if let Some(page) = self.missed(segment, &taken)? {
-                eprintln!("semper: page {} of segment {} was written, and the capture lacks it", page.0, segment.id.0);
+            if let Some(missed) = self.missed(segment, &taken)? {
+                eprintln!(
+                    "semper: a page of segment {} was written, and the capture lacks it: {missed:?}",
+                    segment.id.0
+                );
                 std::process::abort();
             }
         }
         Ok(())
     }
 
-    fn missed(&self, segment: &Segment, taken: &RangeSet) -> Result<Option<PageIndex>, Error> {
+    fn missed(&self, segment: &Segment, taken: &RangeSet) -> Result<Option<Missed>, Error> {
         let failed = |source| Error::system("reading a frame")(source);
         let state = segment.lock();
         // What only the runtime writes it marks itself, and not always at once.
@@ -86,7 +101,15 @@ impl Oracle {
                     None => state.frames.is_known(page) || content == ZEROS,
                 };
                 if !same {
-                    return Ok(Some(page));
+                    let known = state.frames.is_known(page);
+                    let quiet =
+                        state.mappings.iter().any(|mapping| !mapping.hot_parts().iter().any(|hot| hot.contains(page)));
+                    return Ok(Some(Missed {
+                        page,
+                        known,
+                        copied: seen.is_some_and(|seen| seen.contains_key(&page.0)),
+                        quiet,
+                    }));
                 }
             }
             rest = PageRange::between(run.end(), segment.pages);

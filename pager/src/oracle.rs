@@ -44,10 +44,17 @@ fn hash(page: &[u8]) -> u64 {
 }
 
 impl Oracle {
-    /// Pages were copied into a capture.
-    pub(crate) fn copied(&self, segment: SegmentId, run: PageRange, data: &[u8]) {
+    /// Pages were copied into a capture. One that was dropped since it was taken is passed over: what it is now is not what was copied.
+    pub(crate) fn copied(&self, segment: &Segment, run: PageRange, data: &[u8]) {
+        let state = segment.lock();
         let mut seen = lock(&self.seen);
-        seen.entry(segment).or_default().extend((run.first.0..).zip(data.chunks(PAGE_SIZE).map(hash)));
+        let seen = seen.entry(segment.id).or_default();
+        for (page, content) in (run.first.0..run.end()).zip(data.chunks(PAGE_SIZE)) {
+            let (chunk, bit) = locate(PageIndex(page));
+            if state.frames.chunk(chunk).is_some_and(|chunk| chunk.inflight.get(bit)) {
+                seen.insert(page, hash(content));
+            }
+        }
     }
 
     /// Pages were dropped.

@@ -172,7 +172,7 @@ impl Segment {
     pub(crate) fn copy_taken(&self, run: PageRange, out: &mut [u8], way: CopyWay) -> Result<(), Error> {
         self.copy_run(run, out, way)?;
         if let Some(oracle) = &self.shared.oracle {
-            oracle.copied(self.id, run, out);
+            oracle.copied(self, run, out);
         }
         Ok(())
     }

@@ -4,7 +4,9 @@ use crate::copies::Look;
 use crate::sealed;
 use crate::segment;
 use crate::state::{State, StateFile};
+use crate::walk::{Step, Walk};
 use semper_store::{Folder, StoreId};
+use std::collections::BTreeSet;
 
 /// The files of a side that need not be copied to it again from those that are whole.
 ///
@@ -23,11 +25,29 @@ pub fn kept(side: &dyn Folder, whole: &dyn Folder, store: StoreId) -> Vec<String
     let mut segments: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
     segments.retain(|first| has.contains(first) && same(*first));
     segments.sort_unstable();
+    // A file that the side had lost may have been on its way there when the side went.
+    let all: BTreeSet<u64> =
+        whole.names().unwrap_or_default().iter().filter_map(|name| segment::first_of(name)).collect();
+    let after = |first| all.range(first + 1..).next().copied().unwrap_or(now.newest);
+    segments.retain(|first| is_whole(side, store, *first, after(*first)));
     let mut kept: Vec<String> = segments.iter().map(|first| segment::name(*first)).collect();
     // An index is made when the segment after its own is there; the last one may have come too late.
     segments.pop();
     kept.extend(segments.into_iter().map(segment::index_name));
     kept
+}
+
+/// Whether a segment has all its records, the last of which comes before `until`.
+fn is_whole(side: &dyn Folder, store: StoreId, first: u64, until: u64) -> bool {
+    let Ok((disk, Ok(header))) = sealed::header(side, store, first, &Look::default()) else { return false };
+    let mut walk = Walk::new(disk, header, Some(until), &Look::default(), None);
+    loop {
+        match walk.step() {
+            Ok(Step::Batch { .. }) => {}
+            Ok(Step::End { .. }) => return walk.next == until,
+            _ => return false,
+        }
+    }
 }
 
 fn state(folder: &dyn Folder, store: StoreId) -> Option<State> {

@@ -7,6 +7,7 @@ use crate::state::{State, StateFile};
 use crate::walk::{Step, Walk};
 use semper_store::{Folder, StoreId};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// The files of a side that need not be copied to it again from those that are whole.
 ///
@@ -16,20 +17,12 @@ pub fn kept(side: &dyn Folder, whole: &dyn Folder, store: StoreId) -> Vec<String
     let Ok(names) = side.names() else { return Vec::new() };
     let (Some(then), Some(now)) = (state(side, store), state(whole, store)) else { return Vec::new() };
     let has = now.first..then.newest.min(now.newest);
-    let salt = |folder: &dyn Folder, first| {
-        let (_, header) = sealed::header(folder, store, first, &Look::default()).ok()?;
-        Some(header.ok()?.salt)
-    };
-    // One that the others have lost is worth all the more.
-    let same = |first: u64| salt(side, first).is_some_and(|here| salt(whole, first).is_none_or(|there| there == here));
-    let mut segments: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
-    segments.retain(|first| has.contains(first) && same(*first));
-    segments.sort_unstable();
-    // A file that the side had lost may have been on its way there when the side went.
-    let all: BTreeSet<u64> =
+    let ends: BTreeSet<u64> =
         whole.names().unwrap_or_default().iter().filter_map(|name| segment::first_of(name)).collect();
-    let after = |first| all.range(first + 1..).next().copied().unwrap_or(now.newest);
-    segments.retain(|first| is_whole(side, store, *first, after(*first)));
+    let end = |first| ends.range(first + 1..).next().copied().unwrap_or(now.newest);
+    let mut segments: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
+    segments.retain(|first| has.contains(first) && has_all(side, whole, store, *first..end(*first)));
+    segments.sort_unstable();
     let mut kept: Vec<String> = segments.iter().map(|first| segment::name(*first)).collect();
     // An index is made when the segment after its own is there; the last one may have come too late.
     segments.pop();
@@ -37,14 +30,21 @@ pub fn kept(side: &dyn Folder, whole: &dyn Folder, store: StoreId) -> Vec<String
     kept
 }
 
-/// Whether a segment has all its records, the last of which comes before `until`.
-fn is_whole(side: &dyn Folder, store: StoreId, first: u64, until: u64) -> bool {
-    let Ok((disk, Ok(header))) = sealed::header(side, store, first, &Look::default()) else { return false };
-    let mut walk = Walk::new(disk, header, Some(until), &Look::default(), None);
+/// Whether a side has all the records of a segment, and it is the segment that the others have. One that they have lost is worth all the more; a file that
+/// the side had lost may have been on its way there when the side went.
+fn has_all(side: &dyn Folder, whole: &dyn Folder, store: StoreId, records: Range<u64>) -> bool {
+    let look = Look::default();
+    let Ok((disk, Ok(here))) = sealed::header(side, store, records.start, &look) else { return false };
+    if let Ok((_, Ok(there))) = sealed::header(whole, store, records.start, &look)
+        && there.salt != here.salt
+    {
+        return false;
+    }
+    let mut walk = Walk::new(disk, here, Some(records.end), &look, None);
     loop {
         match walk.step() {
             Ok(Step::Batch { .. }) => {}
-            Ok(Step::End { .. }) => return walk.next == until,
+            Ok(Step::End { .. }) => return walk.next == records.end,
             _ => return false,
         }
     }

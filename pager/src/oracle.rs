@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use semper_store::{PAGE_SIZE, PageIndex, PageRange, SegmentId};
 
 use crate::capture::Scan;
 use crate::error::Error;
 use crate::frames::locate;
+use crate::mapping::Mapping;
 use crate::ranges::RangeSet;
 use crate::segment::Segment;
 use crate::shared::lock;
@@ -68,7 +69,7 @@ impl Oracle {
     ///
     /// # Errors
     /// The kernel does not let us read a frame.
-    pub(crate) fn check(&self, segments: &[std::sync::Arc<Segment>], scan: &Scan) -> Result<(), Error> {
+    pub(crate) fn check(&self, segments: &[Arc<Segment>], scan: &Scan) -> Result<(), Error> {
         for segment in segments {
             let found = scan.segments.iter().find(|found| found.segment.id == segment.id);
             let taken: RangeSet = found.into_iter().flat_map(|found| found.runs.iter().copied()).collect();
@@ -84,7 +85,6 @@ impl Oracle {
     }
 
     fn missed(&self, segment: &Segment, taken: &RangeSet) -> Result<Option<Missed>, Error> {
-        let failed = |source| Error::system("reading a frame")(source);
         let state = segment.lock();
         // What only the runtime writes it marks itself, and not always at once.
         if state.mappings.is_empty() {
@@ -94,29 +94,28 @@ impl Oracle {
         let seen = seen.get(&segment.id);
         let mut rest = PageRange::between(0, segment.pages);
         let mut content = ZEROS;
-        while let Some(run) = segment.memfd.next_data(rest).map_err(failed)? {
+        while let Some(run) = segment.memfd.next_data(rest).map_err(Error::system("reading a frame"))? {
             for page in (run.first.0..run.end()).map(PageIndex) {
                 let (chunk, bit) = locate(page);
                 let pinned = state.frames.chunk(chunk).is_some_and(|chunk| chunk.pinned.get(bit));
                 if pinned || taken.contains(page) {
                     continue;
                 }
-                segment.memfd.read(page.0 * PAGE_SIZE as u64, &mut content).map_err(failed)?;
-                let same = match seen.and_then(|seen| seen.get(&page.0)) {
+                segment
+                    .memfd
+                    .read(page.0 * PAGE_SIZE as u64, &mut content)
+                    .map_err(Error::system("reading a frame"))?;
+                let before = seen.and_then(|seen| seen.get(&page.0));
+                let known = state.frames.is_known(page);
+                let same = match before {
                     Some(before) => *before == hash(&content),
                     // Brought from the store, if it is known.
-                    None => state.frames.is_known(page) || content == ZEROS,
+                    None => known || content == ZEROS,
                 };
                 if !same {
-                    let known = state.frames.is_known(page);
-                    let quiet =
-                        state.mappings.iter().any(|mapping| !mapping.hot_parts().iter().any(|hot| hot.contains(page)));
-                    return Ok(Some(Missed {
-                        page,
-                        known,
-                        copied: seen.is_some_and(|seen| seen.contains_key(&page.0)),
-                        quiet,
-                    }));
+                    let scanned = |mapping: &Arc<Mapping>| mapping.hot_parts().iter().any(|hot| hot.contains(page));
+                    let quiet = !state.mappings.iter().all(scanned);
+                    return Ok(Some(Missed { page, known, copied: before.is_some(), quiet }));
                 }
             }
             rest = PageRange::between(run.end(), segment.pages);

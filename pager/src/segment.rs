@@ -347,9 +347,7 @@ impl Segment {
         state.mappings.iter().try_for_each(|mapping| mapping.warm(range))?;
         state.frames.discard(range);
         state.discards.insert(range);
-        if let Some(oracle) = &self.shared.oracle {
-            oracle.dropped(self.id, range);
-        }
+        self.shared.note_dropped(self.id, range);
         self.memfd.punch(range).map_err(Error::system("freeing frames"))?;
         drop(state);
         self.shared.budget.kick_waiters();
@@ -435,9 +433,7 @@ impl Segment {
         // A fill by the runtime's own reading or writing ends on the new state, which it checks.
         self.memfd.punch(PageRange::between(0, self.pages)).map_err(Error::system("freeing frames"))?;
         state.frames = FrameMap::new(stored);
-        if let Some(oracle) = &self.shared.oracle {
-            oracle.dropped(self.id, PageRange::between(0, self.pages));
-        }
+        self.shared.note_dropped(self.id, PageRange::between(0, self.pages));
         state.discards.clear();
         state.inflight_discards.clear();
         let views = state.views.clone();
@@ -461,9 +457,7 @@ impl Segment {
 
     pub(crate) fn retire(&self) {
         let mut state = self.lock();
-        if let Some(oracle) = &self.shared.oracle {
-            oracle.dropped(self.id, PageRange::between(0, self.pages));
-        }
+        self.shared.note_dropped(self.id, PageRange::between(0, self.pages));
         if state.mappings.is_empty() && state.views.is_empty() {
             state.frames = FrameMap::new(&[]);
             if let Err(error) = self.memfd.punch(PageRange::between(0, self.pages)) {

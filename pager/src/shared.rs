@@ -132,6 +132,13 @@ impl Shared {
         }
     }
 
+    /// Pages were dropped: what was captured of them says nothing of what comes there.
+    pub(crate) fn note_dropped(&self, segment: SegmentId, range: PageRange) {
+        if let Some(oracle) = &self.oracle {
+            oracle.dropped(segment, range);
+        }
+    }
+
     pub(crate) fn report(&self, error: FaultError) {
         tracing::error!(segment = error.segment.0, page = error.page.0, error = %error.error, "a fault cannot be served");
         if let Some(hook) = self.on_error.get() {

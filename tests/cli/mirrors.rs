@@ -317,11 +317,17 @@ fn flip(segment: &Path, bytes: usize) {
 }
 
 /// A program that writes records of 60,000 bytes: 139 of them fill a segment.
-fn journaling(session: &Session, records: &str) -> Option<Background> {
+/// A program that writes records to the journal, and the mirror that it got amid that.
+fn journaling(session: &Session, records: &str) -> Option<(Background, PathBuf)> {
     let program = c_program("journaled", Libc::Musl)?;
     let out = File::create(session.place().join("out")).unwrap();
     let mut command = session.run(&["--checkpoint-interval", "50ms"], &program, &[records]);
-    Some(Background(command.stdin(Stdio::piped()).stdout(out).spawn().unwrap()))
+    let runtime = Background(command.stdin(Stdio::piped()).stdout(out).spawn().unwrap());
+    let mirror = session.place().join("mirror");
+    session.wait_until("it writes", |status| end_of(status) > Some(10));
+    let added = session.output(semper().args(["mirror", "add"]).args([&session.store(), &mirror]));
+    assert!(added.status.success(), "{}", said(&added));
+    Some((runtime, mirror))
 }
 
 fn end_of(status: &Value) -> Option<u64> {
@@ -331,11 +337,8 @@ fn end_of(status: &Value) -> Option<u64> {
 #[test]
 fn a_journal_that_rots_on_one_side_at_rest_is_read_from_the_other_and_repaired() {
     let session = Session::new();
-    let Some(runtime) = journaling(&session, "320") else { return };
-    let (store, mirror) = (session.store(), session.place().join("mirror"));
-    session.wait_until("it writes", |status| end_of(status) > Some(10));
-    let added = session.output(semper().args(["mirror", "add"]).args([&store, &mirror]));
-    assert!(added.status.success(), "{}", said(&added));
+    let Some((runtime, mirror)) = journaling(&session, "320") else { return };
+    let store = session.store();
     session
         .wait_until("all is written", |_| fs::read_to_string(session.place().join("out")).unwrap().contains("written"));
     drop(runtime);
@@ -383,11 +386,8 @@ fn a_journal_that_rots_on_one_side_at_rest_is_read_from_the_other_and_repaired()
 #[test]
 fn a_journal_that_rots_or_is_robbed_under_load_is_repaired_and_a_side_that_was_away_gets_what_it_lacks() {
     let session = Session::new();
-    let Some(runtime) = journaling(&session, "2000") else { return };
-    let (store, mirror) = (session.store(), session.place().join("mirror"));
-    session.wait_until("it writes", |status| end_of(status) > Some(10));
-    let added = session.output(semper().args(["mirror", "add"]).args([&store, &mirror]));
-    assert!(added.status.success(), "{}", said(&added));
+    let Some((runtime, mirror)) = journaling(&session, "2000") else { return };
+    let store = session.store();
     session.wait_until("it fills segments", |status| end_of(status) > Some(300));
     let names: Vec<String> = journal_of(&store).into_iter().map(|(name, _)| name).collect();
     flip(&mirror.join("journal").join(&names[0]), 8 << 20);

@@ -2,15 +2,13 @@
 
 use crate::harness::{Harness, Setting};
 use semper_journal::Canary;
+use semper_store::sim;
 
 #[test]
 fn each_planted_bug_is_found() {
-    for canary in Canary::ALL {
-        let setting = Setting { canary: Some(canary), ..Setting::default() };
-        let found = (0..60).find_map(|seed| Harness::new(seed, setting).run(100).err().map(|e| (seed, e)));
-        let (seed, how) = found.unwrap_or_else(|| panic!("the harness does not find {canary:?}"));
-        println!("{canary:?}, seed {seed}: {how}");
-    }
+    sim::find_each(Canary::ALL, 60, |seed, canary| {
+        Harness::new(seed, Setting { canary: Some(canary), ..Setting::default() }).run(100)
+    });
 }
 
 #[test]

@@ -24,44 +24,28 @@ impl Default for Setting {
     }
 }
 
-/// What a run did.
-#[derive(Clone, Copy, Default, Debug)]
-#[allow(dead_code, reason = "printed")]
-pub struct Outcome {
-    pub crashes: u64,
-    pub records: u64,
-    /// Appends of a number that was there.
-    pub found_again: u64,
-    pub trims: u64,
-    pub full: u64,
-    /// Restarts without a loss of power.
-    pub restarts: u64,
-    pub crashed_openings: u64,
-    /// Unacknowledged records that were there after all, and that were not.
-    pub in_doubt_kept: u64,
-    pub in_doubt_lost: u64,
-    /// Recoveries after a lie, rot, or a file that vanished.
-    pub damaged: u64,
-    /// Records that were told to be lost.
-    pub told_lost: u64,
-    /// Journals of which nothing could be used.
-    pub destroyed: u64,
-}
-
-impl std::ops::AddAssign for Outcome {
-    fn add_assign(&mut self, o: Self) {
-        self.crashes += o.crashes;
-        self.records += o.records;
-        self.found_again += o.found_again;
-        self.trims += o.trims;
-        self.full += o.full;
-        self.restarts += o.restarts;
-        self.crashed_openings += o.crashed_openings;
-        self.in_doubt_kept += o.in_doubt_kept;
-        self.in_doubt_lost += o.in_doubt_lost;
-        self.damaged += o.damaged;
-        self.told_lost += o.told_lost;
-        self.destroyed += o.destroyed;
+semper_store::sim_counts! {
+    /// What a run did.
+    #[allow(dead_code, reason = "printed")]
+    pub struct Outcome {
+        pub crashes: u64,
+        pub records: u64,
+        /// Appends of a number that was there.
+        pub found_again: u64,
+        pub trims: u64,
+        pub full: u64,
+        /// Restarts without a loss of power.
+        pub restarts: u64,
+        pub crashed_openings: u64,
+        /// Unacknowledged records that were there after all, and that were not.
+        pub in_doubt_kept: u64,
+        pub in_doubt_lost: u64,
+        /// Recoveries after a lie, rot, or a file that vanished.
+        pub damaged: u64,
+        /// Records that were told to be lost.
+        pub told_lost: u64,
+        /// Journals of which nothing could be used.
+        pub destroyed: u64,
     }
 }
 

@@ -21,36 +21,23 @@ pub enum Bug {
     KeepNewest,
 }
 
-/// What a run did.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Outcome {
-    pub crashes: u64,
-    pub records: u64,
-    /// Sides that went away while the journal went on.
-    pub dropped: u64,
-    /// Sides that were brought up to date, and tries that were cut off.
-    pub filled: u64,
-    pub cut_off: u64,
-    /// Files that were not copied, since the side had them.
-    pub kept: u64,
-    /// What was written anew.
-    pub mended: u64,
-    /// Times that one side alone was left.
-    pub alone: u64,
-    pub trims: u64,
-}
-
-impl std::ops::AddAssign for Outcome {
-    fn add_assign(&mut self, o: Self) {
-        self.crashes += o.crashes;
-        self.records += o.records;
-        self.dropped += o.dropped;
-        self.filled += o.filled;
-        self.cut_off += o.cut_off;
-        self.kept += o.kept;
-        self.mended += o.mended;
-        self.alone += o.alone;
-        self.trims += o.trims;
+semper_store::sim_counts! {
+    /// What a run did.
+    pub struct Outcome {
+        pub crashes: u64,
+        pub records: u64,
+        /// Sides that went away while the journal went on.
+        pub dropped: u64,
+        /// Sides that were brought up to date, and tries that were cut off.
+        pub filled: u64,
+        pub cut_off: u64,
+        /// Files that were not copied, since the side had them.
+        pub kept: u64,
+        /// What was written anew.
+        pub mended: u64,
+        /// Times that one side alone was left.
+        pub alone: u64,
+        pub trims: u64,
     }
 }
 

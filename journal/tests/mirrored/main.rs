@@ -36,11 +36,8 @@ fn nothing_is_lost_while_one_side_at_a_time_fails() {
 fn each_planted_bug_is_found() {
     let journal = Canary::MIRRORED.into_iter().map(Bug::Journal);
     let store = semper_store::Canary::FOLDERS.into_iter().map(Bug::Store);
-    for bug in [Bug::KeepNewest].into_iter().chain(journal).chain(store) {
-        let found = (0..500).find_map(|seed| Harness::new(seed, bug).run(100).err().map(|e| (seed, e)));
-        let (seed, how) = found.unwrap_or_else(|| panic!("the harness does not find {bug:?}"));
-        println!("{bug:?}, seed {seed}: {how}");
-    }
+    let bugs = [Bug::KeepNewest].into_iter().chain(journal).chain(store);
+    sim::find_each(bugs, 500, |seed, bug| Harness::new(seed, bug).run(100));
 }
 
 #[test]

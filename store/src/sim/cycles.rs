@@ -1,6 +1,6 @@
 //! Runs of crash cycles, as the tests of the store and of the journal make them.
 
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,4 +49,38 @@ where
             sum
         })
     })
+}
+
+/// Runs with each of `bugs` planted, from one seed after the other, until `run(seed, bug)` fails: a harness is worth what it finds.
+///
+/// # Panics
+/// None of `seeds` seeds finds one of them.
+pub fn find_each<B, O, E>(bugs: impl IntoIterator<Item = B>, seeds: u64, run: impl Fn(u64, B) -> Result<O, E>)
+where
+    B: Copy + Debug,
+    E: Display,
+{
+    for bug in bugs {
+        let found = (0..seeds).find_map(|seed| run(seed, bug).err().map(|e| (seed, e)));
+        let (seed, how) = found.unwrap_or_else(|| panic!("the harness does not find {bug:?}"));
+        println!("{bug:?}, seed {seed}: {how}");
+    }
+}
+
+/// A struct of what a run did, in counts, that [`cycles`] sums.
+#[macro_export]
+macro_rules! sim_counts {
+    ($(#[$about:meta])* pub struct $name:ident { $($(#[$doc:meta])* pub $count:ident: u64,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Default, Debug)]
+        pub struct $name {
+            $($(#[$doc])* pub $count: u64,)*
+        }
+
+        impl std::ops::AddAssign for $name {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$count += other.$count;)*
+            }
+        }
+    };
 }

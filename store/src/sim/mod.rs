@@ -22,7 +22,7 @@ mod folder;
 mod random;
 mod sides;
 
-pub use cycles::{cycles, number};
+pub use cycles::{cycles, find_each, number};
 pub use disk::{Event, Failure, SimDisk};
 pub use folder::SimFolder;
 pub use random::SimRng;

@@ -28,46 +28,30 @@ impl Default for Setting {
     }
 }
 
-/// What a run did.
-#[derive(Clone, Copy, Default, Debug)]
-#[allow(dead_code, reason = "printed")]
-pub struct Outcome {
-    pub crashes: u64,
-    pub commits: u64,
-    /// Openings that found a root or tree unusable.
-    pub torn_recoveries: u64,
-    /// Crashes while opening.
-    pub crashed_recoveries: u64,
-    /// Lies or rot that damaged the newest generation, found by a checksum, and an older one taken.
-    pub rewound: u64,
-    /// No generation was left.
-    pub destroyed: u64,
-    pub full: u64,
-    /// Generations held over some commits.
-    pub held: u64,
-    /// Times that an older generation was made the newest again.
-    pub gone_back: u64,
-    /// Times that the store was made smaller, and larger.
-    pub shrunk: u64,
-    pub grown: u64,
-    /// Times that it was not made smaller: what is in use does not fit, or something there is held.
-    pub stayed: u64,
-}
-
-impl std::ops::AddAssign for Outcome {
-    fn add_assign(&mut self, o: Self) {
-        self.crashes += o.crashes;
-        self.commits += o.commits;
-        self.torn_recoveries += o.torn_recoveries;
-        self.crashed_recoveries += o.crashed_recoveries;
-        self.rewound += o.rewound;
-        self.destroyed += o.destroyed;
-        self.full += o.full;
-        self.held += o.held;
-        self.gone_back += o.gone_back;
-        self.shrunk += o.shrunk;
-        self.grown += o.grown;
-        self.stayed += o.stayed;
+semper_store::sim_counts! {
+    /// What a run did.
+    #[allow(dead_code, reason = "printed")]
+    pub struct Outcome {
+        pub crashes: u64,
+        pub commits: u64,
+        /// Openings that found a root or tree unusable.
+        pub torn_recoveries: u64,
+        /// Crashes while opening.
+        pub crashed_recoveries: u64,
+        /// Lies or rot that damaged the newest generation, found by a checksum, and an older one taken.
+        pub rewound: u64,
+        /// No generation was left.
+        pub destroyed: u64,
+        pub full: u64,
+        /// Generations held over some commits.
+        pub held: u64,
+        /// Times that an older generation was made the newest again.
+        pub gone_back: u64,
+        /// Times that the store was made smaller, and larger.
+        pub shrunk: u64,
+        pub grown: u64,
+        /// Times that it was not made smaller: what is in use does not fit, or something there is held.
+        pub stayed: u64,
     }
 }
 

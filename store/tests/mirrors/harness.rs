@@ -14,40 +14,26 @@ use std::thread::Scope;
 const SIDES: usize = 3;
 const SIZE: u64 = 3 << 20;
 
-/// What a run did.
-#[derive(Clone, Copy, Default, Debug)]
-#[allow(dead_code, reason = "printed")]
-pub struct Outcome {
-    pub crashes: u64,
-    pub commits: u64,
-    /// Sides that went away while the store went on.
-    pub dropped: u64,
-    /// Sides that were brought up to date.
-    pub filled: u64,
-    /// Tries to do so that were cut off.
-    pub cut_off: u64,
-    /// Blocks written anew.
-    pub mended: u64,
-    /// Sides that were looked at alone.
-    pub alone: u64,
-    pub full: u64,
-    /// Times that the store was made smaller, and larger.
-    pub shrunk: u64,
-    pub grown: u64,
-}
-
-impl std::ops::AddAssign for Outcome {
-    fn add_assign(&mut self, o: Self) {
-        self.crashes += o.crashes;
-        self.commits += o.commits;
-        self.dropped += o.dropped;
-        self.filled += o.filled;
-        self.cut_off += o.cut_off;
-        self.mended += o.mended;
-        self.alone += o.alone;
-        self.full += o.full;
-        self.shrunk += o.shrunk;
-        self.grown += o.grown;
+semper_store::sim_counts! {
+    /// What a run did.
+    #[allow(dead_code, reason = "printed")]
+    pub struct Outcome {
+        pub crashes: u64,
+        pub commits: u64,
+        /// Sides that went away while the store went on.
+        pub dropped: u64,
+        /// Sides that were brought up to date.
+        pub filled: u64,
+        /// Tries to do so that were cut off.
+        pub cut_off: u64,
+        /// Blocks written anew.
+        pub mended: u64,
+        /// Sides that were looked at alone.
+        pub alone: u64,
+        pub full: u64,
+        /// Times that the store was made smaller, and larger.
+        pub shrunk: u64,
+        pub grown: u64,
     }
 }
 

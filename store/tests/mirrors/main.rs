@@ -33,11 +33,7 @@ fn nothing_is_lost_while_one_side_at_a_time_fails() {
 
 #[test]
 fn each_planted_bug_is_found() {
-    for canary in Canary::MIRRORS {
-        let found = (0..60).find_map(|seed| Harness::new(seed, Some(canary)).run(100).err().map(|e| (seed, e)));
-        let (seed, how) = found.unwrap_or_else(|| panic!("the harness does not find {canary:?}"));
-        println!("{canary:?}, seed {seed}: {how}");
-    }
+    sim::find_each(Canary::MIRRORS, 60, |seed, canary| Harness::new(seed, Some(canary)).run(100));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The words of the command line: commands and flags.
 
 mod backup;
+mod journal;
 mod mirror;
 mod values;
 
@@ -11,10 +12,11 @@ use clap::{Args, Parser, Subcommand};
 use semper::runtime::{Grants, Listen, OutputPolicies, StartKey};
 
 pub use backup::{At, Backup, Create, Follow, Keygen, Look, Prune, Restore, Verify};
+pub use journal::{JournalCommand, JournalReplay, JournalShow, JournalTrim, JournalVerify};
 pub use mirror::{AddMirror, Mirror, RemoveMirror};
 use values::{
     Addresses, Device, Output, parse_connect, parse_env, parse_file, parse_interval, parse_key, parse_listen,
-    parse_moment, parse_output, parse_redirect, parse_size, parse_time,
+    parse_output, parse_redirect, parse_size, parse_time,
 };
 pub use values::{Cpu, FileArg, Interval, Moment, parse_cpu};
 
@@ -514,90 +516,6 @@ pub struct Gdb {
     /// Leave the domain stopped at the end
     #[arg(long)]
     pub leave_stopped: bool,
-}
-
-/// `semper journal`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum JournalCommand {
-    /// Show records, a line each; or with --json a JSON object each
-    Show(JournalShow),
-    /// Write records out whole: a JSON object on each line, the bytes in hexadecimal digits
-    Export(JournalShow),
-    /// Let old records go, by whole segments; or give up records that are lost
-    ///
-    /// A program that goes back to an older generation may ask again for what it wrote since: keep what is newer than
-    /// the oldest generation that semper status lists.
-    Trim(JournalTrim),
-    /// Read and verify every record, on every side of a mirrored store
-    Verify(JournalVerify),
-    /// Roll a store at rest forward: tell its recorded programs again what they were told after its newest generation
-    ///
-    /// Up to the last record, or to the one that is named; there the programs stand, a generation is committed, and the next `semper resume`
-    /// goes on from it. A program that does something else than it did is named, and nothing is committed. docs/replay.md
-    Replay(JournalReplay),
-}
-
-/// `semper journal verify`.
-#[derive(Args, Clone, Debug)]
-pub struct JournalVerify {
-    /// The store, and how to print
-    #[command(flatten)]
-    pub on: Status,
-    /// What is rotten on one side of a mirrored store and not on another is written anew, as semper scrub does it
-    #[arg(long)]
-    pub repair: bool,
-}
-
-/// `semper journal replay`.
-#[derive(Args, Clone, Debug)]
-pub struct JournalReplay {
-    /// Directory of the store
-    pub store: PathBuf,
-    /// The last record that is told again: its place in the journal, or a time such as 2026-01-31T12:00:00Z [default: the last]
-    #[arg(long, value_name = "PLACE|TIME", value_parser = parse_moment)]
-    pub to: Option<Moment>,
-    /// Print JSON, for scripts
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Which records to show.
-#[derive(Args, Clone, Debug)]
-pub struct JournalShow {
-    /// Directory of the store
-    pub store: PathBuf,
-    /// The first record: its place in the journal, or a time such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "PLACE|TIME", value_parser = parse_moment)]
-    pub from: Option<Moment>,
-    /// The last record
-    #[arg(long, value_name = "PLACE|TIME", value_parser = parse_moment)]
-    pub to: Option<Moment>,
-    /// Only records of the program with this number, as semper status shows it; 0: the journal's own notes
-    #[arg(long, value_name = "NUMBER")]
-    pub writer: Option<u32>,
-    /// Print JSON, for scripts
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `semper journal trim`.
-#[derive(Args, Clone, Debug)]
-#[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
-pub struct JournalTrim {
-    /// Directory of the store
-    pub store: PathBuf,
-    /// Records before this one go
-    #[arg(long, value_name = "PLACE|TIME", value_parser = parse_moment, group = "what")]
-    pub before: Option<Moment>,
-    /// The oldest records go, until the journal is not larger
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, group = "what")]
-    pub keep: Option<u64>,
-    /// Only records go that are in a backup
-    #[arg(long, group = "what")]
-    pub covered: bool,
-    /// Give up the records that cannot be read any more, so that the journal can be written to again
-    #[arg(long, group = "what")]
-    pub accept_loss: bool,
 }
 
 /// `semper doctor`.

@@ -32,7 +32,6 @@ pub struct Answer {
 /// What a program is told by `cpuid`, for all its life. What is not in the table is told as zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
-    level: Level,
     all: Vec<Answer>,
 }
 
@@ -120,7 +119,7 @@ impl Answers {
             }
         }
         all.truncate(MAX_ANSWERS);
-        Self { level, all }
+        Self { all }
     }
 
     /// Those that were kept; none if no processor could have given them, or they tell of what the level does not have.
@@ -131,13 +130,7 @@ impl Answers {
         let fits = |answer: &Answer| told(level, answer.leaf, answer.subleaf, answer.words) == answer.words;
         let first = all.first().is_some_and(|answer| answer.leaf == 0);
         let sound = first && all.len() <= MAX_ANSWERS && !all.windows(2).any(told_twice) && all.iter().all(fits);
-        sound.then_some(Self { level, all })
-    }
-
-    /// The level that they tell of.
-    #[must_use]
-    pub const fn level(&self) -> Level {
-        self.level
+        sound.then_some(Self { all })
     }
 
     /// All of them.

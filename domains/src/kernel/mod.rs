@@ -18,6 +18,7 @@ mod inputs;
 pub mod journal;
 pub mod objects;
 
+mod birth;
 pub(crate) mod capture;
 mod life;
 mod mail;
@@ -27,10 +28,10 @@ mod processor;
 mod segments;
 mod server;
 
+pub use birth::{ImportFile, NewProgram, StartKey};
 pub use capture::FreezeError;
 pub use inputs::Replay;
 pub(crate) use inputs::branch;
-pub use life::{ImportFile, NewProgram, StartKey};
 pub(crate) use life::{fsgsbase, random};
 pub(crate) use network::remove_grants_but;
 pub use processor::Levels;

@@ -26,7 +26,7 @@ pub use poller::Poller;
 
 use crate::kernel::bell::Bell;
 use crate::linux::{Accepted, Errno, Network, Ready};
-use connection::Connection;
+use connection::{Connection, Sent};
 use poller::{Event, Which};
 use port::Port;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -245,6 +245,23 @@ impl HostNetwork {
         connections.answered >= connections.lately
     }
 
+    /// Sends all of what the program has put by, and will send when it stops next: then it is not sent again.
+    ///
+    /// # Errors
+    /// As [`Network::send`].
+    pub fn send_ahead(&self, connection: u64, data: &[u8]) -> Result<(), Errno> {
+        let sent = self.usable(connection)?.send_ahead(data, self.at_once)?;
+        self.has_sent(sent);
+        Ok(())
+    }
+
+    fn has_sent(&self, sent: Sent) -> usize {
+        if !self.at_once {
+            self.events.sent(sent.much, self.are_all_answered(sent.first));
+        }
+        sent.count
+    }
+
     fn add(&self, socket: TcpStream, connecting: bool) -> Result<u64, Errno> {
         let token = self.poller.token();
         let one = Arc::new(Connection::new(socket, token, connecting));
@@ -354,10 +371,7 @@ impl Network for HostNetwork {
 
     fn send(&self, connection: u64, data: &[u8]) -> Result<usize, Errno> {
         let sent = self.usable(connection)?.send(data, self.at_once)?;
-        if !self.at_once {
-            self.events.sent(sent.much, self.are_all_answered(sent.first));
-        }
-        Ok(sent.count)
+        Ok(self.has_sent(sent))
     }
 
     fn take_error(&self, connection: u64) -> Option<Errno> {

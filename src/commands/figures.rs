@@ -54,6 +54,8 @@ pub struct Domain {
     pub cpu_ms: u64,
     pub held_output: u64,
     pub cpu_level: Option<String>,
+    #[serde(default)]
+    pub recorded: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

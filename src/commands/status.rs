@@ -135,8 +135,9 @@ fn show_native(native: &Caches) {
 
 /// A program of a listing, as the status shows it.
 pub fn show_program(program: &DomainStatus) {
-    let DomainStatus { id, name, state, exit_code, exit_signal, cpu_ms, held_output, cpu_level, .. } = program.clone();
-    show_domain(&Domain { id, name, state, exit_code, exit_signal, cpu_ms, held_output, cpu_level });
+    let DomainStatus { id, name, state, exit_code, exit_signal, cpu_ms, held_output, cpu_level, recorded, .. } =
+        program.clone();
+    show_domain(&Domain { id, name, state, exit_code, exit_signal, cpu_ms, held_output, cpu_level, recorded });
 }
 
 fn show_domain(domain: &Domain) {
@@ -150,9 +151,10 @@ fn show_domain(domain: &Domain) {
         bytes => format!(", {} of output held", BinaryBytes(bytes)),
     };
     let level = domain.cpu_level.as_ref().map(|level| format!(", for {level}")).unwrap_or_default();
+    let recorded = if domain.recorded == Some(true) { ", recorded" } else { "" };
     let cpu = Duration::from_millis(domain.cpu_ms);
     say(format_args!(
-        "  {:>3}  {:<20} {state}, {:.1} s of processor time{level}{held}",
+        "  {:>3}  {:<20} {state}, {:.1} s of processor time{level}{recorded}{held}",
         domain.id,
         domain.name,
         cpu.as_secs_f64()

@@ -97,6 +97,9 @@ pub struct DomainStatus {
     pub held_output: u64,
     /// The level of processors that it was started for; none: it may know all of the one where it was.
     pub cpu_level: Option<String>,
+    /// Whether what it is told is recorded; none at rest, where that is not looked for.
+    #[serde(default)]
+    pub recorded: Option<bool>,
 }
 
 /// Frames.
@@ -140,6 +143,7 @@ fn domain_status(record: &DomainRecord, live: bool, levels: &Levels) -> DomainSt
         cpu_ms: record.cpu / 1_000_000,
         held_output: 0,
         cpu_level: levels.get(&record.id).map(ToString::to_string),
+        recorded: None,
     }
 }
 
@@ -160,6 +164,7 @@ fn program_status(program: &ProgramView, live: bool) -> DomainStatus {
         cpu_ms: program.cpu / 1_000_000,
         held_output: program.held,
         cpu_level: program.cpu_level.map(|level| level.to_string()),
+        recorded: None,
     }
 }
 
@@ -190,6 +195,7 @@ impl Runtime {
         for status in &mut domains {
             if let Some(domain) = self.kernel.domain(status.id) {
                 status.pid = domain.process().map(|p| p.pid);
+                status.recorded = Some(domain.tape.is_on());
                 let cpu = semper_domains::linux::Clock::cpu(&*domain.clock);
                 status.cpu_ms = u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX);
                 let released = domain.releaser().map_or([0, 0], |r| r.released());
@@ -208,7 +214,8 @@ impl Runtime {
         let mut domains = self.linux_programs();
         for program in self.kernel.native_programs() {
             let pid = self.kernel.native.pid(program.domain);
-            domains.push(DomainStatus { pid, ..program_status(&program, true) });
+            let recorded = Some(self.kernel.records_native());
+            domains.push(DomainStatus { pid, recorded, ..program_status(&program, true) });
         }
         Status {
             live: true,

@@ -36,7 +36,7 @@ fn computing(flags: &[&str]) -> Option<(Session, u16, Background)> {
 #[test]
 fn an_answer_does_not_wait_for_a_program_that_computes() {
     for flags in [&["--output", "immediate"][..], &["--checkpoint-interval", "20ms"], RECORDED] {
-        let Some((_session, port, _runtime)) = computing(flags) else { return };
+        let Some((session, port, _runtime)) = computing(flags) else { return };
         let begun = Instant::now();
         let (_first, mut second) = answered(port);
         let waited = begun.elapsed();
@@ -45,6 +45,7 @@ fn an_answer_does_not_wait_for_a_program_that_computes() {
         assert_eq!(&answer, b"of the second");
         let whole = begun.elapsed();
         assert!(waited < whole / 2, "{flags:?}: the first answer came after {waited:?} of {whole:?}");
+        assert_eq!(session.status()["domains"][0]["recorded"], flags.contains(&"--record"));
     }
 }
 

@@ -178,6 +178,7 @@ pub fn recorded_with(flags: &[&str], program: &Path, args: &[&str], count: usize
     let session = Session::new();
     let mut runtime = into(&session, "out", &mut session.run(flags, program, args));
     wait_for_lines(&session, "out", count);
+    assert_eq!(session.status()["domains"][0]["recorded"], true);
     assert!(sigkill(&mut runtime.0), "it ended before the kill");
     let shown = lines(&session, "out");
     (session, shown)

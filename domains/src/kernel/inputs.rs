@@ -193,6 +193,12 @@ impl Kernel {
         self.native_inputs().is_some()
     }
 
+    /// Whether what native programs are told is recorded.
+    #[must_use]
+    pub fn records_native(&self) -> bool {
+        self.native.tape.is_on()
+    }
+
     /// Goes on with native domains that are recorded, as with a program.
     pub(crate) fn resume_native_tape(self: &Arc<Self>) -> Result<(), KernelError> {
         let Some(NativeInputs { position, writer }) = self.native_inputs() else { return Ok(()) };

@@ -97,7 +97,7 @@ pub(crate) struct Shown {
 }
 
 impl Program {
-    /// As its record at `at` says. `shows`: what it is connected to, and its output.
+    /// As its record at `at` says, connected to these.
     pub(super) fn new(
         at: RecordId,
         record: NativeProgram,

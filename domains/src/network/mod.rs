@@ -11,12 +11,14 @@
 //! * `grants`: what may be reached.
 //! * `port`: where the host listens.
 //! * `connection`: what is sent, and when it leaves.
+//! * `serve`: many connections in one hand-over.
 //! * `poller`: the one thread.
 
 mod connection;
 mod grants;
 mod poller;
 mod port;
+mod serve;
 #[cfg(test)]
 pub mod tests;
 
@@ -26,11 +28,12 @@ pub use poller::Poller;
 
 use crate::kernel::bell::Bell;
 use crate::linux::{Accepted, Errno, Network, Ready};
-use connection::Connection;
+use connection::{Connection, Served};
 use poller::{Event, Which};
 use port::Port;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use serve::Serving;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -59,6 +62,9 @@ pub struct HostNetwork {
     ports: BTreeMap<u16, Port>,
     connects: Vec<SocketAddrV4>,
     connections: Mutex<Connections>,
+    /// What is served by port, and who of it is to be looked at. The second lock is taken after any other.
+    serving: Mutex<BTreeMap<u16, Serving>>,
+    hints: Mutex<Vec<Served>>,
     /// See [`HostNetwork::reap`].
     reaps: AtomicBool,
     myself: Weak<Self>,
@@ -108,6 +114,8 @@ impl HostNetwork {
             ports,
             connects: grants.connects.clone(),
             connections: Mutex::default(),
+            serving: Mutex::default(),
+            hints: Mutex::default(),
             reaps: AtomicBool::new(false),
             myself: Weak::clone(myself),
         });
@@ -201,6 +209,9 @@ impl HostNetwork {
         for (number, one) in self.all() {
             let (room, over) = leave(&one);
             came |= room || over;
+            if room {
+                self.hint(&one);
+            }
             if over {
                 self.remove(number);
             }
@@ -281,8 +292,12 @@ impl HostNetwork {
             }
             Which::Connection(number) => {
                 let Ok(one) = self.get(number) else { return };
-                if one.event(event.input, event.failed) {
+                let (look, over) = one.event(event);
+                if over {
                     self.remove(number);
+                }
+                if look {
+                    self.hint(&one);
                 }
             }
         }
@@ -291,6 +306,7 @@ impl HostNetwork {
     fn tick(&self) {
         for (number, one) in self.all() {
             if one.has_lingered() || self.reaps.load(SeqCst) && one.is_abandoned() {
+                self.hint(&one);
                 self.remove(number);
             }
         }

@@ -274,3 +274,6 @@ impl HostNetwork {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,8 +91,10 @@ impl Kernel {
 
 impl Executive {
     pub(super) fn network_came(&self) {
-        self.network_rang.store(true, SeqCst);
-        self.ring();
+        // Before it looks, one ring is as good as many.
+        if !self.network_rang.swap(true, SeqCst) {
+            self.ring();
+        }
     }
 
     /// What tells this life from others in a connection key.

@@ -70,6 +70,14 @@ pub struct HostNetwork {
     myself: Weak<Self>,
 }
 
+/// For what was sent together: whether a checkpoint is wanted, in any case, and at once.
+#[derive(Default)]
+struct Wants {
+    any: bool,
+    much: bool,
+    all: bool,
+}
+
 #[derive(Default)]
 struct Connections {
     next: u64,
@@ -256,6 +264,21 @@ impl HostNetwork {
         connections.answered >= connections.lately
     }
 
+    /// Sends without telling that a checkpoint is wanted for it.
+    fn give(&self, connection: u64, data: &[u8], wants: &mut Wants) -> Result<usize, Errno> {
+        let sent = self.usable(connection)?.send(data, self.at_once)?;
+        let all = self.are_all_answered(sent.first);
+        *wants = Wants { any: true, much: wants.much || sent.much, all: wants.all || all };
+        Ok(sent.count)
+    }
+
+    /// Tells it.
+    fn tell(&self, wants: &Wants) {
+        if wants.any && !self.at_once {
+            self.events.sent(wants.much, wants.all);
+        }
+    }
+
     fn add(&self, socket: TcpStream, connecting: bool) -> Result<u64, Errno> {
         let token = self.poller.token();
         let one = Arc::new(Connection::new(socket, token, connecting));
@@ -369,11 +392,10 @@ impl Network for HostNetwork {
     }
 
     fn send(&self, connection: u64, data: &[u8]) -> Result<usize, Errno> {
-        let sent = self.usable(connection)?.send(data, self.at_once)?;
-        if !self.at_once {
-            self.events.sent(sent.much, self.are_all_answered(sent.first));
-        }
-        Ok(sent.count)
+        let mut wants = Wants::default();
+        let count = self.give(connection, data, &mut wants);
+        self.tell(&wants);
+        count
     }
 
     fn take_error(&self, connection: u64) -> Option<Errno> {

@@ -8,7 +8,7 @@
 //! seen. A try takes the hints and looks at these connections alone, so that it costs nothing for those that are silent.
 
 use super::connection::{Input, Served};
-use super::{Connection, HostNetwork, MAX_CONNECTIONS, SEND_LIMIT};
+use super::{Connection, HostNetwork, MAX_CONNECTIONS, SEND_LIMIT, Wants};
 use crate::guest::MAX_STRING;
 use crate::linux::Network;
 use crate::parcel::{self, CAME, CLOSE, END, ENDED, GONE, HEAD, Head, WANT};
@@ -145,6 +145,7 @@ impl HostNetwork {
     pub fn post(&self, port: u16, life: u32, parcels: &[u8]) {
         let mut all = self.serving();
         let serving = all.entry(port).or_default();
+        let mut wants = Wants::default();
         for (head, bytes) in parcel::Heads(parcels) {
             if head.connection == 0 {
                 for one in serving.open.values() {
@@ -152,12 +153,13 @@ impl HostNetwork {
                 }
                 (serving.open, serving.ready) = (HashMap::new(), VecDeque::new());
             } else if let Some(key) = key_of(head.connection, life) {
-                self.post_one(serving, key, head.flags, bytes);
+                self.post_one(serving, key, (head.flags, bytes), &mut wants);
             }
         }
+        self.tell(&wants);
     }
 
-    fn post_one(&self, serving: &mut Serving, key: u32, flags: u16, bytes: &[u8]) {
+    fn post_one(&self, serving: &mut Serving, key: u32, (flags, bytes): (u16, &[u8]), wants: &mut Wants) {
         let Some(one) = serving.open.get_mut(&key).filter(|one| !one.lost) else { return };
         let number = one.number;
         if !bytes.is_empty() {
@@ -166,7 +168,7 @@ impl HostNetwork {
                 one.lost = true;
                 self.close(number, true);
             }
-            if one.lost || self.send(number, bytes).is_err() {
+            if one.lost || self.give(number, bytes, wants).is_err() {
                 return serving.queue(key);
             }
         }

@@ -41,12 +41,16 @@ pub fn request(asked: &[u8]) -> Result<Option<Asked<'_>>, ()> {
         let words = first.trim_ascii_end().splitn(3, |byte| *byte == b' ').collect();
         return Ok(Some(Asked { words, len: at, redis: false }));
     }
+    let count = number(first, b'*').and_then(|count| if count > 0 { Ok(count) } else { Err(()) })?;
     let mut words = Vec::new();
-    for _ in 0..number(first, b'*')? {
+    for _ in 0..count {
         let Some((length, begin)) = line(at) else { return Ok(None) };
         let length = number(length, b'$')?;
         if asked.len() < begin + length + 2 {
             return Ok(None);
+        }
+        if !asked[begin + length..].starts_with(b"\r\n") {
+            return Err(());
         }
         words.push(&asked[begin..begin + length]);
         at = begin + length + 2;

@@ -39,7 +39,7 @@ fn parcels(string: &[u8]) -> Vec<(Head, Vec<u8>)> {
 fn string(parcels: &[(u64, u16, &[u8])]) -> Vec<u8> {
     let mut all = Vec::new();
     for (connection, flags, bytes) in parcels {
-        let head = Head { connection: *connection, len: bytes.len() as u16, flags: *flags, room: 0 };
+        let head = Head { connection: *connection, len: u16::try_from(bytes.len()).unwrap(), flags: *flags, room: 0 };
         put(&mut all, head, bytes);
     }
     assert!(are_of_domain(&all));
@@ -63,7 +63,7 @@ impl Served {
         peer.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let told = self.until(|told| !told.is_empty());
         let (head, bytes) = &told[0];
-        assert_eq!((told.len(), head.flags, head.room, bytes.len()), (1, CAME, SEND_LIMIT as u32, 0));
+        assert_eq!((told.len(), head.flags, head.room as usize, bytes.len()), (1, CAME, SEND_LIMIT, 0));
         assert_eq!(head.connection >> 32, u64::from(LIFE), "it is of this life");
         (head.connection, peer)
     }

@@ -134,11 +134,6 @@ impl Turn<'_> {
             }
             Ok(tried) => tried,
         };
-        // Who waits for the outside waits long: its stub leaves the core to others, and looks for quick answers again when it has this one.
-        let spins = if matches!(tried, Tried::NotYet) { 0 } else { self.kernel.native_spins() };
-        if let Some(native) = self.loaded(domain) {
-            native.control.set_spins(spins);
-        }
         match tried {
             Tried::NotYet => {
                 self.state.network.asked.push(asked);

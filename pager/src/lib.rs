@@ -64,6 +64,6 @@ pub use segment::Segment;
 pub use semper_store::{PAGE_SIZE, PageIndex, PageRange, SegmentId};
 pub use shared::{Backing, FaultError};
 pub use staging::{Sink, Staging};
-pub use sys::sched::{run_soon, set_slice, sleep_exactly};
+pub use sys::sched::{run_soon, set_slice};
 pub use track::{Tracking, TrackingChoice};
 pub use view::View;

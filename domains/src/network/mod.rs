@@ -65,8 +65,6 @@ pub struct HostNetwork {
     /// What is served by port, and who of it is to be looked at. The second lock is taken after any other.
     serving: Mutex<BTreeMap<u16, Serving>>,
     hints: Mutex<Vec<Served>>,
-    /// Something is.
-    serves: AtomicBool,
     /// See [`HostNetwork::reap`].
     reaps: AtomicBool,
     myself: Weak<Self>,
@@ -126,7 +124,6 @@ impl HostNetwork {
             connections: Mutex::default(),
             serving: Mutex::default(),
             hints: Mutex::default(),
-            serves: AtomicBool::new(false),
             reaps: AtomicBool::new(false),
             myself: Weak::clone(myself),
         });

@@ -11,9 +11,6 @@ use std::time::{Duration, Instant};
 
 /// Events that are taken at once.
 const EVENTS: usize = 256;
-/// How long those who ask at about the same time are left to do that, where many are served together. Woken for each of them,
-/// the thread would take the core from them each time, and the domain would be handed one request after the other.
-const GATHERS: Duration = Duration::from_micros(60);
 /// How often connections are looked after that are only left to end.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -119,7 +116,6 @@ impl Poller {
 fn run(epoll: &Epoll, poller: &Weak<Poller>) {
     let mut events = [EpollEvent::empty(); EVENTS];
     let mut ticked = Instant::now();
-    semper_pager::sleep_exactly();
     loop {
         let count = match epoll.wait(&mut events, EpollTimeout::from(1000_u16)) {
             Ok(count) => count,
@@ -135,11 +131,7 @@ fn run(epoll: &Epoll, poller: &Weak<Poller>) {
         told.sort_unstable_by_key(|network| Arc::as_ptr(network).addr());
         told.dedup_by(|a, b| Arc::ptr_eq(a, b));
         told.iter().for_each(|network| network.bell.ring());
-        let gathers = told.iter().any(|network| network.gathers());
         drop(told);
-        if gathers {
-            std::thread::sleep(GATHERS);
-        }
         if ticked.elapsed() >= TICK {
             ticked = Instant::now();
             poller.tick();

@@ -20,8 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 const SLICE: usize = 1 << 10;
 /// Nobody has a turn in an answer that has less room for bytes than this.
 const LEAST: usize = 64;
-/// So many who are answered at about the same time are many.
-const MANY: usize = 8;
 /// Who is let in in one try.
 const LET_IN: usize = 64;
 
@@ -143,11 +141,6 @@ impl HostNetwork {
         }
     }
 
-    /// Whether many are served together and ask at about the same time: those who were answered lately ask again.
-    pub(super) fn gathers(&self) -> bool {
-        self.serves.load(SeqCst) && !self.at_once && self.lock().lately >= MANY
-    }
-
     /// Sends parcels on connections that were let in at `port`, in this life. Those to others, or to what is no more, are dropped.
     pub fn post(&self, port: u16, life: u32, parcels: &[u8]) {
         let mut all = self.serving();
@@ -202,7 +195,6 @@ impl HostNetwork {
             }
             serving.queue(served.key);
         }
-        self.serves.store(true, SeqCst);
         let serving = all.entry(port).or_default();
         let mut answer = Vec::new();
         if !std::mem::replace(&mut serving.told, true) {

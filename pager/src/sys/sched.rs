@@ -39,11 +39,6 @@ pub fn set_slice(thread: i32, slice_ns: u64) {
 /// Makes the calling thread one that runs soon after it is woken, also where others compute on every core.
 pub fn run_soon() {
     set_slice(0, SHORT_SLICE_NS);
-    sleep_exactly();
-}
-
-/// Has the calling thread's sleeps end when they should, and not up to 50 us later.
-pub fn sleep_exactly() {
     // SAFETY: two integers.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000) };
 }

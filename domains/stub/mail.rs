@@ -3,6 +3,7 @@
 
 use crate::abi::*;
 use core::arch::global_asm;
+use core::sync::atomic::{Ordering::Release, compiler_fence};
 
 /// What a receiver is told when there is nothing.
 const EAGAIN: u64 = (-11_i64) as u64;
@@ -105,6 +106,8 @@ pub unsafe fn send(fd: u64, from: u64, count: u64) -> Option<u64> {
         parcel.room -= count as u32;
         outbox.letters[at] = Letter { connection: parcel.connection, start: used as u32, end: (used + count) as u32 };
         outbox.used = (used + count) as u32;
+        // The server may look meanwhile: what it counts is there.
+        compiler_fence(Release);
         outbox.count = at as u32 + 1;
         Some(count)
     }

@@ -60,7 +60,8 @@ pub trait Disk: Send + Sync {
         Ok(())
     }
 
-    /// Bytes that could be written in all: what the host has given already, and what it could still give.
+    /// Bytes that could be written in all: what the host has given already, and what it could still give, by a look that is not older than a
+    /// fraction of a second.
     ///
     /// # Errors
     /// What the host says.

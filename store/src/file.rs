@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,7 +51,13 @@ pub struct FileDisk {
     file: File,
     ring: Option<Mutex<Ring>>,
     device: bool,
+    /// What was last found of its capacity, and when.
+    capacity: Mutex<Option<(Instant, u64)>>,
 }
+
+/// How long a look at the capacity counts. It asks for the file's times, and then each write that follows changes them anew: the flush after
+/// it writes the inode too, which takes as long as a small flush itself (ext4 without a journal, 45 of 150 us). Once a commit is too often.
+const CAPACITY_AGE: Duration = Duration::from_millis(200);
 
 impl FileDisk {
     /// Opens `path` for reading and writing.
@@ -68,7 +75,7 @@ impl FileDisk {
                 .inspect_err(|e| tracing::debug!("plain writes, since io_uring with O_DIRECT cannot be had: {e}"))
                 .ok(),
         };
-        Ok(Self { file, ring: ring.map(Mutex::new), device })
+        Ok(Self { file, ring: ring.map(Mutex::new), device, capacity: Mutex::default() })
     }
 
     /// Opens `path` for reading.
@@ -78,7 +85,11 @@ impl FileDisk {
     pub fn open_read_only(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let device = file.metadata()?.file_type().is_block_device();
-        Ok(Self { file, ring: None, device })
+        Ok(Self { file, ring: None, device, capacity: Mutex::default() })
+    }
+
+    fn forget_capacity(&self) {
+        *self.capacity.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// How writes go.
@@ -134,6 +145,7 @@ impl Disk for FileDisk {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "a block device is grown by its own tools"));
         }
         self.file.set_len(len)?;
+        self.forget_capacity();
         self.file.sync_all()
     }
 
@@ -142,18 +154,24 @@ impl Disk for FileDisk {
             return Ok(());
         }
         self.file.set_len(len)?;
+        self.forget_capacity();
         self.file.sync_all()
     }
 
     fn capacity(&self) -> io::Result<u64> {
-        let len = self.len()?;
         if self.device {
-            return Ok(len);
+            return self.len();
         }
-        let given = self.file.metadata()?.blocks().saturating_mul(512);
+        let mut known = self.capacity.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = known.filter(|(found, _)| found.elapsed() < CAPACITY_AGE) {
+            return Ok(bytes);
+        }
+        let file = self.file.metadata()?;
         let below = nix::sys::statvfs::fstatvfs(&self.file)?;
         let free = below.blocks_available().saturating_mul(below.fragment_size());
-        Ok(given.saturating_add(free).min(len))
+        let bytes = file.blocks().saturating_mul(512).saturating_add(free).min(file.len());
+        *known = Some((Instant::now(), bytes));
+        Ok(bytes)
     }
 
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {

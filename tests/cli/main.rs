@@ -28,6 +28,7 @@ mod journal_backup;
 mod keys;
 mod killing;
 mod lifecycle;
+mod mail;
 mod mirrors;
 mod moving;
 mod native;

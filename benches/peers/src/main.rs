@@ -1,10 +1,12 @@
 //! 64 clients, each of which appends a record of 100 bytes, waits until it is durable, and appends the next: to the journal, to SQLite, to
-//! redb, turn about on the same disk.
+//! redb and etcd, turn about on the same disk.
 //!
 //! ```text
-//! cargo run --release --manifest-path benches/peers/Cargo.toml [-- [--quick] [--dir DIR]]
+//! cargo run --release --manifest-path benches/peers/Cargo.toml [--features etcd] [-- [--quick] [--dir DIR]]
 //! ```
 
+#[cfg(feature = "etcd")]
+mod etcd;
 mod logs;
 
 use logs::{Journal, Log, Redb, SharedSqlite, Sqlite};
@@ -22,11 +24,13 @@ const RECORD: &[u8; 100] = &[7; 100];
 /// A way to open a log in an empty directory.
 type Open = fn(&Path) -> Outcome<Box<dyn Log>>;
 
-const LOGS: [(&str, Open); 4] = [
+const LOGS: &[(&str, Open)] = &[
     ("the journal", Journal::open),
     ("SQLite, WAL, synchronous=FULL, a connection each", Sqlite::open),
     ("SQLite, the same, one connection for all", SharedSqlite::open),
     ("redb, durability immediate", Redb::open),
+    #[cfg(feature = "etcd")]
+    ("etcd, one member, by gRPC", etcd::Etcd::open),
 ];
 
 /// What one run saw.

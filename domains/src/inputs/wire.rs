@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Version of these bytes; the first of them.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes of a record that are not exceeded by another item.
 pub const RECORD_BYTES: usize = 56 << 10;
 /// Most bytes of one answer.

@@ -341,8 +341,7 @@ impl Kernel {
         }
         let orders = {
             let mut program = domain.program();
-            // Where what it is told is recorded it is not stopped between two calls.
-            program.set_mail(has_mail, !recorded);
+            program.set_mail(has_mail);
             control.set_pid(linux::PID);
             control.set_parent(linux::PARENT);
             control.set_uid(linux::UID);

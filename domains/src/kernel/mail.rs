@@ -8,6 +8,7 @@ use crate::linux::{Letter, Mail, Parcel};
 use crate::platform::control::Control;
 use semper_store::{PAGE_SIZE, PageRange};
 use std::mem::{offset_of, size_of};
+use std::sync::atomic::{Ordering::Acquire, fence};
 
 /// Whether the control pages have room for mail: those of a program that an earlier version started have not.
 pub(super) fn has_pages(control: &Control) -> bool {
@@ -75,17 +76,28 @@ pub(super) fn take(control: &Control) -> Option<Mail> {
             fresh: false,
         }
     };
-    let letter = |index| {
-        let at = letter_at(index);
-        let [start, end] = halves(control, at + offset_of!(RawLetter, start) as u64);
-        let connection = control.word_at(at);
-        Letter { connection, bytes: bytes(control, (OUTBOX_BYTES_AT, OUTBOX_BYTES), start, end) }
-    };
     Some(Mail {
         life,
         parcels: (0..parcels.min(MAX_PARCELS)).map(parcel).collect(),
-        letters: (0..letters.min(MAX_LETTERS)).map(letter).collect(),
+        letters: (0..letters.min(MAX_LETTERS)).map(|index| letter(control, index)).collect(),
     })
+}
+
+fn letter(control: &Control, index: usize) -> Letter {
+    let at = letter_at(index);
+    let [start, end] = halves(control, at + offset_of!(RawLetter, start) as u64);
+    let connection = control.word_at(at);
+    Letter { connection, bytes: bytes(control, (OUTBOX_BYTES_AT, OUTBOX_BYTES), start, end) }
+}
+
+/// What was put by since `seen` letters were, while the process runs; nothing in another life than `life`.
+pub(super) fn put_by(control: &Control, seen: usize, life: [u64; 2]) -> Vec<Letter> {
+    if !has_pages(control) || LIFE_AT.map(|at| control.word_at(at)) != life {
+        return Vec::new();
+    }
+    let letters = (halves(control, OUTBOX)[0] as usize).min(MAX_LETTERS);
+    fence(Acquire);
+    (seen..letters).map(|index| letter(control, index)).collect()
 }
 
 /// Puts parcels into the pages, as many as there is room for: the program gave none back that was not there.
@@ -108,20 +120,15 @@ pub(super) fn put(control: &Control, mail: &Mail) {
     control.set_word(INBOX, word(u32::try_from(count).unwrap_or(0), 0));
 }
 
-/// Whether something was put by to be sent.
-pub(super) fn waits(control: &Control) -> bool {
-    has_pages(control) && halves(control, OUTBOX)[0] != 0
-}
-
-/// Whether something was put by, or may be: as long as something came ahead that was not received.
-pub(super) fn may_put_by(control: &Control) -> bool {
+/// Whether something was put by since `seen` letters were, or may be: as long as something came ahead that was not received.
+pub(super) fn may_put_by(control: &Control, seen: usize) -> bool {
     let parcels = if has_pages(control) { (halves(control, INBOX)[0] as usize).min(MAX_PARCELS) } else { 0 };
     let unread = |index| {
         let at = parcel_at(index);
         let start = halves(control, at + offset_of!(RawParcel, fd) as u64)[1];
         halves(control, at + offset_of!(RawParcel, end) as u64)[0] > start
     };
-    waits(control) || (0..parcels).any(unread)
+    has_pages(control) && halves(control, OUTBOX)[0] as usize > seen || (0..parcels).any(unread)
 }
 
 /// What the stub wrote there, and the kernel beside the tracking, belongs to the next capture.
@@ -186,6 +193,30 @@ mod tests {
         assert_eq!(take(&control), Some(Mail { life: [77, 78], parcels, letters: Vec::new() }));
         assert_eq!(take(&control), None);
         assert_eq!(take(&pages(crate::abi::CONTROL_PAGES)), None, "of an earlier version");
+    }
+
+    #[test]
+    fn what_is_put_by_is_seen_once_and_in_its_own_life() {
+        let control = pages(LINUX_CONTROL_PAGES);
+        put(&control, &Mail { life: [77, 78], parcels: vec![parcel(1, Some(3), b"unread")], letters: Vec::new() });
+        assert!(may_put_by(&control, 0) && put_by(&control, 0, [77, 78]).is_empty());
+        // As the stub does.
+        for (index, bytes) in [&b"one"[..], b"three"].into_iter().enumerate() {
+            let start = u32::try_from(index * 3).unwrap();
+            control.write(OUTBOX_BYTES_AT + u64::from(start), bytes);
+            control.set_word(letter_at(index), 5);
+            let ends = word(start, start + u32::try_from(bytes.len()).unwrap());
+            control.set_word(letter_at(index) + offset_of!(RawLetter, start) as u64, ends);
+            control.set_word(OUTBOX, word(u32::try_from(index).unwrap() + 1, 0));
+        }
+        let said = |seen| put_by(&control, seen, [77, 78]).into_iter().map(|letter| letter.bytes).collect::<Vec<_>>();
+        assert_eq!(said(0), [&b"one"[..], b"three"]);
+        assert_eq!(said(1), [b"three"]);
+        assert!(said(2).is_empty() && said(3).is_empty());
+        assert!(put_by(&control, 0, [77, 79]).is_empty());
+        assert!(may_put_by(&control, 2), "something is unread");
+        assert_eq!(take(&control).unwrap().letters.len(), 2);
+        assert!(!may_put_by(&control, 0));
     }
 
     #[test]

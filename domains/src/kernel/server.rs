@@ -5,7 +5,7 @@ use super::{Kernel, mail};
 use crate::abi::{CAUSE_READY, FREEZE_SIGNAL, GO, MAX_ORDERS, RUNNING};
 use crate::cpu::{Cpu, Registers};
 use crate::inputs::Advance;
-use crate::linux::{ExitStatus, Fault, Outcome, Wait};
+use crate::linux::{Errno, ExitStatus, Fault, Outcome, Wait};
 use crate::platform::PlatformError;
 use crate::platform::frame::Frame;
 use crate::platform::process::{Posted, Process};
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const MAX_PROCESSES: u32 = 10;
 /// How often a roll-back is tried while captures are in its way.
 const MAX_REVERTS: u32 = 100;
-/// How long what a program put by to be sent may wait for it to stop.
+/// How long what a program put by to be sent waits for it to stop.
 const OUTBOX_PATIENCE: Duration = Duration::from_millis(2);
 const SIGKILL: u8 = 9;
 const SIGSEGV: u8 = 11;
@@ -36,7 +36,7 @@ pub fn serve(kernel: &Arc<Kernel>, domain: &Arc<Domain>) {
         domain.bell.wait(domain.bell.rings(), Some(Instant::now() + Duration::from_millis(5)));
     }
     if domain.ended().is_none() {
-        let mut server = Server { kernel, domain, interrupted: false, together: Together::default() };
+        let mut server = Server { kernel, domain, interrupted: false, sent_ahead: 0, together: Together::default() };
         if let Err(error) = server.run() {
             tracing::error!(%error, domain = %domain.name, "the domain is ended");
             let _pass = kernel.gate.enter();
@@ -86,6 +86,8 @@ struct Server<'a> {
     domain: &'a Arc<Domain>,
     /// A timer is due and the domain was asked to stop for it.
     interrupted: bool,
+    /// Letters that the domain put by since it went on and that were sent meanwhile.
+    sent_ahead: usize,
     together: Together,
 }
 
@@ -163,8 +165,7 @@ impl Server<'_> {
         let deadline = self.domain.program().timer_deadline();
         let asked = self.interrupted || self.domain.tape.is_replaying();
         let deadline = if asked { None } else { deadline.map(|t| self.instant(t)) };
-        // What was put by to be sent does not wait long for a program that computes.
-        let looks = !asked && !self.domain.tape.is_on() && mail::may_put_by(&self.domain.control);
+        let looks = !self.domain.tape.is_replaying() && mail::may_put_by(&self.domain.control, self.sent_ahead);
         let look = looks.then(|| Instant::now() + OUTBOX_PATIENCE);
         let due = deadline;
         let deadline = due.into_iter().chain(look).min();
@@ -175,9 +176,10 @@ impl Server<'_> {
             }
             Posted::TimedOut => {
                 let now = Instant::now();
-                let waits = look.is_some_and(|look| look <= now) && mail::waits(&self.domain.control);
-                if waits || due.is_some_and(|due| due <= now) {
+                if due.is_some_and(|due| due <= now) {
                     self.interrupted = process.freeze().is_some();
+                } else if look.is_some_and(|look| look <= now) {
+                    self.send_ahead();
                 }
                 Ok(false)
             }
@@ -185,6 +187,22 @@ impl Server<'_> {
                 self.interrupted = false;
                 self.bury()?;
                 Ok(self.domain.ended().is_none())
+            }
+        }
+    }
+
+    /// What was put by does not wait for a program that computes: it is sent while that runs. When the program stops it is sent again, which
+    /// counts for what has been: so a recorded program is not disturbed, and no step of its differs.
+    fn send_ahead(&mut self) {
+        let domain = self.domain;
+        // What a capture contains was put by before it.
+        let _pass = self.kernel.gate.enter();
+        for letter in mail::put_by(&domain.control, self.sent_ahead, domain.tape.life().id) {
+            match domain.network.send_ahead(letter.connection, &letter.bytes) {
+                // More than there was room for when the program was let put it by.
+                Err(Errno::EAGAIN) => return,
+                // Then it is told, too.
+                Ok(()) | Err(_) => self.sent_ahead += 1,
             }
         }
     }
@@ -245,7 +263,7 @@ impl Server<'_> {
     }
 
     /// One transaction: what the domain posted is served and it goes on, unless it has to wait or has ended.
-    fn step(&self) -> Result<Outcome, super::KernelError> {
+    fn step(&mut self) -> Result<Outcome, super::KernelError> {
         let domain = self.domain;
         let process = match domain.process() {
             Some(process) if !process.is_dead() => process,
@@ -293,6 +311,7 @@ impl Server<'_> {
         // What a replay is told, it is told in steps.
         let reads_mail = !(stands && domain.tape.is_on());
         if let Some(mail) = reads_mail.then(|| mail::take(control)).flatten() {
+            self.sent_ahead = 0;
             program.open_mail(mail);
         }
         let outcome = match cause {

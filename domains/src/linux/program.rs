@@ -77,8 +77,6 @@ pub struct Program {
     pub(super) parcels: Vec<Parcel>,
     /// Whether there are pages for it.
     pub(super) has_mail: bool,
-    /// Whether what is sent may be put by: somebody looks after it if the program does not stop.
-    pub(super) puts_by: bool,
     told: BTreeSet<u64>,
 }
 
@@ -115,7 +113,6 @@ impl Program {
             ahead,
             parcels: Vec::new(),
             has_mail: false,
-            puts_by: false,
             told: BTreeSet::new(),
             host,
             state,
@@ -149,7 +146,6 @@ impl Program {
             ahead,
             parcels: Vec::new(),
             has_mail: false,
-            puts_by: false,
             told: BTreeSet::new(),
             host,
             state,
@@ -160,9 +156,9 @@ impl Program {
         }
     }
 
-    /// Whether its process has an inbox and an outbox, and whether somebody looks after the latter.
-    pub fn set_mail(&mut self, has: bool, puts_by: bool) {
-        (self.has_mail, self.puts_by) = (has, puts_by);
+    /// Whether its process has an inbox and an outbox.
+    pub fn set_mail(&mut self, has: bool) {
+        self.has_mail = has;
     }
 
     /// Serves the system call that the domain stands in.

@@ -8,8 +8,9 @@
 //! may take a program's: what is written to the console of a Linux program by key is put aside, and [`Kernel::write_by_key`]
 //! writes it before the gate is left.
 
+use super::birth::quota;
 use super::mailbox::Mailbox;
-use super::program::{explain, quota};
+use super::program::explain;
 use super::records::LinuxObject;
 use super::turn::Turn;
 use super::{ExecutiveError, State};

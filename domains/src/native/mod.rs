@@ -21,6 +21,7 @@
 //! * `give`: keys that an operator gives at the start.
 //! * `image`, `life`, `mailbox`, `records`, `sleep`: the parts.
 
+mod birth;
 mod cache;
 mod call;
 mod capture;
@@ -48,6 +49,7 @@ mod space;
 mod turn;
 mod watch;
 
+pub use birth::NativeSpec;
 pub use cache::Caches;
 pub use debug::{Debugger, Stood};
 pub use extract::{Extract, Put};
@@ -57,7 +59,7 @@ pub use log::{LOG, LOG_BYTES, OLD_LOG};
 pub(crate) use mailbox::message_of;
 pub use operate::Act;
 pub(crate) use program::Shown;
-pub use program::{NativeSpec, ProgramView, programs};
+pub use program::{ProgramView, programs};
 pub use records::{LinuxObject, NativeInputs, NativeProgram, RunList};
 
 use crate::inputs::{Question, Tape};

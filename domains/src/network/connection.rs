@@ -71,6 +71,8 @@ struct Outgoing {
     captured: u64,
     /// What follows from inputs that are in the journal, or on their way.
     noted: u64,
+    /// Bytes that were taken before the program's call told of them, and are the next that it will tell of.
+    ahead: usize,
     /// Something was sent since then; and between the one before it and it.
     answered: bool,
     answered_before: bool,
@@ -206,10 +208,30 @@ impl Connection {
         }
     }
 
-    /// Takes bytes.
+    /// Takes bytes, but for those that it took ahead.
     pub(super) fn send(&self, data: &[u8], at_once: bool) -> Result<Sent, Errno> {
         let mut out = self.lock();
-        self.settle(&mut out);
+        let known = out.ahead.min(data.len());
+        out.ahead -= known;
+        match self.take(&mut out, &data[known..], at_once) {
+            Err(Errno::EAGAIN) if known > 0 => Ok(Sent { count: known, much: false, first: false }),
+            taken => taken.map(|sent| Sent { count: known + sent.count, ..sent }),
+        }
+    }
+
+    /// Takes all of what the program will tell of when it stops next, or nothing.
+    pub(super) fn send_ahead(&self, data: &[u8], at_once: bool) -> Result<Sent, Errno> {
+        let mut out = self.lock();
+        if out.bytes.len() + data.len() > SEND_LIMIT {
+            return Err(Errno::EAGAIN);
+        }
+        let sent = self.take(&mut out, data, at_once)?;
+        out.ahead += sent.count;
+        Ok(sent)
+    }
+
+    fn take(&self, out: &mut Outgoing, data: &[u8], at_once: bool) -> Result<Sent, Errno> {
+        self.settle(out);
         if let Some(error) = out.error {
             return Err(error);
         }
@@ -223,9 +245,9 @@ impl Connection {
         out.bytes.extend(&data[..count]);
         if at_once {
             out.released = out.tail();
-            self.flush(&mut out);
+            self.flush(out);
         }
-        let first = !std::mem::replace(&mut out.answered, true);
+        let first = count > 0 && !std::mem::replace(&mut out.answered, true);
         Ok(Sent { count, much: out.bytes.len() > ROOM, first })
     }
 

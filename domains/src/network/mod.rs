@@ -28,7 +28,7 @@ pub use poller::Poller;
 
 use crate::kernel::bell::Bell;
 use crate::linux::{Accepted, Errno, Network, Ready};
-use connection::{Connection, Served};
+use connection::{Connection, Sent, Served};
 use poller::{Event, Which};
 use port::Port;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -267,9 +267,13 @@ impl HostNetwork {
     /// Sends without telling that a checkpoint is wanted for it.
     fn give(&self, connection: u64, data: &[u8], wants: &mut Wants) -> Result<usize, Errno> {
         let sent = self.usable(connection)?.send(data, self.at_once)?;
+        self.note_sent(sent, wants);
+        Ok(sent.count)
+    }
+
+    fn note_sent(&self, sent: Sent, wants: &mut Wants) {
         let all = self.are_all_answered(sent.first);
         *wants = Wants { any: true, much: wants.much || sent.much, all: wants.all || all };
-        Ok(sent.count)
     }
 
     /// Tells it.
@@ -277,6 +281,18 @@ impl HostNetwork {
         if wants.any && !self.at_once {
             self.events.sent(wants.much, wants.all);
         }
+    }
+
+    /// Sends all of what the program has put by, and will send when it stops next: then it is not sent again.
+    ///
+    /// # Errors
+    /// As [`Network::send`].
+    pub fn send_ahead(&self, connection: u64, data: &[u8]) -> Result<(), Errno> {
+        let sent = self.usable(connection)?.send_ahead(data, self.at_once)?;
+        let mut wants = Wants::default();
+        self.note_sent(sent, &mut wants);
+        self.tell(&wants);
+        Ok(())
     }
 
     fn add(&self, socket: TcpStream, connecting: bool) -> Result<u64, Errno> {

@@ -120,6 +120,35 @@ fn immediate_output_leaves_at_once() {
 }
 
 #[test]
+fn what_was_sent_ahead_is_not_sent_again() {
+    let (network, address, _) = network(&[], false);
+    network.listen(7, 5).unwrap();
+    let (one, mut peer) = pair(&network, address);
+    assert_eq!(network.send_ahead(one, b"first"), Ok(()));
+    assert_eq!(network.send_ahead(one, b"second"), Ok(()));
+    commit(&network);
+    let mut got = [0; 11];
+    peer.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"firstsecond");
+    // The program says it in other pieces, and goes on in the middle of one.
+    assert_eq!(network.send(one, b"fir"), Ok(3));
+    assert_eq!(network.send(one, b"stse"), Ok(4));
+    assert_eq!(network.send(one, b"cond, third"), Ok(11));
+    commit(&network);
+    let mut got = [0; 7];
+    peer.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b", third");
+    assert!(is_silent(&mut peer));
+    // All or nothing, as long as it is not the program that waits.
+    let much = vec![7; SEND_LIMIT - 10];
+    assert_eq!(network.send_ahead(one, &much), Ok(()));
+    assert_eq!(network.send_ahead(one, &[7; 11]), Err(Errno::EAGAIN));
+    assert_eq!(network.held(), much.len() as u64);
+    assert_eq!(network.send(one, &much), Ok(much.len()));
+    assert_eq!(network.send(one, &[7; 11]), Ok(10));
+}
+
+#[test]
 fn a_peer_that_does_not_read_costs_bounded_memory() {
     let (network, address, wanted) = network(&[], false);
     network.listen(7, 5).unwrap();

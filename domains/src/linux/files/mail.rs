@@ -87,7 +87,7 @@ impl Program {
                 connection,
                 fd: Some(told.fd),
                 bytes: Vec::new(),
-                room: if self.puts_by && told.ready & WRITABLE != 0 { ROOM } else { 0 },
+                room: if told.ready & WRITABLE != 0 { ROOM } else { 0 },
                 dry: whole && told.open.nonblocking(),
                 whole,
                 fresh: true,

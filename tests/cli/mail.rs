@@ -1,0 +1,75 @@
+//! What comes ahead on connections, and what is put by to be sent (docs/decisions/0405-mail.md).
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Background, Libc, Session, c_program, sigkill};
+use crate::network::{connect, free_port, listen};
+use crate::replay::{copy, replay, succeeds};
+
+/// Turns of a loop that takes a second or some, in millions.
+const LONG: &str = "600";
+const RECORDED: &[&str] = &["--checkpoint-interval", "0", "--output", "journaled", "--record"];
+
+/// Two clients that have said something, and the answer of the first.
+fn answered(port: u16) -> (TcpStream, TcpStream) {
+    let (mut first, mut second) = (connect(port), connect(port));
+    first.write_all(b"of the first").unwrap();
+    second.write_all(b"of the second").unwrap();
+    let mut answer = [0; 12];
+    first.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"of the first");
+    (first, second)
+}
+
+fn computing(flags: &[&str]) -> Option<(Session, u16, Background)> {
+    let program = c_program("computes", Libc::Musl)?;
+    let (session, port) = (Session::new(), free_port());
+    let at = listen(port, 7);
+    let flags = [flags, &["--listen", &at]].concat();
+    let runtime = session.background(&mut session.run(&flags, &program, &["7", LONG]));
+    Some((session, port, runtime))
+}
+
+#[test]
+fn an_answer_does_not_wait_for_a_program_that_computes() {
+    for flags in [&["--output", "immediate"][..], &["--checkpoint-interval", "20ms"], RECORDED] {
+        let Some((_session, port, _runtime)) = computing(flags) else { return };
+        let begun = Instant::now();
+        let (_first, mut second) = answered(port);
+        let waited = begun.elapsed();
+        let mut answer = [0; 13];
+        second.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"of the second");
+        let whole = begun.elapsed();
+        assert!(waited < whole / 2, "{flags:?}: the first answer came after {waited:?} of {whole:?}");
+    }
+}
+
+#[test]
+fn what_was_answered_amid_computing_is_told_again() {
+    let Some((session, port, mut runtime)) = computing(RECORDED) else { return };
+    let (_first, mut second) = answered(port);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(sigkill(&mut runtime.0));
+    assert!(!matches!(second.read(&mut [0]), Ok(1..)), "it was still computing");
+    let mut runtime = session.background(session.on_store("resume").args(&RECORDED[..4]));
+    let (first, mut second) = answered(port);
+    let mut answer = [0; 13];
+    second.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"of the second");
+    drop((first, second));
+    assert!(sigkill(&mut runtime.0));
+    // Nothing of it was cut: all is told again, from the beginning.
+    let other = Session::new();
+    copy(&session.store(), &other.store());
+    fs::remove_dir_all(other.store().join("console")).unwrap();
+    let replayed = replay(&other, &[]);
+    let printed = succeeds(&replayed);
+    assert!(printed.contains("steps told again"), "{printed}");
+    let said = String::from_utf8_lossy(&replayed.stderr);
+    assert!(!said.contains("no replay goes on"), "{said}");
+    other.assert_sound();
+}

@@ -34,10 +34,10 @@ pub fn kv(place: &mut Place) -> Outcome<Vec<Line>> {
     measure(place, &Service { what: "key-value service", program, flags: &[], bars: (0.5, 1.5) })
 }
 
-/// The lines of `kv-native`: native domains with network keys.
+/// The lines of `kv-native`: a native domain with a network key.
 pub fn native(place: &mut Place) -> Outcome<Vec<Line>> {
-    let program = programs::domain("service")?;
-    let what = "key-value service of native domains";
+    let program = programs::domain("hub")?;
+    let what = "key-value service of a native domain";
     measure(place, &Service { what, program, flags: &["--native"], bars: (0.8, 2.0) })
 }
 

@@ -30,6 +30,10 @@ pub mod abi;
 #[path = "../guest/src/abi.rs"]
 pub mod guest;
 
+/// What they hand each other of many connections at once.
+#[path = "../guest/src/parcel.rs"]
+pub mod parcel;
+
 const _: () = assert!(
     guest::CONTROL == abi::CONTROL
         && guest::MESSAGE == abi::CONTROL + abi::MESSAGE_OFFSET

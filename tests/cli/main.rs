@@ -44,6 +44,7 @@ mod rot;
 mod run;
 mod sandbox;
 mod scrubbing;
+mod serve;
 mod shrinking;
 mod skipping;
 mod terminal;

@@ -61,17 +61,17 @@ pub fn listen(port: u16, guest: u16) -> String {
 }
 
 /// Starts a command whose program prints into `out`.
-fn start(session: &Session, command: &mut Command) -> Background {
+pub fn start(session: &Session, command: &mut Command) -> Background {
     let out = File::options().create(true).append(true).open(session.place().join("out")).unwrap();
     Background(command.stdout(out).stderr(Stdio::null()).spawn().unwrap())
 }
 
-fn printed(session: &Session) -> String {
+pub fn printed(session: &Session) -> String {
     std::fs::read_to_string(session.place().join("out")).unwrap_or_default()
 }
 
 /// Waits until the program has printed something.
-fn wait_until_printed(session: &Session, what: &str) {
+pub fn wait_until_printed(session: &Session, what: &str) {
     let deadline = Instant::now() + TIMEOUT;
     while !printed(session).contains(what) {
         assert!(Instant::now() < deadline, "{what:?} is not printed: {}", printed(session));
@@ -79,7 +79,7 @@ fn wait_until_printed(session: &Session, what: &str) {
     }
 }
 
-fn checkpoint(session: &Session) {
+pub fn checkpoint(session: &Session) {
     let output = session.output(&mut session.on_store("checkpoint"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -456,25 +456,25 @@ fn a_program_that_is_added_to_a_running_store_may_listen() {
 }
 
 /// A client of the service with a ledger of its own.
-struct Client {
+pub struct Client {
     port: u16,
-    stream: Option<BufReader<TcpStream>>,
+    pub stream: Option<BufReader<TcpStream>>,
     random: Rng,
     /// By key: the values that it may have, the last one that was acknowledged first.
     ledger: HashMap<u64, Vec<u64>>,
     next: u64,
-    acknowledged: u64,
+    pub acknowledged: u64,
     looked_up: u64,
 }
 
 impl Client {
-    fn new(port: u16) -> Client {
+    pub fn new(port: u16) -> Client {
         let random = Rng::with_seed(seed());
         Client { port, stream: None, random, ledger: HashMap::new(), next: 1, acknowledged: 0, looked_up: 0 }
     }
 
     /// Asks once; none: the connection broke.
-    fn ask(&mut self, request: &str) -> Option<String> {
+    pub fn ask(&mut self, request: &str) -> Option<String> {
         let stream = self.stream.get_or_insert_with(|| BufReader::new(connect(self.port)));
         let mut answer = String::new();
         let asked = stream.get_mut().write_all(request.as_bytes()).and_then(|()| stream.read_line(&mut answer));
@@ -505,7 +505,7 @@ impl Client {
         self.looked_up += 1;
     }
 
-    fn step(&mut self) {
+    pub fn step(&mut self) {
         let key = self.random.u64(0..200);
         if self.random.u64(0..3) == 0 {
             return self.look_up(key);
@@ -522,7 +522,7 @@ impl Client {
         }
     }
 
-    fn check_all(&mut self) {
+    pub fn check_all(&mut self) {
         let mut keys: Vec<u64> = self.ledger.keys().copied().collect();
         keys.sort_unstable();
         for key in keys {
@@ -563,8 +563,10 @@ fn soak() {
     storm(kills, &[], &linux_program("kv-service"));
     let journaled = [OFTEN, &["--output", "journaled"]].concat();
     storm_with(kills, &journaled, &["--record"], &linux_program("kv-service"));
-    storm(kills, &["--native"], &native_program("service"));
-    storm_with(kills, &journaled, &["--native", "--record"], &native_program("service"));
+    for native in ["service", "hub"] {
+        storm(kills, &["--native"], &native_program(native));
+        storm_with(kills, &journaled, &["--native", "--record"], &native_program(native));
+    }
 }
 
 pub fn storm(kills: u32, flags: &[&str], program: &Path) {
@@ -572,7 +574,7 @@ pub fn storm(kills: u32, flags: &[&str], program: &Path) {
 }
 
 /// `both`: flags of run and of resume.
-fn storm_with(kills: u32, both: &[&str], flags: &[&str], program: &Path) {
+pub fn storm_with(kills: u32, both: &[&str], flags: &[&str], program: &Path) {
     let session = Session::new();
     let port = free_port();
     let at = listen(port, 7000);
@@ -610,14 +612,18 @@ fn storm_with(kills: u32, both: &[&str], flags: &[&str], program: &Path) {
 
 #[test]
 fn peers_that_do_not_read_or_come_and_go_take_nothing_from_others() {
+    peers_come_and_go(&[], &linux_program("kv-service"), 50_000);
+}
+
+/// `big`: bytes of a value that much is asked for.
+pub fn peers_come_and_go(flags: &[&str], program: &Path, big: usize) {
     let session = Session::new();
     let port = free_port();
-    let program = linux_program("kv-service");
     let at = listen(port, 7000);
-    let flags = [OFTEN, &["--listen", &at]].concat();
-    let _runtime = session.background(&mut session.run(&flags, &program, &["7000"]));
+    let flags = [OFTEN, &["--listen", &at], flags].concat();
+    let _runtime = session.background(&mut session.run(&flags, program, &["7000"]));
     let mut client = Client::new(port);
-    assert_eq!(client.ask(&format!("set big {}\n", "y".repeat(50_000))).as_deref(), Some("ok 1"));
+    assert_eq!(client.ask(&format!("set big {}\n", "y".repeat(big))).as_deref(), Some("ok 1"));
     // They ask for much and read nothing.
     let mut slow = Vec::new();
     for _ in 0..3 {
@@ -661,6 +667,18 @@ fn two_sessions(session: &Session, port: u16, heap: &str) -> Background {
     session.background(&mut session.run(&flags, &native_program("service"), &["7000", "2", heap]))
 }
 
+/// Asks for much at once, and is answered all of it, some times.
+pub fn large_answers_come(port: u16) {
+    let (asked, answers) = put_big(port);
+    for _ in 0..3 {
+        let mut peer = connect(port);
+        peer.write_all(&asked).unwrap();
+        let mut came = vec![0; answers.len()];
+        peer.read_exact(&mut came).unwrap();
+        assert!(came == answers);
+    }
+}
+
 /// Puts a value of 2000 bytes and says, as a request for it that is sent 384 times in one piece, what the answers are together.
 fn put_big(port: u16) -> (Vec<u8>, Vec<u8>) {
     let value = "y".repeat(2000);
@@ -672,14 +690,7 @@ fn put_big(port: u16) -> (Vec<u8>, Vec<u8>) {
 fn answers_that_are_larger_than_a_native_sessions_heap_come_in_pieces() {
     let (session, port) = (Session::new(), free_port());
     let _runtime = two_sessions(&session, port, "256");
-    let (asked, answers) = put_big(port);
-    for _ in 0..3 {
-        let mut peer = connect(port);
-        peer.write_all(&asked).unwrap();
-        let mut came = vec![0; answers.len()];
-        peer.read_exact(&mut came).unwrap();
-        assert!(came == answers);
-    }
+    large_answers_come(port);
     // What fits no message is refused, and nothing else.
     let mut client = Client::new(port);
     let refused = client.ask(&format!("set long {}\n", "z".repeat(4600)));
@@ -779,21 +790,21 @@ fn private_bytes(pid: u32) -> u64 {
 }
 
 /// Has the end of a connection be a reset.
-fn reset(peer: TcpStream) {
+pub fn reset(peer: TcpStream) {
     let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
     nix::sys::socket::setsockopt(&peer, nix::sys::socket::sockopt::Linger, &at_once).unwrap();
 }
 
 /// Hostile peers, so many that come and go and so many that stay, beside a client that behaves: it is served all the time, and the
-/// runtime's memory does not grow with them.
-fn besieged(passing: u32, staying: usize) {
+/// runtime's memory does not grow with them. Of a service: flags, the program, bytes of a value that much is asked for.
+pub fn besieged(passing: u32, staying: usize, (flags, program, big): (&[&str], &Path, usize)) {
     let session = Session::new();
     let port = free_port();
     let at = listen(port, 7000);
-    let flags = [OFTEN, &["--listen", &at]].concat();
-    let runtime = session.background(&mut session.run(&flags, &linux_program("kv-service"), &["7000"]));
+    let flags = [OFTEN, &["--listen", &at], flags].concat();
+    let runtime = session.background(&mut session.run(&flags, program, &["7000"]));
     let mut client = Client::new(port);
-    assert_eq!(client.ask(&format!("set big {}\n", "y".repeat(10_000))).as_deref(), Some("ok 1"));
+    assert_eq!(client.ask(&format!("set big {}\n", "y".repeat(big))).as_deref(), Some("ok 1"));
     let mut set = 1;
     let mut serves = |client: &mut Client| {
         set += 1;
@@ -811,7 +822,7 @@ fn besieged(passing: u32, staying: usize) {
         let said = match n % 3 {
             0 => b"set never ".to_vec(),
             // Of the first ones, more than the host takes off the runtime.
-            1 => b"get big\n".repeat(if n < 30 { 1000 } else { 100 }),
+            1 => b"get big\n".repeat(if n < 30 { 10_000_000 } else { 1_000_000 } / big),
             _ => Vec::new(),
         };
         let _ = peer.write_all(&said);
@@ -864,13 +875,14 @@ fn besieged(passing: u32, staying: usize) {
 
 #[test]
 fn a_siege_takes_bounded_memory_and_no_service() {
-    besieged(1000, 60);
+    besieged(1000, 60, (&[], &linux_program("kv-service"), 10_000));
 }
 
 #[test]
 #[ignore = "takes a minute"]
 fn a_long_siege() {
-    besieged(10_000, 600);
+    besieged(10_000, 600, (&[], &linux_program("kv-service"), 10_000));
+    besieged(10_000, 600, (&["--native"], &native_program("hub"), 2500));
 }
 
 #[test]
@@ -879,6 +891,11 @@ fn the_service_answers_clients_of_redis() {
     let at = listen(port, 7000);
     let flags = [OFTEN, &["--listen", &at]].concat();
     let _runtime = session.background(&mut session.run(&flags, &linux_program("kv-service"), &["7000"]));
+    speaks_redis(port);
+}
+
+/// A service that is asked as Redis is, well and badly.
+pub fn speaks_redis(port: u16) {
     let mut peer = connect(port);
     // In pieces, and two in one.
     peer.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r").unwrap();

@@ -74,6 +74,18 @@ struct semper_message {
 _Static_assert(sizeof(struct semper_message) == 120, "the message is what the kernel takes");
 _Static_assert(offsetof(struct semper_message, code) == 64, "the answer is where the kernel puts it");
 
+/* What stands before each parcel of the network order "serve" (3); `len` bytes follow, and then the next one. */
+struct semper_parcel {
+    uint64_t connection;
+    uint16_t len;
+    uint16_t flags;
+    uint32_t room; /* of one that came; else 0 */
+};
+_Static_assert(sizeof(struct semper_parcel) == 16, "the parcel is what the kernel takes");
+/* Of one that came, and of one that is given. */
+enum { SEMPER_CAME = 1, SEMPER_ENDED = 2, SEMPER_GONE = 4 };
+enum { SEMPER_END = 1, SEMPER_CLOSE = 2, SEMPER_WANT = 4 };
+
 /* The top of a program's memory: `entry` began with its address. The arguments follow, each ended by a zero byte. */
 struct semper_boot {
     uint64_t magic;

@@ -45,6 +45,7 @@ mod lock;
 pub mod memory;
 mod one_call;
 mod panic;
+pub mod parcel;
 pub mod raw;
 mod server;
 mod slot;

@@ -99,6 +99,11 @@ impl<'a> Call<'a> {
         Ok((answer, came))
     }
 
+    /// Calls, and adds the string of the answer to `bytes`.
+    pub(crate) fn call_onto(self, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        self.call_with(|_, string| bytes.extend_from_slice(string)).map(drop)
+    }
+
     /// Sends, and goes on when the callee has taken the message.
     ///
     /// # Errors

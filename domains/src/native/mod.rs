@@ -127,6 +127,8 @@ pub(crate) enum ExecutiveError {
 pub struct Executive {
     state: Mutex<State>,
     bell: AtomicU32,
+    /// Its thread sleeps, or is about to.
+    sleeps: AtomicBool,
     started: AtomicBool,
     generation: AtomicU64,
     processes: AtomicU32,
@@ -248,6 +250,7 @@ impl Executive {
         Self {
             state: Mutex::new(state),
             bell: AtomicU32::new(0),
+            sleeps: AtomicBool::new(false),
             started: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             processes: AtomicU32::new(u32::try_from(DEFAULT_PROCESSES).unwrap_or(u32::MAX)),
@@ -280,7 +283,10 @@ impl Executive {
     /// Something came for the thread to look at.
     pub fn ring(&self) {
         self.bell.fetch_add(1, SeqCst);
-        sleep::wake(&self.bell);
+        // If it does not sleep yet, it sees that the bell is not as it was.
+        if self.sleeps.load(SeqCst) {
+            sleep::wake(&self.bell);
+        }
     }
 
     /// Learns of the death of a process.

@@ -11,6 +11,7 @@ use crate::kernel::{Kernel, KernelError};
 use crate::linux::{Errno, Network};
 use crate::network::{Grants, HostNetwork};
 use crate::objects::{self, ConnectionId, InvokeError, Key, NetworkAsk, Text};
+use crate::parcel;
 use crate::table::RecordId;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
@@ -19,12 +20,13 @@ use std::sync::atomic::Ordering::SeqCst;
 /// Connections that a program which listens may have waiting for it.
 const BACKLOG: u32 = 1024;
 
-/// What a domain asked, in which call; and the connection that it began.
+/// What a domain asked, in which call; the connection that it began, and whether what it gave is sent: both once in a life.
 struct Asked {
     domain: RecordId,
     serial: u64,
     ask: NetworkAsk,
     began: Option<u64>,
+    sent: bool,
 }
 
 /// What is asked and not answered, in its order.
@@ -37,7 +39,7 @@ pub(super) struct Asks {
 
 impl Asks {
     pub(super) fn add(&mut self, domain: RecordId, serial: u64, ask: NetworkAsk) {
-        self.asked.push(Asked { domain, serial, ask, began: None });
+        self.asked.push(Asked { domain, serial, ask, began: None, sent: false });
         self.added = true;
     }
 
@@ -89,8 +91,10 @@ impl Kernel {
 
 impl Executive {
     pub(super) fn network_came(&self) {
-        self.network_rang.store(true, SeqCst);
-        self.ring();
+        // Before it looks, one ring is as good as many.
+        if !self.network_rang.swap(true, SeqCst) {
+            self.ring();
+        }
     }
 
     /// What tells this life from others in a connection key.
@@ -179,6 +183,12 @@ impl Turn<'_> {
                 let to = SocketAddrV4::new(Ipv4Addr::from_bits(address), port);
                 return Ok(connect(&network, to, &mut asked.began));
             }
+            NetworkAsk::Serve { port, len, at_once, .. } => {
+                return match network.granted(port) {
+                    Ok(_) => self.serve_many(&network, asked, port, (len, at_once)),
+                    Err(errno) => Ok(errno.into()),
+                };
+            }
             NetworkAsk::Send { on, .. }
             | NetworkAsk::Receive { on, .. }
             | NetworkAsk::ShutDown { on }
@@ -221,6 +231,38 @@ impl Turn<'_> {
     }
 }
 
+impl Turn<'_> {
+    /// Sends what the domain gave, once, and tells it what came; `order`: bytes of its string, and whether it does not wait.
+    fn serve_many(
+        &mut self,
+        network: &HostNetwork,
+        asked: &mut Asked,
+        port: u16,
+        order: (u32, bool),
+    ) -> Result<Tried, ExecutiveError> {
+        let ((len, at_once), life) = (order, self.kernel.native.short_life());
+        let serves = |ask| matches!(ask, NetworkAsk::Serve { port: other, .. } if other == port);
+        let same = |other: &Asked| serves(other.ask) && program_of(other.ask) == program_of(asked.ask);
+        // Who asked before is among those already that were tried.
+        if self.state.network.asked.iter().any(same) {
+            return Ok(Tried::Refused(InvokeError::Busy));
+        }
+        if !std::mem::replace(&mut asked.sent, true) && len > 0 {
+            let bytes = self.text(&Text::Message { domain: asked.domain, len }, &[])?;
+            let sound = parcel::are_of_domain(&bytes);
+            if sound {
+                network.post(port, life, &bytes);
+            }
+            self.state.buffer = bytes;
+            if !sound {
+                return Ok(Tried::Refused(InvokeError::BadString { len }));
+            }
+        }
+        let came = network.take(port, life);
+        Ok(if came.is_empty() && !at_once { Tried::NotYet } else { Tried::Done([0; 4], came, None) })
+    }
+}
+
 /// The key to a connection of a program's, in the life of this number.
 pub(super) const fn connection_key(program: u32, life: u32, number: u64) -> Key {
     Key::connection(ConnectionId { program, life, number })
@@ -247,9 +289,9 @@ fn connect(network: &HostNetwork, to: SocketAddrV4, began: &mut Option<u64>) -> 
 /// The number of the program that an order is about.
 fn program_of(ask: NetworkAsk) -> u32 {
     match ask {
-        NetworkAsk::Accept { program, .. } | NetworkAsk::Connect { program, .. } => {
-            u32::try_from(program).unwrap_or(u32::MAX)
-        }
+        NetworkAsk::Accept { program, .. }
+        | NetworkAsk::Connect { program, .. }
+        | NetworkAsk::Serve { program, .. } => u32::try_from(program).unwrap_or(u32::MAX),
         NetworkAsk::Send { on, .. }
         | NetworkAsk::Receive { on, .. }
         | NetworkAsk::ShutDown { on }

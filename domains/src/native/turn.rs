@@ -114,7 +114,7 @@ impl Executive {
             let running: Vec<_> = running.filter_map(|n| n.process.clone()).take(sleep::MOST - 1).collect();
             if state.held {
                 drop(state);
-                sleep::wait(&[Watched { word: &self.bell, seen: rung, shared: false }], Some(HOLD));
+                self.sleep_on(&[Watched { word: &self.bell, seen: rung, shared: false }], Some(HOLD));
                 return;
             }
             let tick = if !running.is_empty() || !state.short.0.is_empty() || !state.ready.is_empty() {
@@ -145,9 +145,15 @@ impl Executive {
         let mut words = vec![Watched { word: &self.bell, seen: rung, shared: false }];
         words.extend(running.iter().map(|p| Watched { word: p.state(), seen: sleep::look(p.state()), shared: true }));
         if !words.iter().skip(1).any(|w| w.seen == POSTED) {
-            sleep::wait(&words, due(kernel, tick, alarm, work));
+            self.sleep_on(&words, due(kernel, tick, alarm, work));
         }
         running.iter().for_each(|p| p.set_kernel_sleeps(false));
+    }
+
+    fn sleep_on(&self, words: &[Watched<'_>], timeout: Option<Duration>) {
+        self.sleeps.store(true, SeqCst);
+        sleep::wait(words, timeout);
+        self.sleeps.store(false, SeqCst);
     }
 }
 

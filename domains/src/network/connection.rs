@@ -3,6 +3,7 @@
 //! Positions count bytes that the program ever sent; the end of what it sends is one more. What is captured at a position leaves when that
 //! capture has committed.
 
+use super::poller::Event;
 use super::{errno, look};
 use crate::linux::{Errno, Ready};
 use rustix::event::PollFlags;
@@ -11,7 +12,7 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes that a connection holds before who sends has to wait.
@@ -31,7 +32,32 @@ pub(super) struct Connection {
     /// Something may have come since it was last found that nothing had.
     maybe: AtomicBool,
     edges: [AtomicU64; 2],
+    /// The host said that the peer sends no more, or that it failed.
+    hung: AtomicBool,
+    /// Whom it is served with, and that it is to be looked at.
+    pub(super) served: OnceLock<Served>,
+    pub(super) hinted: AtomicBool,
     outgoing: Mutex<Outgoing>,
+}
+
+/// Of a connection that is served with others: the port that let it in, and what the order calls it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    pub port: u16,
+    pub key: u32,
+}
+
+/// What became of a look for input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Input {
+    /// Nothing came.
+    None,
+    /// So many bytes came; whether there may be more.
+    Bytes(usize, bool),
+    /// The peer sends no more.
+    Ended,
+    /// It is over.
+    Failed,
 }
 
 #[derive(Default)]
@@ -116,7 +142,8 @@ impl Connection {
         }
         let outgoing = Mutex::new(Outgoing { connecting, asked: Some(Instant::now()), ..Outgoing::default() });
         let edges = [AtomicU64::new(1), AtomicU64::new(1)];
-        Self { socket, token, maybe: AtomicBool::new(true), edges, outgoing }
+        let (maybe, hung, hinted) = (AtomicBool::new(true), AtomicBool::new(false), AtomicBool::new(false));
+        Self { socket, token, maybe, edges, hung, served: OnceLock::new(), hinted, outgoing }
     }
 
     pub(super) const fn socket(&self) -> &TcpStream {
@@ -224,6 +251,37 @@ impl Connection {
         Ok(Sent { count, much: out.bytes.len() > ROOM, first })
     }
 
+    /// Receives, if something may have come.
+    pub(super) fn look_for(&self, bytes: &mut [u8]) -> Input {
+        if !self.maybe.swap(false, SeqCst) {
+            return Input::None;
+        }
+        match self.receive(bytes, false) {
+            Ok(0) => Input::Ended,
+            Ok(count) => {
+                // The host tells of the rest only once.
+                let more = count == bytes.len() || self.hung.load(SeqCst);
+                self.maybe.fetch_or(more, SeqCst);
+                Input::Bytes(count, more)
+            }
+            Err(Errno::EAGAIN) => Input::None,
+            Err(_) => Input::Failed,
+        }
+    }
+
+    /// Bytes that it takes now; none: it takes nothing any more, since it failed.
+    pub(super) fn room(&self) -> Option<usize> {
+        let out = self.lock();
+        let room = if out.end.is_none() { SEND_LIMIT - out.bytes.len().min(SEND_LIMIT) } else { 0 };
+        (!out.failed).then_some(room)
+    }
+
+    /// Whether half of the room is free, or nothing more is sent.
+    pub(super) fn has_room(&self) -> bool {
+        let out = self.lock();
+        out.end.is_some() || out.bytes.len() <= ROOM
+    }
+
     pub(super) fn take_error(&self) -> Option<Errno> {
         let mut out = self.lock();
         self.settle(&mut out);
@@ -285,6 +343,7 @@ impl Connection {
         let abandoned = long && look(&self.socket, PollFlags::RDHUP).intersects(ended);
         if abandoned {
             self.abort();
+            self.lock().give_up();
         }
         abandoned
     }
@@ -325,8 +384,8 @@ impl Connection {
         (room, out.is_over())
     }
 
-    /// The host says that something came, or that there is room. Tells whether it is over.
-    pub(super) fn event(&self, input: bool, failed: bool) -> bool {
+    /// The host says that something came, or that there is room. Tells whether there is something to be looked at, and whether it is over.
+    pub(super) fn event(&self, Event { input, ended, failed }: Event) -> (bool, bool) {
         let mut out = self.lock();
         let connecting = out.connecting;
         self.settle(&mut out);
@@ -339,12 +398,15 @@ impl Connection {
         {
             out.fail(errno(&error));
         }
+        self.hung.fetch_or(ended || failed, SeqCst);
         if input || failed {
+            // Nobody could ask anything of it before that was told.
+            out.asked = Some(Instant::now());
             self.maybe.store(true, SeqCst);
             self.edges[0].fetch_add(1, SeqCst);
         }
-        self.flush(&mut out);
-        out.is_over()
+        let room = self.flush(&mut out);
+        (input || failed || room, out.is_over())
     }
 
     /// Whether it is over since its peer takes nothing.

@@ -11,12 +11,14 @@
 //! * `grants`: what may be reached.
 //! * `port`: where the host listens.
 //! * `connection`: what is sent, and when it leaves.
+//! * `serve`: many connections in one hand-over.
 //! * `poller`: the one thread.
 
 mod connection;
 mod grants;
 mod poller;
 mod port;
+mod serve;
 #[cfg(test)]
 pub mod tests;
 
@@ -26,11 +28,12 @@ pub use poller::Poller;
 
 use crate::kernel::bell::Bell;
 use crate::linux::{Accepted, Errno, Network, Ready};
-use connection::{Connection, Sent};
+use connection::{Connection, Sent, Served};
 use poller::{Event, Which};
 use port::Port;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use serve::Serving;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -59,9 +62,20 @@ pub struct HostNetwork {
     ports: BTreeMap<u16, Port>,
     connects: Vec<SocketAddrV4>,
     connections: Mutex<Connections>,
+    /// What is served by port, and who of it is to be looked at. The second lock is taken after any other.
+    serving: Mutex<BTreeMap<u16, Serving>>,
+    hints: Mutex<Vec<Served>>,
     /// See [`HostNetwork::reap`].
     reaps: AtomicBool,
     myself: Weak<Self>,
+}
+
+/// For what was sent together: whether a checkpoint is wanted, in any case, and at once.
+#[derive(Default)]
+struct Wants {
+    any: bool,
+    much: bool,
+    all: bool,
 }
 
 #[derive(Default)]
@@ -108,6 +122,8 @@ impl HostNetwork {
             ports,
             connects: grants.connects.clone(),
             connections: Mutex::default(),
+            serving: Mutex::default(),
+            hints: Mutex::default(),
             reaps: AtomicBool::new(false),
             myself: Weak::clone(myself),
         });
@@ -201,6 +217,9 @@ impl HostNetwork {
         for (number, one) in self.all() {
             let (room, over) = leave(&one);
             came |= room || over;
+            if room {
+                self.hint(&one);
+            }
             if over {
                 self.remove(number);
             }
@@ -245,21 +264,35 @@ impl HostNetwork {
         connections.answered >= connections.lately
     }
 
+    /// Sends without telling that a checkpoint is wanted for it.
+    fn give(&self, connection: u64, data: &[u8], wants: &mut Wants) -> Result<usize, Errno> {
+        let sent = self.usable(connection)?.send(data, self.at_once)?;
+        self.note_sent(sent, wants);
+        Ok(sent.count)
+    }
+
+    fn note_sent(&self, sent: Sent, wants: &mut Wants) {
+        let all = self.are_all_answered(sent.first);
+        *wants = Wants { any: true, much: wants.much || sent.much, all: wants.all || all };
+    }
+
+    /// Tells it.
+    fn tell(&self, wants: &Wants) {
+        if wants.any && !self.at_once {
+            self.events.sent(wants.much, wants.all);
+        }
+    }
+
     /// Sends all of what the program has put by, and will send when it stops next: then it is not sent again.
     ///
     /// # Errors
     /// As [`Network::send`].
     pub fn send_ahead(&self, connection: u64, data: &[u8]) -> Result<(), Errno> {
         let sent = self.usable(connection)?.send_ahead(data, self.at_once)?;
-        self.has_sent(sent);
+        let mut wants = Wants::default();
+        self.note_sent(sent, &mut wants);
+        self.tell(&wants);
         Ok(())
-    }
-
-    fn has_sent(&self, sent: Sent) -> usize {
-        if !self.at_once {
-            self.events.sent(sent.much, self.are_all_answered(sent.first));
-        }
-        sent.count
     }
 
     fn add(&self, socket: TcpStream, connecting: bool) -> Result<u64, Errno> {
@@ -298,8 +331,12 @@ impl HostNetwork {
             }
             Which::Connection(number) => {
                 let Ok(one) = self.get(number) else { return };
-                if one.event(event.input, event.failed) {
+                let (look, over) = one.event(event);
+                if over {
                     self.remove(number);
+                }
+                if look {
+                    self.hint(&one);
                 }
             }
         }
@@ -308,6 +345,7 @@ impl HostNetwork {
     fn tick(&self) {
         for (number, one) in self.all() {
             if one.has_lingered() || self.reaps.load(SeqCst) && one.is_abandoned() {
+                self.hint(&one);
                 self.remove(number);
             }
         }
@@ -370,8 +408,10 @@ impl Network for HostNetwork {
     }
 
     fn send(&self, connection: u64, data: &[u8]) -> Result<usize, Errno> {
-        let sent = self.usable(connection)?.send(data, self.at_once)?;
-        Ok(self.has_sent(sent))
+        let mut wants = Wants::default();
+        let count = self.give(connection, data, &mut wants);
+        self.tell(&wants);
+        count
     }
 
     fn take_error(&self, connection: u64) -> Option<Errno> {

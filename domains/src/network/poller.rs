@@ -28,6 +28,8 @@ pub(super) enum Which {
 pub(super) struct Event {
     /// Something came, or ended.
     pub input: bool,
+    /// It ended.
+    pub ended: bool,
     /// It failed, or hung up.
     pub failed: bool,
 }
@@ -100,7 +102,8 @@ impl Poller {
         let flags = event.events();
         let failed = flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
         let input = flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP);
-        network.event(which, Event { input, failed });
+        let ended = flags.contains(EpollFlags::EPOLLRDHUP);
+        network.event(which, Event { input, ended, failed });
         Some(network)
     }
 

@@ -60,7 +60,8 @@ pub fn pair(network: &HostNetwork, address: SocketAddrV4) -> (u64, TcpStream) {
     (soon(|| network.accept(7)).unwrap().connection, peer)
 }
 
-fn commit(network: &HostNetwork) {
+/// A capture is made, and durable.
+pub fn commit(network: &HostNetwork) {
     network.captured();
     network.committed();
 }

@@ -18,6 +18,8 @@ pub enum NetworkAsk {
     Accept { program: u64, port: u16 },
     /// A connection to an IPv4 address.
     Connect { program: u64, address: u32, port: u16 },
+    /// Sends the parcels of the string of the invoker's message, and then what came on the connections that this let in at a port.
+    Serve { program: u64, port: u16, len: u32, at_once: bool },
     /// Takes of the string of the invoker's message what there is room for.
     Send { on: ConnectionId, len: u32 },
     /// Bytes that came.
@@ -49,6 +51,15 @@ pub(super) const ORDERS: &[Order] = &[
         gives_keys: &["connection"],
         does: "Connects to an address that was granted, and waits until that is done.",
         ..order(KeyType::Network, 2, "connect", Rights::WRITE, connect)
+    },
+    Order {
+        words: &["port", "1: does not wait"],
+        string: MAX_STRING,
+        gives_string: "parcels: what came",
+        does: "Serves many connections at once: sends the parcels of the string, and waits until something came on a connection that this \
+               order let in at the port, or there is a new one, or one ended, or one has room again. What is sent leaves when a durable \
+               generation contains it. One domain can wait for each port. What a parcel is: `docs/network.md`.",
+        ..order(KeyType::Network, 3, "serve", Rights::READ, serve)
     },
     Order {
         words: &["rights to keep"],
@@ -101,6 +112,16 @@ fn connect(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
     ask(ctx, request, NetworkAsk::Connect { program: request.key.badge(), address, port: port(request, 1)? })
 }
 
+fn serve(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
+    let at_once = match request.words[1] {
+        0 => false,
+        1 => true,
+        value => return Err(InvokeError::BadWord { word: 1, value }.into()),
+    };
+    let (program, port) = (request.key.badge(), port(request, 0)?);
+    ask(ctx, request, NetworkAsk::Serve { program, port, len: request.len, at_once })
+}
+
 fn send(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
     ask(ctx, request, NetworkAsk::Send { on: request.key.connection_id(), len: request.len })
 }
@@ -131,13 +152,14 @@ impl NetworkAsk {
             Self::Receive { on, len } => (3, of(on, len)),
             Self::ShutDown { on } => (4, of(on, 0)),
             Self::Close { on } => (5, of(on, 0)),
+            Self::Serve { program, port, len, at_once } => (6, [program, port as u64, len as u64, at_once as u64]),
         }
     }
 
     /// The reverse of [`Self::as_raw`].
     #[allow(clippy::cast_possible_truncation)] // what was put together
     pub(super) const fn from_raw(order: u32, words: [u64; 4]) -> Self {
-        let [first, second, third, _] = words;
+        let [first, second, third, fourth] = words;
         let on = ConnectionId { program: first as u32, life: (first >> 32) as u32, number: second };
         match order {
             0 => Self::Accept { program: first, port: second as u16 },
@@ -145,6 +167,7 @@ impl NetworkAsk {
             2 => Self::Send { on, len: third as u32 },
             3 => Self::Receive { on, len: third as u32 },
             4 => Self::ShutDown { on },
+            6 => Self::Serve { program: first, port: second as u16, len: third as u32, at_once: fourth != 0 },
             _ => Self::Close { on },
         }
     }

@@ -6,6 +6,7 @@
 mod device;
 mod domain;
 mod network;
+mod serve;
 mod storage;
 
 pub use device::{
@@ -13,6 +14,7 @@ pub use device::{
 };
 pub use domain::{Domain, DomainState, Factory, Meter, Resume, Start};
 pub use network::{Connection, Network};
+pub use serve::{Arrival, Arrivals, Parcel, Parcels, Peer};
 pub use storage::{Bank, Node, Page, Quota, Segment, Usage};
 
 use crate::{Answer, Call, Error, KeyType, Slot};
@@ -164,7 +166,7 @@ orders! {
     Checkpoint { REQUEST = 1, "request"; WAIT = 2, "wait"; NEWEST = 3, "newest"; }
     Restart { READ = 1, "read"; WHEN = 2, "when"; }
     Journal { WEAKEN = 0, "weaken"; APPEND = 1, "append"; FIND = 2, "find"; LAST = 3, "last"; NEXT = 4, "next"; }
-    Network { WEAKEN = 0, "weaken"; ACCEPT = 1, "accept"; CONNECT = 2, "connect"; }
+    Network { WEAKEN = 0, "weaken"; ACCEPT = 1, "accept"; CONNECT = 2, "connect"; SERVE = 3, "serve"; }
     Connection {
         WEAKEN = 0, "weaken"; SEND = 1, "send"; RECEIVE = 2, "receive"; SHUT_DOWN = 3, "shut down"; CLOSE = 4, "close";
     }

@@ -6,5 +6,6 @@ pub(crate) mod fake;
 mod interfaces;
 mod memory;
 mod messages;
+mod parcels;
 mod servers;
 mod slots;

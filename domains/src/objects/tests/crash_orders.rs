@@ -81,6 +81,7 @@ impl Scene {
             (KeyType::Timer, "set") => given(&[5000]),
             (KeyType::Random, "bytes") | (KeyType::Console, "read") | (KeyType::Connection, "receive") => given(&[8]),
             (KeyType::Network, "accept" | "connect") => given(&[7, 7]),
+            (KeyType::Network, "serve") => given(&[7, 1]),
             (KeyType::Own, "copy" | "exchange") => given(&[0, 9]),
             (KeyType::Own, "weaken") => given(&[0, 1]),
             _ => {}

@@ -1,6 +1,6 @@
 //! A key-value service on the network, of native domains, without a line of persistence code: one domain has the map, and each of many
 //! sessions serves one connection after the other. The first domain is their keeper: a session that faults loses its connection and begins anew.
-//! What it speaks is that of `examples/linux/src/bin/kv-service.rs`.
+//! What it speaks is that of `examples/linux/src/bin/kv-service.rs`. `hub` is the same in one domain.
 //!
 //! ```text
 //! semper run world --listen 127.0.0.1:7000 --native -- service 7000 [SESSIONS [KIB OF A SESSION'S HEAP]]
@@ -10,10 +10,11 @@
 
 extern crate alloc;
 
+use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::vec::Vec;
 use core::convert::Infallible;
+use protocol::{LONGEST, Store, answer, request};
 use semper_domain::abi::{SLOTS, slot};
 use semper_domain::keys::{Bank, Connection, Domain, Key, Meter, Network};
 use semper_domain::{
@@ -21,12 +22,13 @@ use semper_domain::{
     println,
 };
 
+#[path = "../protocol.rs"]
+mod protocol;
+
 /// Connections that are served at a time, if nothing else is said.
 const SESSIONS: u64 = 64;
 /// KiB of a session's heap, if nothing else is said.
 const HEAP_KIB: u64 = 256;
-/// Bytes of the longest request.
-const LONGEST: usize = 3 << 10;
 /// Bytes of answers that are sent together: one request more, and a session holds no more of them.
 const TOGETHER: usize = 8 << 10;
 /// The badge of the key by which the kernel calls the keeper.
@@ -75,73 +77,36 @@ fn store(_: u64) {
     Map::default().serve().expect("a server can wait");
 }
 
-/// A request: its words, how many bytes it has, and whether it is a client of Redis that asks.
-type Asked<'a> = (Vec<&'a [u8]>, usize, bool);
+/// The map, as a session asks it.
+struct Asker(ValuesClient);
 
-/// The first request. None: it is not all there.
-fn request(asked: &[u8]) -> Result<Option<Asked<'_>>, ()> {
-    let line =
-        |at: usize| asked[at..].iter().position(|byte| *byte == b'\n').map(|end| (&asked[at..at + end], at + end + 1));
-    let Some((first, mut at)) = line(0) else { return Ok(None) };
-    let number = |line: &[u8], mark: u8| -> Result<usize, ()> {
-        let digits = line.trim_ascii_end().strip_prefix(&[mark]).and_then(|digits| core::str::from_utf8(digits).ok());
-        digits.and_then(|digits| digits.parse().ok()).filter(|number| *number <= LONGEST).ok_or(())
-    };
-    if first.first() != Some(&b'*') {
-        return Ok(Some((first.trim_ascii_end().splitn(3, |byte| *byte == b' ').collect(), at, false)));
-    }
-    let mut words = Vec::new();
-    for _ in 0..number(first, b'*')? {
-        let Some((length, begin)) = line(at) else { return Ok(None) };
-        let length = number(length, b'$')?;
-        if asked.len() < begin + length + 2 {
-            return Ok(None);
-        }
-        words.push(&asked[begin..begin + length]);
-        at = begin + length + 2;
-    }
-    Ok(Some((words, at, true)))
-}
+impl Store for Asker {
+    type Failure = CallError<Infallible>;
 
-fn answer(map: &ValuesClient, words: &[&[u8]], redis: bool) -> Result<Vec<u8>, CallError<Infallible>> {
-    let name = words.first().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
-    Ok(match (&name[..], words.get(1..).unwrap_or_default()) {
-        (b"set", [key, value]) => {
-            let version = map.put(key, value)?;
-            if redis { b"+OK\r\n".to_vec() } else { format!("ok {version}\n").into_bytes() }
-        }
-        (b"get", [key]) => match (map.get(key)?, redis) {
-            (Some(value), false) => [b"is ", &value[..], b"\n"].concat(),
-            (Some(value), true) => [format!("${}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat(),
-            (None, false) => b"none\n".to_vec(),
-            (None, true) => b"$-1\r\n".to_vec(),
-        },
-        (b"size" | b"dbsize", []) => {
-            let size = map.size()?;
-            if redis { format!(":{size}\r\n").into_bytes() } else { format!("{size}\n").into_bytes() }
-        }
-        (b"ping", []) => b"+PONG\r\n".to_vec(),
-        _ if redis => b"-ERR there are SET KEY VALUE, GET KEY, DBSIZE and PING\r\n".to_vec(),
-        _ => b"what?\n".to_vec(),
-    })
+    fn put(&mut self, name: &[u8], value: &[u8]) -> Result<u64, Self::Failure> {
+        self.0.put(name, value)
+    }
+
+    fn get(&mut self, name: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Self::Failure> {
+        Ok(self.0.get(name)?.map(Cow::Owned))
+    }
+
+    fn size(&mut self) -> Result<u64, Self::Failure> {
+        self.0.size()
+    }
 }
 
 /// Until the other side ends it, or asks for what cannot be understood.
-fn converse(map: &ValuesClient, with: &Connection) -> Result<(), Error> {
+fn converse(map: &mut Asker, with: &Connection) -> Result<(), Error> {
     let (mut asked, mut piece) = (Vec::new(), [0; LONGEST]);
     loop {
         let came = with.receive(&mut piece)?;
         asked.extend_from_slice(&piece[..came]);
         let mut answers = Vec::new();
         let mut done = 0;
-        while let Ok(Some((words, length, redis))) = request(&asked[done..]) {
-            match answer(map, &words, redis) {
-                Ok(bytes) => answers.extend_from_slice(&bytes),
-                // It is too long for a message, say: that of others may not be.
-                Err(error) if redis => answers.extend_from_slice(format!("-ERR {error}\r\n").as_bytes()),
-                Err(error) => answers.extend_from_slice(format!("error: {error}\n").as_bytes()),
-            }
-            done += length;
+        while let Ok(Some(request)) = request(&asked[done..]) {
+            answer(map, &request, &mut answers);
+            done += request.len;
             if answers.len() >= TOGETHER {
                 with.send_all(&answers)?;
                 answers.clear();
@@ -156,11 +121,11 @@ fn converse(map: &ValuesClient, with: &Connection) -> Result<(), Error> {
 }
 
 fn session(port: u64) {
-    let (network, map) = (Network::at(OUTSIDE), ValuesClient::at(STORE));
+    let (network, mut map) = (Network::at(OUTSIDE), Asker(ValuesClient::at(STORE)));
     loop {
         let (connection, _) = network.accept(port as u16).expect("the port was granted");
         // What a restart or the other side broke off is no affair of the service's.
-        let _ = converse(&map, &connection);
+        let _ = converse(&mut map, &connection);
         connection.close().expect("it is open");
     }
 }

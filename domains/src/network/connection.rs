@@ -29,7 +29,7 @@ pub(super) struct Connection {
     socket: TcpStream,
     /// What the poller calls it.
     pub(super) token: u64,
-    /// Something may have come since it was last found that nothing had.
+    /// Something may have come since it was last found that nothing had, or that there was no more.
     maybe: AtomicBool,
     edges: [AtomicU64; 2],
     /// The host said that the peer sends no more, or that it failed.
@@ -186,7 +186,14 @@ impl Connection {
     }
 
     pub(super) fn receive(&self, bytes: &mut [u8], stays: bool) -> Result<usize, Errno> {
+        // The host tells of what comes from here on, and of an end that it has told of not again.
+        let maybe = self.maybe.swap(false, SeqCst);
         let got = if stays { self.socket.peek(bytes) } else { (&self.socket).read(bytes) };
+        let empty = match &got {
+            Ok(n) => !stays && *n > 0 && *n < bytes.len() && !self.hung.load(SeqCst),
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        };
+        self.maybe.fetch_or(maybe && !empty, SeqCst);
         match got {
             Ok(n) if n > 0 || bytes.is_empty() => Ok(n),
             got => {
@@ -253,17 +260,12 @@ impl Connection {
 
     /// Receives, if something may have come.
     pub(super) fn look_for(&self, bytes: &mut [u8]) -> Input {
-        if !self.maybe.swap(false, SeqCst) {
+        if !self.maybe.load(SeqCst) {
             return Input::None;
         }
         match self.receive(bytes, false) {
             Ok(0) => Input::Ended,
-            Ok(count) => {
-                // The host tells of the rest only once.
-                let more = count == bytes.len() || self.hung.load(SeqCst);
-                self.maybe.fetch_or(more, SeqCst);
-                Input::Bytes(count, more)
-            }
+            Ok(count) => Input::Bytes(count, self.maybe.load(SeqCst)),
             Err(Errno::EAGAIN) => Input::None,
             Err(_) => Input::Failed,
         }

@@ -30,7 +30,6 @@ pub mod abi;
 #[path = "../guest/src/abi.rs"]
 pub mod guest;
 
-/// What they hand each other of many connections at once.
 #[path = "../guest/src/parcel.rs"]
 pub mod parcel;
 

@@ -109,7 +109,7 @@ impl Hub {
         let Parcel { peer, bytes, room, is_end, .. } = *parcel;
         let mut session = self.sessions.remove(&peer).unwrap_or_default();
         session.ended |= is_end;
-        if session.waits && !(bytes.is_empty() && !is_end) {
+        if session.waits && (is_end || !bytes.is_empty()) {
             // It came before it was heard that this one has enough to do.
             session.asked.extend_from_slice(bytes);
             return self.keep(peer, session, parcels);

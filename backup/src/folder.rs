@@ -2,6 +2,7 @@
 
 use crate::destination::{Destination, Entry, Lock, NewFile};
 use crate::error::Error;
+use semper_store::start_writeback;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -9,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// How the name of a file ends until it is complete.
 pub const PARTIAL: &str = ".partial";
+
+/// Bytes that are written before the host is told to begin with them.
+const STRETCH: u64 = 8 << 20;
 
 /// A directory. Files are written under another name, flushed and renamed.
 #[derive(Clone, Debug)]
@@ -109,7 +113,8 @@ impl Destination for Folder {
     fn create(&self, name: &str) -> Result<Box<dyn NewFile>, Error> {
         let partial = self.at(&format!("{name}{PARTIAL}"));
         let file = File::create(&partial).map_err(Error::at("create", &partial))?;
-        Ok(Box::new(PartialFile { file, partial: Some(partial), path: self.at(name), folder: self.clone() }))
+        let (path, folder) = (self.at(name), self.clone());
+        Ok(Box::new(PartialFile { file, partial: Some(partial), path, folder, written: 0, begun: 0 }))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
@@ -135,6 +140,9 @@ struct PartialFile {
     partial: Option<PathBuf>,
     path: PathBuf,
     folder: Folder,
+    /// Bytes written, and of those that the host was told to begin with.
+    written: u64,
+    begun: u64,
 }
 
 impl NewFile for PartialFile {
@@ -150,7 +158,14 @@ impl NewFile for PartialFile {
 
 impl Write for PartialFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write(bytes)
+        let count = self.file.write(bytes)?;
+        self.written += count as u64;
+        // The disk works while the rest is read and hashed, and the flush at the end is short.
+        if self.written - self.begun >= STRETCH {
+            start_writeback(&self.file, self.begun, self.written - self.begun);
+            self.begun = self.written;
+        }
+        Ok(count)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

@@ -119,7 +119,10 @@ impl Disk for FileDisk {
             return ring.lock().unwrap_or_else(PoisonError::into_inner).write(offset, data);
         }
         self.file.write_all_at(&data, offset)?;
-        start_writeback(&self.file, offset, data.len());
+        // Below this the flush that follows at once does as well.
+        if data.len() >= 256 * 1024 {
+            start_writeback(&self.file, offset, data.len() as u64);
+        }
         Ok(())
     }
 
@@ -187,13 +190,9 @@ impl Disk for FileDisk {
     }
 }
 
-/// Lets the host begin to write, so that the flush finds little left to do. Only a hint.
-fn start_writeback(file: &File, offset: u64, len: usize) {
+/// Lets the host begin to write `len` bytes of `file` from `offset` on, so that the flush finds little left to do. Only a hint.
+pub fn start_writeback(file: &File, offset: u64, len: u64) {
     let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
-    // Below this the flush that follows at once does as well.
-    if len < 256 * 1024 {
-        return;
-    }
     // SAFETY: the call takes no pointers; the descriptor is open.
     unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
 }

@@ -100,7 +100,7 @@ pub use crash::{COMMIT_CRASH_POINTS, CRASH_VARIABLE, crash_point};
 pub use directory::{DAMAGE_FILE, LOCK_FILE, PAGES_FILE, TAGS_FILE};
 pub use disk::{BUFFER_LEN, BufferPool, Disk, DiskBuf, QUEUE_DEPTH};
 pub use error::{Error, Fault, by_medium, no_space};
-pub use file::{FileDisk, IoChoice, IoKind};
+pub use file::{FileDisk, IoChoice, IoKind, start_writeback};
 pub use fill::Fill;
 pub use folder::{DirFolder, Folder};
 pub use fork::Forked;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::harness::{Case, Libc, Session, dynamic_c_program};
 use crate::killing::assert_unkillable;
-use crate::network::storm;
 use crate::run::{assert_refused, executable};
+use crate::service::storm;
 
 /// `dynamic` with the library that it is linked with beside it, and its plug-in.
 fn dynamic(libc: Libc) -> Option<(PathBuf, PathBuf)> {

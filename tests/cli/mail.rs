@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Background, Libc, Session, c_program, sigkill};
-use crate::network::{connect, free_port, listen};
+use crate::network::{OFTEN, checkpoint, compare, connect, free_port, listen, start};
 use crate::replay::{copy, replay, succeeds};
 
 /// Turns of a loop that takes a second or some, in millions.
@@ -73,4 +73,48 @@ fn what_was_answered_amid_computing_is_told_again() {
     let said = String::from_utf8_lossy(&replayed.stderr);
     assert!(!said.contains("no replay goes on"), "{said}");
     other.assert_sound();
+}
+
+#[test]
+fn what_comes_ahead_on_several_connections_is_received_in_every_way() {
+    compare("parcels", Libc::Musl, OFTEN);
+    compare("parcels", Libc::Glibc, &["--checkpoint-interval", "30ms", "--record", "--output", "journaled"]);
+    compare("parcels", Libc::Glibc, &["--output", "immediate"]);
+}
+
+#[test]
+fn what_came_in_one_life_is_nobody_elses_in_the_next() {
+    let Some(program) = c_program("unread", Libc::Musl) else { return };
+    for flags in
+        [&["--checkpoint-interval", "0"][..], &["--checkpoint-interval", "0", "--record", "--output", "journaled"]]
+    {
+        let (session, port) = (Session::new(), free_port());
+        let at = listen(port, 7);
+        let how = [flags, &["--listen", &at]].concat();
+        let mut runtime = start(&session, &mut session.run(&how, &program, &["7"]));
+        let (mut first, mut second) = (connect(port), connect(port));
+        first.write_all(b"of the first").unwrap();
+        second.write_all(b"of the second, which stays unread").unwrap();
+        // Until it waits with what the second sent.
+        std::thread::sleep(Duration::from_millis(300));
+        checkpoint(&session);
+        runtime.0.kill().unwrap();
+        runtime.wait();
+        let resume = if flags.len() > 2 { &flags[..2] } else { flags };
+        let _runtime = start(&session, session.on_store("resume").args(resume));
+        let (mut third, mut fourth) = (connect(port), connect(port));
+        third.write_all(b"the third").unwrap();
+        fourth.write_all(b"the fourth").unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        checkpoint(&session);
+        let mut answer = [0; 9];
+        third.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"the third");
+        third.write_all(b".").unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        checkpoint(&session);
+        let mut answer = [0; 10];
+        fourth.read_exact(&mut answer).unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), "the fourth");
+    }
 }

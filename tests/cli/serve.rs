@@ -4,11 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Background, Session, native_c_program, native_program, sigkill};
-use crate::network::{
-    Client, OFTEN, besieged, checkpoint, connect, free_port, large_answers_come, listen, peers_come_and_go, printed,
-    speaks_redis, start, storm, storm_with, wait_until_printed,
-};
+use crate::network::{OFTEN, checkpoint, connect, free_port, listen, printed, start, wait_until_printed};
 use crate::replay::{copy, replay, succeeds};
+use crate::service::{Client, large_answers_come, speaks_redis, storm, storm_with};
+use crate::siege::{besieged, peers_come_and_go};
 
 const NATIVE: &[&str] = &["--native"];
 const NEVER: &[&str] = &["--output", "journaled", "--checkpoint-interval", "0"];

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Pieces between the two threads: 8 MiB of them at most.
+/// Batches between the two threads: 8 MiB of them at most.
 const AHEAD: usize = 8;
 
 /// What is backed up. Somebody has to hold both generations meanwhile.
@@ -45,11 +45,23 @@ pub struct Options {
     pub stop: Option<Arc<AtomicBool>>,
 }
 
-/// What is to be written next.
+/// A change on its way from who reads to who writes.
 enum Piece {
-    Pages(SegmentId, PageIndex, Vec<u8>),
+    /// So many bytes of pages.
+    Pages(SegmentId, PageIndex, usize),
     Removed(SegmentId, PageRange),
 }
+
+/// Changes that go together: one for each of many scattered pages would be a switch of threads for each.
+#[derive(Default)]
+struct Batch {
+    pieces: Vec<Piece>,
+    /// The bytes of its pages, at most [`PIECE_LEN`].
+    data: Vec<u8>,
+}
+
+/// Most changes of a batch.
+const TOGETHER: usize = 4096;
 
 impl Pinned<'_> {
     /// The header of the backup.
@@ -142,10 +154,10 @@ fn write_stream<W: Write>(
             pace.keep(stream.bytes())
         })?;
     }
-    let (pieces, arriving) = sync_channel(AHEAD);
+    let (batches, arriving) = sync_channel(AHEAD);
     let (spent, spare) = channel();
     let (read, written) = std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read(pinned, &pieces, &spare));
+        let reader = scope.spawn(move || read(pinned, &batches, &spare));
         let written = write(&mut stream, arriving, &spent, &mut pace, progress);
         (reader.join(), written)
     });
@@ -155,44 +167,59 @@ fn write_stream<W: Write>(
     stream.finish()
 }
 
-fn read(pinned: &Pinned<'_>, pieces: &SyncSender<Piece>, spare: &Receiver<Vec<u8>>) -> Result<(), Error> {
-    let mut visit = |change: Change<'_>| {
-        let sent = match change {
-            Change::Removed { segment, range } => pieces.send(Piece::Removed(segment, range)).is_ok(),
-            Change::Pages { segment, first, data } => data.chunks(PIECE_LEN).zip(0..).all(|(piece, at)| {
-                let mut buffer: Vec<u8> = spare.try_recv().unwrap_or_default();
-                buffer.clear();
-                buffer.extend_from_slice(piece);
-                let first = PageIndex(first.0 + at * (PIECE_LEN / PAGE_SIZE) as u64);
-                pieces.send(Piece::Pages(segment, first, buffer)).is_ok()
-            }),
-        };
-        if sent { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+fn read(pinned: &Pinned<'_>, batches: &SyncSender<Batch>, spare: &Receiver<Batch>) -> Result<(), Error> {
+    let mut batch = Batch::default();
+    let mut add = |piece: Piece, data: &[u8]| -> ControlFlow<()> {
+        if batch.data.len() + data.len() > PIECE_LEN || batch.pieces.len() >= TOGETHER {
+            let next = spare.try_recv().unwrap_or_default();
+            if batches.send(std::mem::replace(&mut batch, next)).is_err() {
+                return ControlFlow::Break(());
+            }
+        }
+        batch.pieces.push(piece);
+        batch.data.extend_from_slice(data);
+        ControlFlow::Continue(())
     };
-    Ok(pinned.store.changes(pinned.since, pinned.generation, &mut visit)?)
+    let mut visit = |change: Change<'_>| match change {
+        Change::Removed { segment, range } => add(Piece::Removed(segment, range), &[]),
+        Change::Pages { segment, first, data } => data.chunks(PIECE_LEN).zip(0..).try_for_each(|(piece, at)| {
+            let first = PageIndex(first.0 + at * (PIECE_LEN / PAGE_SIZE) as u64);
+            add(Piece::Pages(segment, first, piece.len()), piece)
+        }),
+    };
+    pinned.store.changes(pinned.since, pinned.generation, &mut visit)?;
+    // Who takes nothing any more says why.
+    let _ = batches.send(batch);
+    Ok(())
 }
 
-/// Takes the pieces, so that the reader ends when this does.
+/// Takes the batches, so that the reader ends when this does.
 fn write<W: Write>(
     stream: &mut StreamWriter<W>,
-    arriving: Receiver<Piece>,
-    spent: &Sender<Vec<u8>>,
+    arriving: Receiver<Batch>,
+    spent: &Sender<Batch>,
     pace: &mut Pace<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), Error> {
     let mut pages = 0;
-    for piece in arriving {
-        match piece {
-            Piece::Removed(segment, range) => stream.removed(segment, range)?,
-            Piece::Pages(segment, first, data) => {
-                stream.pages(segment, first, &data)?;
-                pages += (data.len() / PAGE_SIZE) as u64;
-                // The reader may have ended already.
-                let _ = spent.send(data);
+    for mut batch in arriving {
+        let mut data = &batch.data[..];
+        for piece in batch.pieces.drain(..) {
+            match piece {
+                Piece::Removed(segment, range) => stream.removed(segment, range)?,
+                Piece::Pages(segment, first, len) => {
+                    let (piece, rest) = data.split_at(len);
+                    stream.pages(segment, first, piece)?;
+                    pages += (len / PAGE_SIZE) as u64;
+                    data = rest;
+                }
             }
+            progress(pages);
+            pace.keep(stream.bytes())?;
         }
-        progress(pages);
-        pace.keep(stream.bytes())?;
+        batch.data.clear();
+        // The reader may have ended already.
+        let _ = spent.send(batch);
     }
     Ok(())
 }

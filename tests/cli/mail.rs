@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use crate::harness::{Background, Libc, Session, c_program, sigkill};
 use crate::network::{OFTEN, checkpoint, compare, connect, free_port, listen, start};
 use crate::replay::{copy, replay, succeeds};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Turns of a loop that takes a second or some, in millions.
-const LONG: &str = "600";
+const LONG: &str = "2000";
 const RECORDED: &[&str] = &["--checkpoint-interval", "0", "--output", "journaled", "--record"];
 
 /// Two clients that have said something, and the answer of the first.
@@ -47,6 +49,26 @@ fn an_answer_does_not_wait_for_a_program_that_computes() {
         assert!(waited < whole / 2, "{flags:?}: the first answer came after {waited:?} of {whole:?}");
         assert_eq!(session.status()["domains"][0]["recorded"], flags.contains(&"--record"));
     }
+}
+
+/// Found by a review: what had been sent of the program that was killed was taken for sent of the one that went back, too.
+#[test]
+fn an_answer_waits_no_longer_after_the_process_was_killed() {
+    let Some((session, port, _runtime)) = computing(&["--output", "immediate", "--checkpoint-interval", "0"]) else {
+        return;
+    };
+    let pid = |status: &serde_json::Value| status["domains"][0]["pid"].as_i64();
+    let clients = answered(port);
+    let killed = pid(&session.status()).unwrap();
+    kill(Pid::from_raw(i32::try_from(killed).unwrap()), Signal::SIGKILL).unwrap();
+    session.wait_until("it has another process", |status| pid(status).is_some_and(|pid| pid != killed));
+    drop(clients);
+    let begun = Instant::now();
+    let (_first, mut second) = answered(port);
+    let waited = begun.elapsed();
+    second.read_exact(&mut [0; 13]).unwrap();
+    let whole = begun.elapsed();
+    assert!(waited < whole / 2, "the first answer came after {waited:?} of {whole:?}");
 }
 
 #[test]

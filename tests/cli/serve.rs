@@ -187,6 +187,8 @@ no such wait: 9
 without the right: 5
 that cannot wait: 12
 too large: 2
+only sends: 0
+and is told: 0
 serve: 0
 all of before are gone: 1
 again: 0

@@ -81,7 +81,7 @@ static void refused(void) {
     say("not granted: ", serve(SEMPER_NETWORK, port + 1, 1));
     say("no port: ", serve(SEMPER_NETWORK, 0, 1));
     say("no such port: ", serve(SEMPER_NETWORK, 1 << 20, 1));
-    say("no such wait: ", serve(SEMPER_NETWORK, port, 2));
+    say("no such wait: ", serve(SEMPER_NETWORK, port, 3));
     semper_get(SEMPER_NETWORK, 0, 2, WEAKER);
     say("without the right: ", serve(WEAKER, port, 1));
     struct semper_message send = semper_message(SEMPER_NETWORK, SERVE);
@@ -131,6 +131,8 @@ int semper_main(const struct semper_boot *boot) {
     if (semper_arg(boot, 1)[0] == 'h') return helper();
     port = number(semper_arg(boot, 1));
     refused();
+    say("only sends: ", serve(SEMPER_NETWORK, port, 2));
+    say("and is told: ", count);
     say("serve: ", serve(SEMPER_NETWORK, port, 1));
     say("all of before are gone: ", count == 1 && came[0].connection == 0 && came[0].flags == SEMPER_GONE);
     say("again: ", serve(SEMPER_NETWORK, port, 1));

@@ -90,12 +90,16 @@ fn letter(control: &Control, index: usize) -> Letter {
     Letter { connection, bytes: bytes(control, (OUTBOX_BYTES_AT, OUTBOX_BYTES), start, end) }
 }
 
+fn count_of_letters(control: &Control) -> usize {
+    (halves(control, OUTBOX)[0] as usize).min(MAX_LETTERS)
+}
+
 /// What was put by since `seen` letters were, while the process runs; nothing in another life than `life`.
 pub(super) fn put_by(control: &Control, seen: usize, life: [u64; 2]) -> Vec<Letter> {
     if !has_pages(control) || LIFE_AT.map(|at| control.word_at(at)) != life {
         return Vec::new();
     }
-    let letters = (halves(control, OUTBOX)[0] as usize).min(MAX_LETTERS);
+    let letters = count_of_letters(control);
     fence(Acquire);
     (seen..letters).map(|index| letter(control, index)).collect()
 }
@@ -128,7 +132,7 @@ pub(super) fn may_put_by(control: &Control, seen: usize) -> bool {
         let start = halves(control, at + offset_of!(RawParcel, fd) as u64)[1];
         halves(control, at + offset_of!(RawParcel, end) as u64)[0] > start
     };
-    has_pages(control) && halves(control, OUTBOX)[0] as usize > seen || (0..parcels).any(unread)
+    has_pages(control) && count_of_letters(control) > seen || (0..parcels).any(unread)
 }
 
 /// What the stub wrote there, and the kernel beside the tracking, belongs to the next capture.
@@ -217,6 +221,9 @@ mod tests {
         assert!(may_put_by(&control, 2), "something is unread");
         assert_eq!(take(&control).unwrap().letters.len(), 2);
         assert!(!may_put_by(&control, 0));
+        // As a program may.
+        control.set_word(OUTBOX, word(u32::MAX, 0));
+        assert!(may_put_by(&control, MAX_LETTERS - 1) && !may_put_by(&control, MAX_LETTERS), "nobody looks for ever");
     }
 
     #[test]

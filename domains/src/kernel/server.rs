@@ -310,9 +310,12 @@ impl Server<'_> {
         }
         // What a replay is told, it is told in steps.
         let reads_mail = !(stands && domain.tape.is_on());
-        if let Some(mail) = reads_mail.then(|| mail::take(control)).flatten() {
+        if reads_mail {
+            // Also when it went back to where nothing lay there.
             self.sent_ahead = 0;
-            program.open_mail(mail);
+            if let Some(mail) = mail::take(control) {
+                program.open_mail(mail);
+            }
         }
         let outcome = match cause {
             FREEZE_SIGNAL if domain.tape.is_replaying() => Outcome::Resume,

@@ -10,7 +10,7 @@ use crate::kernel::bell::Bell;
 use crate::kernel::{Kernel, KernelError};
 use crate::linux::{Errno, Network};
 use crate::network::{Grants, HostNetwork};
-use crate::objects::{self, ConnectionId, InvokeError, Key, NetworkAsk, Text};
+use crate::objects::{self, AfterSent, ConnectionId, InvokeError, Key, NetworkAsk, Text};
 use crate::parcel;
 use crate::table::RecordId;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -183,9 +183,9 @@ impl Turn<'_> {
                 let to = SocketAddrV4::new(Ipv4Addr::from_bits(address), port);
                 return Ok(connect(&network, to, &mut asked.began));
             }
-            NetworkAsk::Serve { port, len, at_once, .. } => {
+            NetworkAsk::Serve { port, len, then, .. } => {
                 return match network.granted(port) {
-                    Ok(_) => self.serve_many(&network, asked, port, (len, at_once)),
+                    Ok(_) => self.serve_many(&network, asked, port, (len, then)),
                     Err(errno) => Ok(errno.into()),
                 };
             }
@@ -232,15 +232,15 @@ impl Turn<'_> {
 }
 
 impl Turn<'_> {
-    /// Sends what the domain gave, once, and tells it what came; `order`: bytes of its string, and whether it does not wait.
+    /// Sends what the domain gave, once, and tells it what came; `order`: bytes of its string, and what follows.
     fn serve_many(
         &mut self,
         network: &HostNetwork,
         asked: &mut Asked,
         port: u16,
-        order: (u32, bool),
+        order: (u32, AfterSent),
     ) -> Result<Tried, ExecutiveError> {
-        let ((len, at_once), life) = (order, self.kernel.native.short_life());
+        let ((len, then), life) = (order, self.kernel.native.short_life());
         let serves = |ask| matches!(ask, NetworkAsk::Serve { port: other, .. } if other == port);
         let same = |other: &Asked| serves(other.ask) && program_of(other.ask) == program_of(asked.ask);
         // Who asked before is among those already that were tried.
@@ -258,8 +258,8 @@ impl Turn<'_> {
                 return Ok(Tried::Refused(InvokeError::BadString { len }));
             }
         }
-        let came = network.take(port, life);
-        Ok(if came.is_empty() && !at_once { Tried::NotYet } else { Tried::Done([0; 4], came, None) })
+        let came = if then == AfterSent::Goes { Vec::new() } else { network.take(port, life) };
+        Ok(if came.is_empty() && then == AfterSent::Waits { Tried::NotYet } else { Tried::Done([0; 4], came, None) })
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Connection {
     /// Something may have come since it was last found that nothing had, or that there was no more.
     maybe: AtomicBool,
     edges: [AtomicU64; 2],
-    /// The host said that the peer sends no more, or that it failed.
+    /// The host said that the peer sends no more, that it failed, or that urgent bytes came, before which a read stops.
     hung: AtomicBool,
     /// Whom it is served with, and that it is to be looked at.
     pub(super) served: OnceLock<Served>,
@@ -387,7 +387,7 @@ impl Connection {
     }
 
     /// The host says that something came, or that there is room. Tells whether there is something to be looked at, and whether it is over.
-    pub(super) fn event(&self, Event { input, ended, failed }: Event) -> (bool, bool) {
+    pub(super) fn event(&self, Event { input, stops_short, failed }: Event) -> (bool, bool) {
         let mut out = self.lock();
         let connecting = out.connecting;
         self.settle(&mut out);
@@ -400,7 +400,7 @@ impl Connection {
         {
             out.fail(errno(&error));
         }
-        self.hung.fetch_or(ended || failed, SeqCst);
+        self.hung.fetch_or(stops_short || failed, SeqCst);
         if input || failed {
             // Nobody could ask anything of it before that was told.
             out.asked = Some(Instant::now());

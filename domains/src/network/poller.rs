@@ -28,8 +28,8 @@ pub(super) enum Which {
 pub(super) struct Event {
     /// Something came, or ended.
     pub input: bool,
-    /// It ended.
-    pub ended: bool,
+    /// It ended, or some of what came is urgent: to receive less than was asked for does not say that there is no more.
+    pub stops_short: bool,
     /// It failed, or hung up.
     pub failed: bool,
 }
@@ -83,7 +83,8 @@ impl Poller {
     /// Hears of a socket from now on.
     pub(super) fn watch(&self, socket: impl AsFd, token: u64, of: &Weak<HostNetwork>, which: Which) -> io::Result<()> {
         self.lock().by_token.insert(token, (Weak::clone(of), which));
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        let (ways, ends) = (EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLPRI);
+        let flags = ways | ends | EpollFlags::EPOLLET;
         self.epoll.add(socket, EpollEvent::new(flags, token)).map_err(|error| {
             self.forget(token);
             error.into()
@@ -102,8 +103,8 @@ impl Poller {
         let flags = event.events();
         let failed = flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
         let input = flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP);
-        let ended = flags.contains(EpollFlags::EPOLLRDHUP);
-        network.event(which, Event { input, ended, failed });
+        let stops_short = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLPRI);
+        network.event(which, Event { input, stops_short, failed });
         Some(network)
     }
 

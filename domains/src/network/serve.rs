@@ -168,7 +168,7 @@ impl HostNetwork {
                 one.lost = true;
                 self.close(number, true);
             }
-            if one.lost || self.give(number, bytes, wants).is_err() {
+            if one.lost || self.give(number, bytes, wants).is_err() && flags & CLOSE == 0 {
                 return serving.queue(key);
             }
         }
@@ -179,13 +179,14 @@ impl HostNetwork {
         if flags & END != 0 {
             self.shut_down(number, false, true);
         }
-        if flags & WANT != 0 {
-            one.wants = true;
+        one.wants |= flags & WANT != 0;
+        // What was given just now may have made room, where it leaves at once.
+        if one.wants {
             serving.queue(key);
         }
     }
 
-    /// What there is to tell of connections that were let in at `port`, as parcels; nothing is waited for.
+    /// What there is to tell of connections that were let in at `port`, as parcels, one of each at most; nothing is waited for.
     pub fn take(&self, port: u16, life: u32) -> Vec<u8> {
         let mut all = self.serving();
         for served in std::mem::take(&mut *Self::hints(&self.hints)) {
@@ -206,7 +207,8 @@ impl HostNetwork {
             && let Some(key) = serving.ready.pop_front()
         {
             let space = MAX_STRING - answer.len() - HEAD;
-            let slice = if serving.ready.is_empty() { space } else { space.min(SLICE) };
+            let alone = serving.ready.is_empty() && later.is_empty();
+            let slice = if alone { space } else { space.min(SLICE) };
             let Some(one) = serving.open.get_mut(&key) else { continue };
             one.queued = false;
             let (was_told, number) = (!one.new, one.number);
@@ -222,8 +224,9 @@ impl HostNetwork {
                     if let Some((flags, count)) = parcel {
                         tell(flags, &piece[..count]);
                     }
+                    // In another answer: what the domain says to this one takes of the same room.
                     if again {
-                        serving.queue(key);
+                        later.push(key);
                     }
                 }
                 Seen::Room => {

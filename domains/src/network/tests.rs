@@ -149,6 +149,23 @@ fn what_was_sent_ahead_is_not_sent_again() {
 }
 
 #[test]
+fn what_is_behind_urgent_bytes_is_seen() {
+    let (network, address, _) = network(&[], false);
+    network.listen(7, 5).unwrap();
+    let (one, mut peer) = pair(&network, address);
+    peer.write_all(b"before").unwrap();
+    rustix::net::send(&peer, b"!", rustix::net::SendFlags::OOB).unwrap();
+    peer.write_all(b"behind").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let mut got = [0; 100];
+    assert_eq!(network.receive(one, &mut got, false), Ok(6), "the host stops there");
+    assert!(network.ready(one).unwrap().input);
+    assert_eq!(network.receive(one, &mut got, false), Ok(6));
+    assert_eq!(&got[..6], b"behind");
+    assert!(!network.ready(one).unwrap().input);
+}
+
+#[test]
 fn a_peer_that_does_not_read_costs_bounded_memory() {
     let (network, address, wanted) = network(&[], false);
     network.listen(7, 5).unwrap();

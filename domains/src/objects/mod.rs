@@ -64,7 +64,7 @@ pub use genesis::{
 pub use invoke::{How, Invocation, invoke};
 pub use key::{ConnectionId, KEY_BYTES, Key, KeyType, Rights};
 pub use list::waits_outside;
-pub use network::NetworkAsk;
+pub use network::{AfterSent, NetworkAsk};
 pub use operator::{sell_domain, start as start_domain, stop as stop_domain};
 pub use order::{KeyArgument, Order, orders};
 pub use personality::{LinuxDomain, NewLinuxDomain, end_linux, give_start, make_linux, personality_starts, withdraw};

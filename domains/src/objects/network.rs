@@ -19,7 +19,7 @@ pub enum NetworkAsk {
     /// A connection to an IPv4 address.
     Connect { program: u64, address: u32, port: u16 },
     /// Sends the parcels of the string of the invoker's message, and then what came on the connections that this let in at a port.
-    Serve { program: u64, port: u16, len: u32, at_once: bool },
+    Serve { program: u64, port: u16, len: u32, then: AfterSent },
     /// Takes of the string of the invoker's message what there is room for.
     Send { on: ConnectionId, len: u32 },
     /// Bytes that came.
@@ -28,6 +28,28 @@ pub enum NetworkAsk {
     ShutDown { on: ConnectionId },
     /// It ends.
     Close { on: ConnectionId },
+}
+
+/// What follows when a domain that serves has sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AfterSent {
+    /// It waits until there is something to tell.
+    Waits,
+    /// It is told what there is.
+    Looks,
+    /// It is told nothing.
+    Goes,
+}
+
+impl AfterSent {
+    const fn from_word(word: u64) -> Option<Self> {
+        match word {
+            0 => Some(Self::Waits),
+            1 => Some(Self::Looks),
+            2 => Some(Self::Goes),
+            _ => None,
+        }
+    }
 }
 
 const ADDRESS: &str = "IPv4 address, its first byte the highest";
@@ -53,7 +75,7 @@ pub(super) const ORDERS: &[Order] = &[
         ..order(KeyType::Network, 2, "connect", Rights::WRITE, connect)
     },
     Order {
-        words: &["port", "1: does not wait"],
+        words: &["port", "1: does not wait; 2: only sends"],
         string: MAX_STRING,
         gives_string: "parcels: what came",
         does: "Serves many connections at once: sends the parcels of the string, and waits until something came on a connection that this \
@@ -113,13 +135,10 @@ fn connect(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
 }
 
 fn serve(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
-    let at_once = match request.words[1] {
-        0 => false,
-        1 => true,
-        value => return Err(InvokeError::BadWord { word: 1, value }.into()),
-    };
+    let value = request.words[1];
+    let then = AfterSent::from_word(value).ok_or(InvokeError::BadWord { word: 1, value })?;
     let (program, port) = (request.key.badge(), port(request, 0)?);
-    ask(ctx, request, NetworkAsk::Serve { program, port, len: request.len, at_once })
+    ask(ctx, request, NetworkAsk::Serve { program, port, len: request.len, then })
 }
 
 fn send(ctx: &mut Ctx<'_, '_>, request: &Request) -> Result<Done, Stop> {
@@ -152,7 +171,7 @@ impl NetworkAsk {
             Self::Receive { on, len } => (3, of(on, len)),
             Self::ShutDown { on } => (4, of(on, 0)),
             Self::Close { on } => (5, of(on, 0)),
-            Self::Serve { program, port, len, at_once } => (6, [program, port as u64, len as u64, at_once as u64]),
+            Self::Serve { program, port, len, then } => (6, [program, port as u64, len as u64, then as u64]),
         }
     }
 
@@ -167,7 +186,13 @@ impl NetworkAsk {
             2 => Self::Send { on, len: third as u32 },
             3 => Self::Receive { on, len: third as u32 },
             4 => Self::ShutDown { on },
-            6 => Self::Serve { program: first, port: second as u16, len: third as u32, at_once: fourth != 0 },
+            6 => {
+                let then = match AfterSent::from_word(fourth) {
+                    Some(then) => then,
+                    None => AfterSent::Waits,
+                };
+                Self::Serve { program: first, port: second as u16, len: third as u32, then }
+            }
             _ => Self::Close { on },
         }
     }

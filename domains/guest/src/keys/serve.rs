@@ -179,9 +179,9 @@ impl Network {
         let mut sent = 0;
         loop {
             let string = parcels.string(sent);
-            // Only the last string waits, if nothing came by then.
+            // What comes is told when all is sent: what is said of room holds for who answers it.
             let more = sent + string.len() < parcels.bytes.len();
-            let words = [port.into(), u64::from(more || !arrivals.0.is_empty())];
+            let words = [port.into(), if more { 2 } else { 0 }];
             let call = Call::new(self.slot(), order::Network::SERVE).words(words).string(string);
             let served = call.call_onto(&mut arrivals.0);
             if served.is_ok() {

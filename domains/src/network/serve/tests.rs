@@ -146,6 +146,54 @@ fn one_that_fails_is_told_to_be_gone_once() {
     assert_eq!(served.network.count(), 0);
 }
 
+/// Found by a review: in one answer two parcels of a connection told of the same room.
+#[test]
+fn whoever_answers_each_parcel_by_half_of_what_a_connection_holds_loses_none() {
+    let mut served = served();
+    let mut all = [served.come(), served.come()];
+    let answer = |served: &Served, to: u64| {
+        for piece in [7; SEND_LIMIT / 2].chunks(4000) {
+            served.post(&[(to, 0, piece)]);
+        }
+    };
+    for (number, peer) in &mut all {
+        answer(&served, *number);
+        peer.write_all(&[1; 3000]).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let told = parcels(&served.network.take(PORT, LIFE));
+    let lens: Vec<(u16, u16)> = told.iter().map(|(head, _)| (head.flags, head.len)).collect();
+    assert_eq!(lens, [(0, 1024); 2]);
+    told.iter().for_each(|(head, _)| answer(&served, head.connection));
+    assert!(served.is_silent(), "nobody is gone");
+    assert_eq!(served.network.held(), 2 * SEND_LIMIT as u64);
+}
+
+#[test]
+fn nothing_is_told_of_one_that_failed_and_was_closed() {
+    let mut served = served();
+    let (one, peer) = served.come();
+    rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    std::thread::sleep(Duration::from_millis(100));
+    served.post(&[(one, CLOSE, b"the last")]);
+    assert!(served.is_silent());
+    assert_eq!(served.network.count(), 0);
+}
+
+/// Found by a review: a read stops before urgent bytes, and then it was taken that there is no more.
+#[test]
+fn what_is_behind_urgent_bytes_is_told() {
+    let mut served = served();
+    let (one, mut peer) = served.come();
+    peer.write_all(b"before").unwrap();
+    rustix::net::send(&peer, b"!", rustix::net::SendFlags::OOB).unwrap();
+    peer.write_all(b"behind").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(served.bytes_of(one, 12), b"beforebehind");
+    assert!(served.is_silent());
+}
+
 #[test]
 fn whoever_sends_more_than_there_is_room_for_loses_that_connection_and_no_other() {
     let mut served = served();
@@ -207,6 +255,34 @@ fn who_does_not_take_what_it_asked_for_is_not_heard_until_it_does() {
     assert!(served.is_silent());
 }
 
+/// Found by a review: where output is immediate what is sent takes along what is held, and nobody looked whether that made room.
+#[test]
+fn room_that_is_made_by_sending_is_told() {
+    let (network, address, _) = network(&[], true);
+    network.listen(PORT, 5).unwrap();
+    network.take(PORT, LIFE);
+    // Who hears of sockets stands while this is locked.
+    let stands = Arc::new(Mutex::new(()));
+    let stands_at = Arc::clone(&stands);
+    network.bell.also(move || drop(stands_at.lock()));
+    let mut served = Served { network, address, told: Vec::new() };
+    let (one, mut peer) = served.come();
+    while served.network.held() <= SEND_LIMIT as u64 / 2 {
+        served.post(&[(one, 0, &[7; 4000])]);
+    }
+    served.post(&[(one, WANT, &[])]);
+    assert!(served.is_silent());
+    let stood = stands.lock().unwrap();
+    let _other = TcpStream::connect(address).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    peer.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    while peer.read(&mut [0; 1 << 16]).is_ok() {}
+    served.post(&[(one, 0, b"x")]);
+    assert_eq!(served.network.held(), 0);
+    drop(stood);
+    served.until(|told| told.iter().any(|(head, _)| head.connection == one));
+}
+
 fn full(answer: Vec<u8>) -> Result<Vec<u8>, Errno> {
     if answer.is_empty() { Err(Errno::EAGAIN) } else { Ok(answer) }
 }
@@ -252,6 +328,8 @@ fn who_sends_much_takes_nothing_from_who_sends_little() {
     let told = parcels(&served.network.take(PORT, LIFE));
     let lens: Vec<usize> = told.iter().map(|(_, bytes)| bytes.len()).collect();
     assert!(lens.len() >= 3 && lens.iter().all(|len| *len <= SLICE), "{lens:?}");
+    // What it says to nobody is refused now.
+    drop(served);
     drop(writes.join().unwrap());
 }
 

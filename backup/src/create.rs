@@ -16,6 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Batches between the two threads: 8 MiB of them at most.
 const AHEAD: usize = 8;
+/// Most changes of a batch.
+const TOGETHER: usize = 4096;
 
 /// What is backed up. Somebody has to hold both generations meanwhile.
 #[derive(Debug)]
@@ -59,9 +61,6 @@ struct Batch {
     /// The bytes of its pages, at most [`PIECE_LEN`].
     data: Vec<u8>,
 }
-
-/// Most changes of a batch.
-const TOGETHER: usize = 4096;
 
 impl Pinned<'_> {
     /// The header of the backup.

@@ -27,7 +27,7 @@ fn answered(port: u16) -> (TcpStream, TcpStream) {
 }
 
 fn computing(flags: &[&str]) -> Option<(Session, u16, Background)> {
-    let program = c_program("computes", Libc::Musl)?;
+    let program = c_program("unread", Libc::Musl)?;
     let (session, port) = (Session::new(), free_port());
     let at = listen(port, 7);
     let flags = [flags, &["--listen", &at]].concat();

@@ -1,5 +1,5 @@
 /* A native domain that tries what it should not: hostile SEED ROUNDS. It is begun anew by nobody; what it does to itself is its affair. */
-#include "semper_domain.h"
+#include "native_test.h"
 
 static uint64_t state;
 
@@ -8,13 +8,6 @@ static uint64_t next(void) {
     state ^= state >> 7;
     state ^= state << 17;
     return state;
-}
-
-static uint64_t number(const char *text) {
-    uint64_t value = 0;
-    for (; *text >= '0' && *text <= '9'; text++)
-        value = value * 10 + (uint64_t)(*text - '0');
-    return value;
 }
 
 /* Which answers came: 0 is bit 0, error n is bit n. */

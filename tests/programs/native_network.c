@@ -1,25 +1,8 @@
 /* Network keys: network PORT OPEN CLOSED. PORT was granted to listen at, OPEN and CLOSED to connect to; somebody listens at OPEN, which
  * answers a byte by two, and nobody at CLOSED. Says what comes of each order. */
-#include "semper_domain.h"
+#include "native_test.h"
 
 enum { LOCALHOST = 0x7f000001, CONNECTION = 12, WEAKER = 13 };
-
-static uint64_t number(const char *text) {
-    uint64_t value = 0;
-    for (; *text >= '0' && *text <= '9'; text++)
-        value = value * 10 + (uint64_t)(*text - '0');
-    return value;
-}
-
-static void say(const char *what, uint64_t value) {
-    char digits[21];
-    size_t at = sizeof digits;
-    do digits[--at] = (char)('0' + value % 10), value /= 10;
-    while (value);
-    semper_print(what);
-    semper_write(digits + at, sizeof digits - at);
-    semper_print("\n");
-}
 
 /* The error, and for one from outside its number too. */
 static void told(const char *what, const struct semper_message *message) {

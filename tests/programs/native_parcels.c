@@ -1,6 +1,6 @@
 /* The network order "serve": parcels PORT, and parcels helper, to which the first has a key in slot 12. PORT was granted to listen at. Says
  * what comes of good parcels and of others. */
-#include "semper_domain.h"
+#include "native_test.h"
 
 enum { SERVE = 3, HELPER = 12, WEAKER = 13, GIVEN = 13, BAD_WORD = 9 };
 
@@ -9,22 +9,6 @@ static char out[SEMPER_MAX_STRING];
 static uint32_t filled;
 static struct semper_parcel came[256];
 static uint32_t count, bytes;
-
-static uint64_t number(const char *text) {
-    uint64_t value = 0;
-    for (; *text >= '0' && *text <= '9'; text++) value = value * 10 + (uint64_t)(*text - '0');
-    return value;
-}
-
-static void say(const char *what, uint64_t value) {
-    char digits[21];
-    size_t at = sizeof digits;
-    do digits[--at] = (char)('0' + value % 10), value /= 10;
-    while (value);
-    semper_print(what);
-    semper_write(digits + at, sizeof digits - at);
-    semper_print("\n");
-}
 
 static void put(uint64_t connection, uint16_t flags, uint16_t len, uint32_t room, const char *text) {
     struct semper_parcel parcel = {.connection = connection, .len = len, .flags = flags, .room = room};

@@ -1,5 +1,6 @@
 /* Serves two clients at a time: waits until both have sent something, receives from the first alone, answers it, and waits until the first is
- * gone; then receives from the second. What a client sent goes back to it, and to nobody else. unread PORT */
+ * gone, or computes without a call, so many million turns; then receives from the second. What a client sent goes back to it, and to nobody
+ * else. unread PORT [MILLIONS] */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -32,8 +33,13 @@ int main(int argc, char **argv) {
             both[i] = (struct pollfd){.fd = accept(listener, 0, 0), .events = POLLIN};
         if (!wait_both(both)) {
             echo(both[0].fd, bytes, sizeof bytes);
-            /* Until the first has something more to say, or is gone. */
-            poll(both, 1, -1);
+            if (argc > 2) {
+                for (volatile long turn = atol(argv[2]) * 1000000; turn > 0; turn--)
+                    ;
+            } else {
+                /* Until the first has something more to say, or is gone. */
+                poll(both, 1, -1);
+            }
             echo(both[1].fd, bytes, sizeof bytes);
         }
         close(both[0].fd);

@@ -54,7 +54,7 @@ pub(super) fn take(control: &Control) -> Option<Mail> {
     if !has_pages(control) {
         return None;
     }
-    let (parcels, letters) = (halves(control, INBOX)[0] as usize, halves(control, OUTBOX)[0] as usize);
+    let (parcels, letters) = (halves(control, INBOX)[0] as usize, count_of_letters(control));
     if parcels == 0 && letters == 0 {
         return None;
     }
@@ -79,7 +79,7 @@ pub(super) fn take(control: &Control) -> Option<Mail> {
     Some(Mail {
         life,
         parcels: (0..parcels.min(MAX_PARCELS)).map(parcel).collect(),
-        letters: (0..letters.min(MAX_LETTERS)).map(|index| letter(control, index)).collect(),
+        letters: (0..letters).map(|index| letter(control, index)).collect(),
     })
 }
 
@@ -126,13 +126,16 @@ pub(super) fn put(control: &Control, mail: &Mail) {
 
 /// Whether something was put by since `seen` letters were, or may be: as long as something came ahead that was not received.
 pub(super) fn may_put_by(control: &Control, seen: usize) -> bool {
-    let parcels = if has_pages(control) { (halves(control, INBOX)[0] as usize).min(MAX_PARCELS) } else { 0 };
+    if !has_pages(control) {
+        return false;
+    }
+    let parcels = (halves(control, INBOX)[0] as usize).min(MAX_PARCELS);
     let unread = |index| {
         let at = parcel_at(index);
         let start = halves(control, at + offset_of!(RawParcel, fd) as u64)[1];
         halves(control, at + offset_of!(RawParcel, end) as u64)[0] > start
     };
-    has_pages(control) && count_of_letters(control) > seen || (0..parcels).any(unread)
+    count_of_letters(control) > seen || (0..parcels).any(unread)
 }
 
 /// What the stub wrote there, and the kernel beside the tracking, belongs to the next capture.

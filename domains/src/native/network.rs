@@ -229,9 +229,7 @@ impl Turn<'_> {
             },
         })
     }
-}
 
-impl Turn<'_> {
     /// Sends what the domain gave, once, and tells it what came; `order`: bytes of its string, and what follows.
     fn serve_many(
         &mut self,

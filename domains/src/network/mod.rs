@@ -272,15 +272,25 @@ impl HostNetwork {
     }
 
     fn note_sent(&self, sent: Sent, wants: &mut Wants) {
+        if self.at_once {
+            return;
+        }
         let all = self.are_all_answered(sent.first);
         *wants = Wants { any: true, much: wants.much || sent.much, all: wants.all || all };
     }
 
     /// Tells it.
     fn tell(&self, wants: &Wants) {
-        if wants.any && !self.at_once {
+        if wants.any {
             self.events.sent(wants.much, wants.all);
         }
+    }
+
+    fn sent_alone(&self, sent: Sent) -> usize {
+        let mut wants = Wants::default();
+        self.note_sent(sent, &mut wants);
+        self.tell(&wants);
+        sent.count
     }
 
     /// Sends all of what the program has put by, and will send when it stops next: then it is not sent again.
@@ -288,10 +298,7 @@ impl HostNetwork {
     /// # Errors
     /// As [`Network::send`].
     pub fn send_ahead(&self, connection: u64, data: &[u8]) -> Result<(), Errno> {
-        let sent = self.usable(connection)?.send_ahead(data, self.at_once)?;
-        let mut wants = Wants::default();
-        self.note_sent(sent, &mut wants);
-        self.tell(&wants);
+        self.sent_alone(self.usable(connection)?.send_ahead(data, self.at_once)?);
         Ok(())
     }
 
@@ -408,10 +415,7 @@ impl Network for HostNetwork {
     }
 
     fn send(&self, connection: u64, data: &[u8]) -> Result<usize, Errno> {
-        let mut wants = Wants::default();
-        let count = self.give(connection, data, &mut wants);
-        self.tell(&wants);
-        count
+        Ok(self.sent_alone(self.usable(connection)?.send(data, self.at_once)?))
     }
 
     fn take_error(&self, connection: u64) -> Option<Errno> {

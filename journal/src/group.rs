@@ -168,25 +168,25 @@ impl Journal {
         }
         let name = (writer, number);
         loop {
-            let inner = self.lock();
+            let mut inner = self.lock();
             inner.usable()?;
             if let Some((batch, at)) = inner.in_flight.get(&name) {
                 let (batch, at) = (Arc::clone(batch), *at);
                 return Ok(Submitted::Same(Ticket { journal: Arc::clone(self), batch, at, leads: false }));
             }
-            let sealed = Arc::clone(&inner.sealed);
-            let found = inner.find_recent(name);
             // A writer's next number is larger than all before it, most of the time: no need to look for it.
-            let is_new = inner.tops.get(&writer).is_some_and(|top| *top < number);
-            drop(inner);
-            let found = match found {
-                None if !is_new => self.find_sealed(&sealed, name)?,
-                found => found,
-            };
-            if let Some(found) = found {
+            if inner.tops.get(&writer).is_some_and(|top| *top < number) {
+                return Ok(Submitted::New(self.join(&mut inner, name, kind, bytes)));
+            }
+            if let Some(found) = inner.find_recent(name) {
                 return Ok(Submitted::There(found));
             }
-            let top = if is_new { None } else { self.top(&sealed, writer)? };
+            let sealed = Arc::clone(&inner.sealed);
+            drop(inner);
+            if let Some(found) = self.find_sealed(&sealed, name)? {
+                return Ok(Submitted::There(found));
+            }
+            let top = self.top(&sealed, writer)?;
             let mut inner = self.lock();
             // What was new without the lock may be there by now.
             let same = Arc::ptr_eq(&inner.sealed, &sealed);

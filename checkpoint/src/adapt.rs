@@ -124,6 +124,10 @@ impl PageSink for StoreCommit<'_> {
 }
 
 impl Transaction for StoreCommit<'_> {
+    fn set_one_flush(&mut self) {
+        self.commit.set_one_flush();
+    }
+
     fn commit(self) -> Result<Committed, WriteError> {
         self.commit.commit().map_err(|error| write_error(self.store, error))
     }

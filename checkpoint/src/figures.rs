@@ -89,7 +89,7 @@ pub struct Figures {
     /// Writing.
     #[serde(rename = "write_us", with = "micros")]
     pub write: Duration,
-    /// The two flushes.
+    /// The flushes: one, of a large checkpoint two.
     #[serde(rename = "flush_us", with = "micros")]
     pub flush: Duration,
     /// From the first round to the announcement.

@@ -127,6 +127,9 @@ pub trait Capture: Send + Sync {
 
 /// A commit that is being made; dropping it gives everything back.
 pub trait Transaction: PageSink {
+    /// Asks for one flush where two would be made, as [`semper_store::Commit::set_one_flush`] says.
+    fn set_one_flush(&mut self) {}
+
     /// Makes it the newest generation.
     ///
     /// # Errors

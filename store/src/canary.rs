@@ -21,6 +21,8 @@ pub enum Canary {
     ReuseTooEarly,
     /// Checksums of pages are not checked.
     TrustPages,
+    /// The newest root is used without a look at what was not flushed before it.
+    TrustUnflushed,
     /// The newest root is used without a look at its tree.
     TrustRoot,
     /// The free map is made from the newest generation alone.
@@ -51,7 +53,7 @@ pub enum Canary {
 
 impl Canary {
     /// Those that the crash harness must find. [`Self::TrustRoot`] has a test of its own.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SkipDataFlush,
         Self::SkipRootFlush,
         Self::LoseAPage,
@@ -59,6 +61,7 @@ impl Canary {
         Self::OneSlotOnly,
         Self::ReuseTooEarly,
         Self::TrustPages,
+        Self::TrustUnflushed,
         Self::WalkNewestOnly,
         Self::ForgetRemoval,
         Self::FreeWhatIsHeld,

@@ -1,4 +1,5 @@
-//! One commit: pages stream to free space while they are put; then the tree, a flush, the root, a flush.
+//! One commit: pages stream to free space while they are put; then the tree, a flush, the root, a flush. Or, of a small one that is asked to,
+//! the root at once and one flush for all: then the root says so, and who opens the store looks whether all is there.
 
 use crate::canary::Canary;
 use crate::checksum;
@@ -6,7 +7,7 @@ use crate::crash::crash_point;
 use crate::error::Error;
 use crate::ids::{Generation, MAX_SEGMENT_PAGES, MAX_SEGMENTS, PAGE_SIZE, PageIndex, PageRange, SegmentId};
 use crate::node::{BlockRef, Key, Node, Slot, TreeRef};
-use crate::root::{ATTRIBUTES_LEN, Kept, Root};
+use crate::root::{ATTRIBUTES_LEN, Kept, MOST_UNFLUSHED, Root};
 use crate::shared::{Map, Shared, Snapshot, Writer};
 use crate::space::{DeadBlock, Purpose};
 use crate::stream::Stream;
@@ -25,7 +26,7 @@ pub struct Committed {
     pub bytes: u64,
     /// From the call of [`Commit::commit`] on: making the tree and waiting for writes.
     pub write_time: Duration,
-    /// The two flushes, with the write of the root.
+    /// The flushes, with the write of the root.
     pub flush_time: Duration,
 }
 
@@ -40,6 +41,7 @@ pub struct Commit {
     removed: Removed,
     pages: u64,
     attributes: Option<[u8; ATTRIBUTES_LEN]>,
+    one_flush: bool,
     /// The first failure; the commit cannot succeed any more.
     failed: Option<Error>,
     /// Dropped last: the next commit must find everything given back.
@@ -56,6 +58,7 @@ impl Commit {
             removed: Removed::default(),
             pages: 0,
             attributes: None,
+            one_flush: false,
             failed: None,
             writer,
         }
@@ -146,6 +149,13 @@ impl Commit {
         self.attributes = Some(attributes);
     }
 
+    /// Asks for one flush instead of two, if the commit stays small and the store has no mirror. After a crash that generation counts only if all
+    /// that it added is found; what rots of it before the next commit is then not told from what never came, and the generation before
+    /// stands.
+    pub fn set_one_flush(&mut self) {
+        self.one_flush = true;
+    }
+
     /// Starts writing what has been put so far, instead of waiting for a full buffer.
     ///
     /// # Errors
@@ -176,11 +186,16 @@ impl Commit {
         let write_time = start.elapsed();
 
         let start = Instant::now();
-        if self.stream.wrote && !Canary::SkipDataFlush.planted(shared.canary) {
+        // Sides of a mirror must not differ in what a root of one of them refers to.
+        let unflushed = self.stream.wrote
+            && self.one_flush
+            && self.stream.bytes <= MOST_UNFLUSHED * PAGE_SIZE as u64
+            && shared.disk.copies().len() == 1;
+        if self.stream.wrote && !unflushed && !Canary::SkipDataFlush.planted(shared.canary) {
             shared.flush()?;
         }
         crash_point("data-flushed");
-        let root = self.make_root(&shared, tree, &outcome);
+        let root = Root { unflushed, ..self.make_root(&shared, tree, &outcome) };
         let slot = if Canary::OneSlotOnly.planted(shared.canary) { base.slot } else { 1 - base.slot };
         shared.write_root(&root, slot)?;
         crash_point("root-flushed");

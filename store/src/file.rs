@@ -135,7 +135,10 @@ impl Disk for FileDisk {
 
     fn flush(&self) -> io::Result<()> {
         self.drain()?;
-        self.file.sync_data()
+        self.file.sync_data().inspect_err(|_| {
+            // Linux keeps what it could not write, as clean. Whoever opens the store again is to read what is on the medium.
+            let _ = nix::fcntl::posix_fadvise(&self.file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        })
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -49,6 +49,7 @@ impl Store {
                 used: FIRST_PLACE + kept.pages + kept.nodes,
                 kept: vec![kept.clone()],
                 borrows: false,
+                unflushed: false,
                 ..current.root.clone()
             };
             Ok(Some(Forked { root, tag: tag_for(id) }))

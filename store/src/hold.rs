@@ -193,6 +193,7 @@ mod tests {
             used: 256,
             keep,
             borrows: false,
+            unflushed: false,
             kept: kept.collect(),
         }
     }

@@ -254,6 +254,10 @@ pub(crate) fn reopen(shared: &Shared, options: &OpenOptions) -> Result<Store, Er
 }
 
 fn finish(parts: Parts, options: &OpenOptions) -> Result<Store, Error> {
+    if !parts.read_only {
+        // What a process wrote that was killed before it flushed is read, but only from the host's memory: nothing is to rest on that.
+        parts.disk.flush().map_err(|e| Error::io("flush the store", e))?;
+    }
     let found = if parts.read_only {
         recover_beside(&*parts.disk)?
     } else {
@@ -336,6 +340,7 @@ fn format(disk: &dyn Disk, size_bytes: u64, keep: u32) -> Result<(), Error> {
         used: FIRST_PLACE,
         keep,
         borrows: false,
+        unflushed: false,
         kept: vec![empty],
     };
     write_roots(disk, root, &BufferPool::default())

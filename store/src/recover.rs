@@ -7,7 +7,7 @@ use crate::disk::Disk;
 use crate::error::{Error, by_medium};
 use crate::ids::{Generation, PAGE_SIZE};
 use crate::open::MIN_SIZE_BYTES;
-use crate::root::{BadRoot, FORMAT_VERSION, Kept, Root, SLOT_PLACES};
+use crate::root::{BadRoot, FORMAT_VERSION, Kept, MOST_UNFLUSHED, Root, SLOT_PLACES};
 use crate::shared::Snapshot;
 use crate::tree::Reader;
 use std::io;
@@ -74,7 +74,7 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary
         .filter_map(|(slot, root)| Some(format!("the root in slot {slot} cannot be used: {}", root.as_ref().err()?)))
         .collect();
     let length = disk.len().map_err(|e| Error::io("find the length of the store", e))?;
-    let roots = usable(&slots, &fallen_back, length)?;
+    let mut roots = usable(&slots, &fallen_back, length)?;
     let newest_root = roots[0].1;
     if length / (PAGE_SIZE as u64) < newest_root.places {
         return Err(Error::Truncated {
@@ -86,6 +86,11 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary
     let places = length / PAGE_SIZE as u64;
 
     let trust = Canary::TrustRoot.planted(canary);
+    let cut_off = cut_off(disk, newest_root, places, canary)?;
+    if cut_off.is_some() {
+        // As one that tore: what the other lists is whole.
+        roots.rotate_left(1);
+    }
     let candidates = candidates(&roots);
     let mut chosen = None;
     let mut to_walk = Vec::new();
@@ -94,6 +99,8 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary
             to_walk.push((*kept).clone());
         } else if let Some(reason) = limits.refuse(kept.generation) {
             fallen_back.push(reason);
+        } else if let (Some(why), true) = (&cut_off, kept.generation == newest_root.newest().generation) {
+            fallen_back.push(format!("generation {} was cut off, or damaged since: {why}", kept.generation));
         } else if let (Err(e), false) = (look_at(disk, newest_root, kept, places), trust) {
             if may_pass(&e) {
                 return Err(e);
@@ -234,6 +241,21 @@ fn candidates<'r>(roots: &[(usize, &'r Root)]) -> Vec<(usize, &'r Kept)> {
     }
     all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.generation));
     all
+}
+
+/// Why the newest generation of `root` is not all there, if it was not flushed before its root.
+fn cut_off(disk: &dyn Disk, root: &Root, places: u64, canary: Option<Canary>) -> Result<Option<String>, Error> {
+    if !root.unflushed || Canary::TrustUnflushed.planted(canary) {
+        return Ok(None);
+    }
+    let cache = NodeCache::new();
+    let (lineage, kept) = (&root.lineage, root.newest());
+    let reader = Reader { disk, cache: &cache, lineage, places, generation: Generation(kept.generation), canary };
+    match reader.look_at_births(kept.tree, MOST_UNFLUSHED) {
+        Ok(()) => Ok(None),
+        Err(e) if may_pass(&e) => Err(e),
+        Err(e) => Ok(Some(e.to_string())),
+    }
 }
 
 /// Checks the upper nodes of a tree.

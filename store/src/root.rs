@@ -7,10 +7,13 @@ use crate::node::{BlockRef, MAX_HEIGHT, TreeRef};
 use crate::width::{put_u32, put_u64, to_usize, u32_at, u64_at};
 
 /// The newest version of the format that this crate reads. It writes the oldest one that can say what there is to say.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The version of a store all of whose blocks are its own.
 const PLAIN_VERSION: u32 = 1;
+
+/// The version of one that was forked, and of which all is durable that a root refers to.
+const FORKED_VERSION: u32 = 2;
 
 /// Bytes of the user area of a generation.
 pub const ATTRIBUTES_LEN: usize = 256;
@@ -20,6 +23,9 @@ pub const MAX_KEPT: usize = 12;
 
 /// The fewest generations that are kept, however short space runs: the newest, and the one that it can fall back to.
 pub const MIN_KEPT: usize = 2;
+
+/// The most blocks that a generation adds without a flush before its root: whoever opens the store reads them all.
+pub(crate) const MOST_UNFLUSHED: u64 = 1024;
 
 /// The first place that pages and nodes may take; those before are for the roots.
 pub(crate) const FIRST_PLACE: u64 = 256;
@@ -66,6 +72,8 @@ pub(crate) struct Root {
     pub keep: usize,
     /// Blocks of other stores may not lie in this one yet, but in the one that it was forked from.
     pub borrows: bool,
+    /// Nothing was flushed between what the newest generation added and this root: only who finds all of that may take it.
+    pub unflushed: bool,
     /// Newest first; never empty.
     pub kept: Vec<Kept>,
 }
@@ -111,12 +119,21 @@ impl Root {
         self.kept.iter().find(|kept| kept.generation == generation.0)
     }
 
+    /// The oldest version that can say what it says.
+    const fn version(&self) -> u32 {
+        match self {
+            Self { unflushed: true, .. } => FORMAT_VERSION,
+            Self { lineage, .. } if lineage.is_plain() => PLAIN_VERSION,
+            _ => FORKED_VERSION,
+        }
+    }
+
     pub fn encode(&self, slot: usize) -> Box<Page> {
         assert!((1..=MAX_KEPT).contains(&self.kept.len()), "a root lists 1 to {MAX_KEPT} generations");
         let mut page = Box::new([0; PAGE_SIZE]);
         let b = &mut page[..];
         b[..8].copy_from_slice(&MAGIC);
-        put_u32(b, 8, if self.lineage.is_plain() { PLAIN_VERSION } else { FORMAT_VERSION });
+        put_u32(b, 8, self.version());
         put_u32(b, 12, count(self.kept.len()));
         b[16..32].copy_from_slice(&self.id().0);
         put_u64(b, 32, self.sequence);
@@ -125,6 +142,7 @@ impl Root {
         put_u64(b, 56, self.used);
         put_u32(b, 64, count(self.keep));
         put_u32(b, 68, u32::from(self.borrows));
+        put_u32(b, 72, u32::from(self.unflushed));
         for (raw, kept) in b[HEADER_LEN..].chunks_exact_mut(KEPT_LEN).zip(&self.kept) {
             put_u64(raw, 0, kept.generation);
             put_u64(raw, 8, kept.committed_at);
@@ -175,6 +193,7 @@ impl Root {
             used: u64_at(b, 56),
             keep: to_usize(u64::from(u32_at(b, 64))),
             borrows: version != PLAIN_VERSION && u32_at(b, 68) != 0,
+            unflushed: version == FORMAT_VERSION && u32_at(b, 72) != 0,
             kept,
         };
         root.check_form()?;

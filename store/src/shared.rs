@@ -287,7 +287,8 @@ impl Shared {
     /// Writes the root in force, as `change` makes it, to both slots, so that nothing else is listed anywhere.
     pub fn settle(&self, change: impl FnOnce(&mut Root)) -> Result<(), Error> {
         let start = self.current();
-        let mut root = start.root.clone();
+        // What it lists was flushed when its root was.
+        let mut root = Root { unflushed: false, ..start.root.clone() };
         change(&mut root);
         let mut slot = start.slot;
         for _ in 0..2 {

@@ -127,6 +127,19 @@ impl Store {
         given.map_or(places, |given| given.min(places))
     }
 
+    /// Notes durably that all of the newest generation is there, if its commit left that open ([`crate::Commit::set_one_flush`]): what rots of it from
+    /// now on is told as damage.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::Poisoned`], what the host says.
+    pub fn seal(&self) -> Result<(), Error> {
+        if !self.shared.current().root.unflushed {
+            return Ok(());
+        }
+        let _writer = self.shared.start_writing();
+        self.shared.settle(|_| ())
+    }
+
     /// Why no commit can be made any more, if a write or flush has failed.
     #[must_use]
     pub fn poisoned(&self) -> Option<Error> {

@@ -157,6 +157,38 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Checks, on the disk, each block of a tree that its generation added, which may be so many.
+    pub fn look_at_births(&self, tree: TreeRef, most: u64) -> Result<(), Error> {
+        if tree.height == 0 {
+            return Ok(());
+        }
+        let mut left = most;
+        self.look_at_births_below(tree.root, tree.height - 1, &mut left)
+    }
+
+    fn look_at_births_below(&self, block: BlockRef, level: u8, left: &mut u64) -> Result<(), Error> {
+        if block.birth != self.generation.0 {
+            return Ok(());
+        }
+        let node = self.node_from_disk(block, level)?;
+        let (mut pages, mut buffer) = (Vec::new(), Vec::new());
+        for slot in node.slots().filter(|slot| slot.block.birth == self.generation.0) {
+            *left = left.checked_sub(1).ok_or_else(|| {
+                let reason = "more was added than its root says".to_owned();
+                Error::Corrupt(Fault { generation: self.generation, page: None, place: slot.block.place, reason })
+            })?;
+            match level {
+                0 => pages.push(slot),
+                _ => self.look_at_births_below(slot.block, level - 1, left)?,
+            }
+        }
+        for run in pages.chunk_by(adjacent) {
+            buffer.resize(run.len() * PAGE_SIZE, 0);
+            self.pages(run, &mut buffer)?;
+        }
+        Ok(())
+    }
+
     /// Reads a run of pages that lie side by side into `out`, and checks each.
     pub fn pages(&self, run: &[Slot], out: &mut [u8]) -> Result<(), Error> {
         match read_place(self.disk, run[0].block.place, out) {

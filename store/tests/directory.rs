@@ -209,7 +209,7 @@ fn files_that_are_no_stores_are_told_from_damaged_and_newer_ones() {
         Store::open(&dir, &OpenOptions::default()).map(|_| ())
     };
     let e = with(&|root| root[8] = 9).unwrap_err();
-    assert!(matches!(e, Error::Version { found: 9, expected: 2, .. }), "{e}");
+    assert!(matches!(e, Error::Version { found: 9, expected: 3, .. }), "{e}");
     let e = with(&|root| root.copy_from_slice(&[0x5a; PAGE_SIZE])).unwrap_err();
     assert!(matches!(&e, Error::NotAStore { reason, .. } if reason.contains("something else")), "{e}");
     let e = with(&|root| root.fill(0)).unwrap_err();

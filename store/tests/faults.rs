@@ -77,6 +77,9 @@ fn flushes_of_all_kinds(store: &Store) -> Result<(), Error> {
         for index in 0..60 {
             commit.put(SEGMENT, PageIndex(index), &[fill; PAGE_SIZE])?;
         }
+        if fill % 3 == 0 {
+            commit.set_one_flush();
+        }
         commit.commit()?;
     }
     Ok(())
@@ -99,8 +102,13 @@ fn every_flush_that_fails_poisons_whatever_it_was_for() {
     assert!(!open(&untroubled).recovery().fallen_back.is_empty());
     flushes_of_all_kinds(&open(&untroubled)).unwrap();
     let flushes = untroubled.flushes();
-    assert!(flushes >= 2 * (6 + 1 + 1), "{flushes} flushes: commits, settling, and dropping");
-    for flush in 0..flushes {
+    assert!(flushes >= 1 + 2 * (6 + 1 + 1) - 2, "{flushes} flushes: opening, commits, settling, and dropping");
+    // What is there may be in the host's memory alone.
+    let unopened = disk.copy();
+    unopened.fail_at_flush(0);
+    let e = Store::open_on(unopened, &OpenOptions::default()).unwrap_err();
+    assert!(e.to_string().contains("flush"), "{e}");
+    for flush in 1..flushes {
         let disk = disk.copy();
         disk.fail_at_flush(flush);
         let store = open(&disk);

@@ -83,7 +83,7 @@ fn a_store_of_another_version_is_told_by_every_command() {
     }
     assert_refused(
         &session,
-        "has format version 7, and this program reads versions up to 2; use the program that wrote it",
+        "has format version 7, and this program reads versions up to 3; use the program that wrote it",
     );
 }
 

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::harness::format::{Block, Generation, generations, roots, spoil, tear};
 use crate::harness::{Case, Libc, Session, c_program, native_c_program, wait_for};
 
@@ -18,6 +21,11 @@ struct Killed {
 impl Killed {
     /// Runs the program until `line` is in its output and `ready` of its generations, and kills the runtime.
     fn after(case: Case, line: &str, ready: impl Fn(&[Generation]) -> bool) -> Killed {
+        Killed::by(Signal::SIGKILL, case, line, ready)
+    }
+
+    /// The same by another signal.
+    fn by(signal: Signal, case: Case, line: &str, ready: impl Fn(&[Generation]) -> bool) -> Killed {
         let killed = Killed { session: Session::new(), case };
         let mut command = killed.case.start(&killed.session);
         command.stdin(Stdio::null()).stdout(File::create(killed.out()).unwrap()).stderr(Stdio::null());
@@ -27,7 +35,7 @@ impl Killed {
             assert!(Instant::now() < deadline && runtime.try_wait().unwrap().is_none(), "it never says {line}");
             std::thread::sleep(Duration::from_millis(5));
         }
-        runtime.kill().unwrap();
+        kill(Pid::from_raw(i32::try_from(runtime.id()).unwrap()), signal).unwrap();
         wait_for(&mut runtime);
         let now = killed.generations();
         assert!(ready(&now), "not as the test needs it: {:?}", now.iter().map(|g| g.number).collect::<Vec<_>>());
@@ -110,6 +118,18 @@ fn one_torn_root_falls_back_and_resume_says_so() {
         assert_says(&resumed, &format!("generation {stands} stands: the root in slot {torn} cannot be used: "));
         killed.assert_like_native(&resumed);
     }
+}
+
+#[test]
+fn a_small_checkpoint_of_which_something_is_missing_does_not_count_and_resume_says_so() {
+    let Some(program) = c_program("twice", Libc::Musl) else { return };
+    let killed = Killed::after(Case::new(program, &["0.5"]), "two", |generations| generations.len() >= 2);
+    let [newest, older] = &killed.generations()[..2] else { unreachable!() };
+    let added = newest.beyond(older).filter(|block| block.level.is_none()).last().copied();
+    killed.spoil(&added);
+    let resumed = killed.resume(&[]);
+    assert_says(&resumed, &format!("generation {} was cut off, or damaged since: ", newest.number));
+    killed.assert_like_native(&resumed);
 }
 
 #[test]
@@ -206,7 +226,8 @@ fn a_page_that_rots_in_every_generation_is_an_error_to_who_reads_it_by_key() {
 fn rot_that_is_met_late_ends_the_world_and_the_next_resume_goes_back() {
     let Some(program) = c_program("twice", Libc::Musl) else { return };
     let case = Case::new(program, &["4"]);
-    let killed = Killed::after(case, "two", |generations| generations.len() >= 3);
+    // What a killed runtime made last is looked at when the store is opened, if it is small.
+    let killed = Killed::by(Signal::SIGTERM, case, "two", |generations| generations.len() >= 3);
     // What the second filling wrote.
     let all = killed.generations();
     let memory = memory(&all[0]);

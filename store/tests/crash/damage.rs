@@ -2,7 +2,9 @@
 
 use crate::model::{World, compare, page};
 use semper_store::sim::{SimDisk, SimRng};
-use semper_store::{Canary, CreateOptions, Error, Generation, OpenOptions, PAGE_SIZE, PageIndex, SegmentId, Store};
+use semper_store::{
+    Canary, Commit, CreateOptions, Error, Generation, OpenOptions, PAGE_SIZE, PageIndex, SegmentId, Store,
+};
 use std::sync::Arc;
 
 const ROOTS: [u64; 2] = [0, 128];
@@ -14,6 +16,11 @@ fn options() -> OpenOptions {
 
 /// A store of three generations, the last two of which differ in every fifth page.
 fn store() -> (Arc<SimDisk>, Vec<World>) {
+    store_of(|_| ())
+}
+
+/// The same, with something to be asked of the last commit.
+fn store_of(ask: impl Fn(&mut Commit)) -> (Arc<SimDisk>, Vec<World>) {
     let disk = SimDisk::new();
     let store = Store::create_on(disk.clone(), &CreateOptions { size_bytes: 16 << 20, ..CreateOptions::default() });
     let store = store.unwrap();
@@ -26,6 +33,9 @@ fn store() -> (Arc<SimDisk>, Vec<World>) {
             let id = rng.bits() | 1;
             commit.put(SegmentId(1), PageIndex(index), &page(id)).unwrap();
             world.pages.insert((1, index), id);
+        }
+        if step == 5 {
+            ask(&mut commit);
         }
         commit.commit().unwrap();
         worlds.push(world.clone());
@@ -70,10 +80,10 @@ fn both_roots_destroyed_is_said_so() {
     let e = Store::open_on(disk.clone(), &options()).unwrap_err();
     assert!(matches!(&e, Error::NotAStore { reason, .. } if reason.contains("damaged")), "{e}");
     // A root of another version: the version is told only where nothing else can be used.
-    disk.rot(8, 2);
-    disk.rot(128 * PAGE_SIZE as u64 + 8, 2);
+    disk.rot(8, 4);
+    disk.rot(128 * PAGE_SIZE as u64 + 8, 4);
     let e = Store::open_on(disk, &options()).unwrap_err();
-    assert!(matches!(e, Error::Version { found: 3, .. }), "{e}");
+    assert!(matches!(e, Error::Version { found: 5, .. }), "{e}");
 }
 
 #[test]
@@ -164,6 +174,66 @@ fn a_fallback_is_settled_before_anything_is_overwritten() {
     assert_eq!(store.generation(), Generation(4));
     assert!(holds(&store, Generation(4), &worlds) && holds(&store, Generation(2), &worlds));
     assert!(store.check(&mut |_| ()).is_sound());
+}
+
+/// Whatever of it is missing: pages, nodes.
+#[test]
+fn a_generation_with_one_flush_counts_only_if_all_of_it_is_there() {
+    let (two, _) = store();
+    let (disk, worlds) = store_of(Commit::set_one_flush);
+    assert_eq!(disk.flushes() + 1, two.flushes());
+    let blocks: Vec<u64> = disk.written_pages().into_iter().filter(|p| *p >= 256).collect();
+    // The last commit has written behind all others: its pages, and their nodes.
+    let added = PAGES.div_ceil(5) + 7;
+    for place in &blocks[blocks.len() - usize::try_from(added).unwrap()..] {
+        disk.rot(place * PAGE_SIZE as u64 + 40, 1);
+        let store = Store::open_on(disk.clone(), &options()).unwrap();
+        assert_eq!(store.generation(), Generation(2), "place {place}");
+        let told = &store.recovery().fallen_back;
+        assert!(told.len() == 1 && told[0].starts_with("generation 3 was cut off, or damaged since: "), "{told:?}");
+        disk.rot(place * PAGE_SIZE as u64 + 40, 1);
+    }
+    let store = Store::open_on(disk.clone(), &options()).unwrap();
+    assert!(store.generation() == Generation(3) && holds(&store, Generation(3), &worlds));
+    // What was cut off does not come back when another generation stands on the one before.
+    let last = *blocks.last().unwrap() * PAGE_SIZE as u64;
+    disk.rot(last, 1);
+    let store = Store::open_on(disk.clone(), &options()).unwrap();
+    assert!(store.generations().iter().map(|info| info.generation.0).eq([2, 1, 0]));
+    assert_eq!(store.begin().unwrap().generation(), Generation(4), "numbers are never used twice");
+    drop(store);
+    disk.rot(last, 1);
+    let store = Store::open_on(disk, &options()).unwrap();
+    assert!(store.generation() == Generation(2) && holds(&store, Generation(2), &worlds));
+}
+
+#[test]
+fn a_sealed_generation_that_rots_is_damaged_and_was_not_cut_off() {
+    let (disk, worlds) = store_of(Commit::set_one_flush);
+    Store::open_on(disk.clone(), &options()).unwrap().seal().unwrap();
+    let page = disk.written_pages().into_iter().rev().nth(20).unwrap();
+    disk.rot(page * PAGE_SIZE as u64, 1);
+    let store = Store::open_on(disk, &options()).unwrap();
+    assert_eq!((store.generation(), &store.recovery().fallen_back), (Generation(3), &Vec::new()));
+    assert!(compare(&store, Generation(3), &worlds[3]).is_err_and(|e| matches!(e, Error::Corrupt(_))));
+    assert!(holds(&store, Generation(2), &worlds));
+}
+
+#[test]
+fn what_is_not_small_is_flushed_before_its_root() {
+    let disk = SimDisk::new();
+    let store = Store::create_on(disk.clone(), &CreateOptions { size_bytes: 16 << 20, ..CreateOptions::default() });
+    let store = store.unwrap();
+    for (pages, flushes) in [(1000, 1), (1020, 2), (1, 1), (0, 1)] {
+        let before = disk.flushes();
+        let mut commit = store.begin().unwrap();
+        for index in 0..pages {
+            commit.put(SegmentId(1), PageIndex(index), &page(before * 5000 + index + 1)).unwrap();
+        }
+        commit.set_one_flush();
+        commit.commit().unwrap();
+        assert_eq!(disk.flushes() - before, flushes, "{pages} pages");
+    }
 }
 
 #[test]

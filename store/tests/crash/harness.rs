@@ -255,6 +255,9 @@ impl Harness {
         if self.rng.one_in(12) {
             return Ok(true);
         }
+        if self.rng.one_in(2) {
+            commit.set_one_flush();
+        }
         self.worlds.insert(number, world);
         self.in_doubt = Some(number);
         match commit.commit() {

@@ -34,6 +34,9 @@ fn record(seed: u64) -> Script {
             commit.remove(SegmentId(1), PageRange::between(0, 10)).unwrap();
             world.pages.retain(|(s, p), _| *s != 1 || *p >= 10);
         }
+        if round % 2 == 1 {
+            commit.set_one_flush();
+        }
         commit.commit().unwrap();
         script.announced.push(disk.history().len());
         script.worlds.push(world.clone());

@@ -99,8 +99,9 @@ fn every_flush_that_fails_poisons_whatever_it_was_for() {
     disk.rot(top * PAGE_SIZE as u64 + 2000, 4);
     let open = |disk: &Arc<SimDisk>| Store::open_on(disk.clone(), &OpenOptions::default()).unwrap();
     let untroubled = disk.copy();
-    assert!(!open(&untroubled).recovery().fallen_back.is_empty());
-    flushes_of_all_kinds(&open(&untroubled)).unwrap();
+    let store = open(&untroubled);
+    assert!(!store.recovery().fallen_back.is_empty());
+    flushes_of_all_kinds(&store).unwrap();
     let flushes = untroubled.flushes();
     assert!(flushes >= 1 + 2 * (6 + 1 + 1) - 2, "{flushes} flushes: opening, commits, settling, and dropping");
     // What is there may be in the host's memory alone.

@@ -8,6 +8,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ pub struct FileDisk {
     device: bool,
     /// What was last found of its capacity, and when.
     capacity: Mutex<Option<(Instant, u64)>>,
+    /// Something could not be made durable, and the host tells that once.
+    lost: AtomicBool,
 }
 
 /// How long a look at the capacity counts. It asks for the file's times, and then each write that follows changes them anew: the flush after
@@ -75,7 +78,7 @@ impl FileDisk {
                 .inspect_err(|e| tracing::debug!("plain writes, since io_uring with O_DIRECT cannot be had: {e}"))
                 .ok(),
         };
-        Ok(Self { file, ring: ring.map(Mutex::new), device, capacity: Mutex::default() })
+        Ok(Self { file, ring: ring.map(Mutex::new), device, capacity: Mutex::default(), lost: AtomicBool::new(false) })
     }
 
     /// Opens `path` for reading.
@@ -85,7 +88,16 @@ impl FileDisk {
     pub fn open_read_only(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let device = file.metadata()?.file_type().is_block_device();
-        Ok(Self { file, ring: None, device, capacity: Mutex::default() })
+        Ok(Self { file, ring: None, device, capacity: Mutex::default(), lost: AtomicBool::new(false) })
+    }
+
+    /// The outcome of making something durable. The host tells of what it could not write once, to whoever asks first, and keeps those pages, as clean:
+    /// the flushes that follow are to fail too, and whoever opens the file again is to read what is on the medium.
+    fn synced(&self, outcome: io::Result<()>) -> io::Result<()> {
+        outcome.inspect_err(|_| {
+            self.lost.store(true, Ordering::Relaxed);
+            let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        })
     }
 
     fn forget_capacity(&self) {
@@ -135,10 +147,10 @@ impl Disk for FileDisk {
 
     fn flush(&self) -> io::Result<()> {
         self.drain()?;
-        self.file.sync_data().inspect_err(|_| {
-            // Linux keeps what it could not write, as clean. Whoever opens the store again is to read what is on the medium.
-            let _ = nix::fcntl::posix_fadvise(&self.file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-        })
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(io::Error::other("what was written before could not be made durable"));
+        }
+        self.synced(self.file.sync_data())
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -152,7 +164,7 @@ impl Disk for FileDisk {
         }
         self.file.set_len(len)?;
         self.forget_capacity();
-        self.file.sync_all()
+        self.synced(self.file.sync_all())
     }
 
     fn cut(&self, len: u64) -> io::Result<()> {
@@ -161,7 +173,7 @@ impl Disk for FileDisk {
         }
         self.file.set_len(len)?;
         self.forget_capacity();
-        self.file.sync_all()
+        self.synced(self.file.sync_all())
     }
 
     fn capacity(&self) -> io::Result<u64> {

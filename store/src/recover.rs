@@ -86,8 +86,9 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary
     let places = length / PAGE_SIZE as u64;
 
     let trust = Canary::TrustRoot.planted(canary);
-    let cut_off = cut_off(disk, newest_root, places, canary)?;
-    if cut_off.is_some() {
+    let cut_off = all_cut_off(disk, &roots, places, canary)?;
+    let why_cut_off = |generation| cut_off.iter().find(|(cut, _)| *cut == generation).map(|(_, why)| why);
+    if why_cut_off(newest_root.newest().generation).is_some() {
         // As one that tore: what the other lists is whole.
         roots.rotate_left(1);
     }
@@ -99,7 +100,7 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits<'_>, canary: Option<Canary
             to_walk.push((*kept).clone());
         } else if let Some(reason) = limits.refuse(kept.generation) {
             fallen_back.push(reason);
-        } else if let (Some(why), true) = (&cut_off, kept.generation == newest_root.newest().generation) {
+        } else if let Some(why) = why_cut_off(kept.generation) {
             fallen_back.push(format!("generation {} was cut off, or damaged since: {why}", kept.generation));
         } else if let (Err(e), false) = (look_at(disk, newest_root, kept, places), trust) {
             if may_pass(&e) {
@@ -241,6 +242,24 @@ fn candidates<'r>(roots: &[(usize, &'r Root)]) -> Vec<(usize, &'r Kept)> {
     }
     all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.generation));
     all
+}
+
+/// The newest generations of the roots, newest first, that are not all there, each with the reason. What a newer root lists was flushed before that was
+/// written; what it does not list may have been given up, by who did not come to write this slot.
+fn all_cut_off(
+    disk: &dyn Disk,
+    roots: &[(usize, &Root)],
+    places: u64,
+    canary: Option<Canary>,
+) -> Result<Vec<(u64, String)>, Error> {
+    let mut all = Vec::new();
+    for (at, (_, root)) in roots.iter().enumerate() {
+        let generation = root.newest().generation;
+        if roots[..at].iter().all(|(_, newer)| newer.find(Generation(generation)).is_none()) {
+            all.extend(cut_off(disk, root, places, canary)?.map(|why| (generation, why)));
+        }
+    }
+    Ok(all)
 }
 
 /// Why the newest generation of `root` is not all there, if it was not flushed before its root.

@@ -115,6 +115,8 @@ impl Store {
         check_name(name)?;
         let sides = self.sides(name)?;
         let hold = self.hold(generation)?;
+        // If one page of it rots, the rest is to stay.
+        self.seal()?;
         let _one = self.shared.tagging.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tags = read(sides)?;
         if let Some(taken) = tags.iter().find(|tag| tag.name == name) {

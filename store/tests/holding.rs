@@ -111,6 +111,24 @@ fn a_tag_holds_over_restarts_until_it_is_taken_away() {
     assert_eq!(Store::tags_in(dir.path()), []);
 }
 
+/// Else one page of it that rots would take all of it, and with it a fork that has its pages from here.
+#[test]
+fn a_tagged_generation_has_both_its_flushes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = create(dir.path());
+    let mut last = store.begin().unwrap();
+    last.put(SegmentId(1), PageIndex(0), &[9; PAGE_SIZE]).unwrap();
+    last.set_one_flush();
+    let last = last.commit().unwrap().generation;
+    let versions = || {
+        let pages = std::fs::read(dir.path().join("pages")).unwrap();
+        [pages[8], pages[128 * PAGE_SIZE + 8]]
+    };
+    assert!(versions().contains(&3), "{:?}", versions());
+    store.tag("kept", last).unwrap();
+    assert_eq!(versions(), [1, 1]);
+}
+
 #[test]
 fn bad_names_and_too_many_are_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -219,6 +219,36 @@ fn a_sealed_generation_that_rots_is_damaged_and_was_not_cut_off() {
     assert!(holds(&store, Generation(2), &worlds));
 }
 
+/// The roots are written anew one after the other; who dies between leaves the one that lists what was given up.
+#[test]
+fn what_was_given_up_does_not_come_back_when_settling_is_cut_off() {
+    let (disk, worlds) = store_of(Commit::set_one_flush);
+    // Slot 1 has the newest root. The other one is torn, and a page of the newest generation rots.
+    disk.rot(2000, 1);
+    let page = disk.written_pages().into_iter().rev().nth(20).unwrap();
+    disk.rot(page * PAGE_SIZE as u64, 1);
+    let store = Store::open_on(disk.clone(), &options()).unwrap();
+    assert_eq!(store.generation(), Generation(2));
+    let settled = disk.flushes();
+    disk.fail_at_flush(1);
+    assert!(store.begin().is_err());
+    drop(store);
+    assert_eq!(disk.flushes(), settled + 1, "one of the roots was flushed");
+    // That of the other is lost.
+    let store = Store::open_on(disk.copy(), &options()).unwrap();
+    assert_eq!(store.generation(), Generation(2), "{:?}", store.recovery());
+    assert!(holds(&store, Generation(2), &worlds));
+}
+
+#[test]
+fn a_check_tells_of_what_was_cut_off() {
+    let (disk, _) = store_of(Commit::set_one_flush);
+    let page = disk.written_pages().into_iter().rev().nth(20).unwrap();
+    disk.rot(page * PAGE_SIZE as u64, 1);
+    let report = Store::open_on(disk, &options()).unwrap().check(&mut |_| ());
+    assert!(report.notes.len() == 1 && report.notes[0].starts_with("generation 3 was cut off"), "{report:?}");
+}
+
 #[test]
 fn what_is_not_small_is_flushed_before_its_root() {
     let disk = SimDisk::new();

@@ -52,6 +52,11 @@ semper_store::sim_counts! {
         pub grown: u64,
         /// Times that it was not made smaller: what is in use does not fit, or something there is held.
         pub stayed: u64,
+        /// Ends without loss of power: what was not flushed is still read.
+        pub killed: u64,
+        /// Openings that found the newest generation, which had one flush, cut off.
+        pub cut_off: u64,
+        pub sealed: u64,
     }
 }
 
@@ -73,6 +78,8 @@ pub struct Harness {
     /// The newest may have been, too.
     damaged: bool,
     lie_planned: bool,
+    /// Up to the last loss of power.
+    failed_flushes: u64,
     pub outcome: Outcome,
 }
 
@@ -91,6 +98,7 @@ impl Harness {
             sound_from: 0,
             damaged: false,
             lie_planned: false,
+            failed_flushes: 0,
             outcome: Outcome::default(),
         }
     }
@@ -106,6 +114,9 @@ impl Harness {
     fn cycle(&mut self) -> Result<(), String> {
         let mut store = self.recover()?;
         self.plan_trouble();
+        if self.rng.one_in(8) && store.seal().is_ok() {
+            self.outcome.sealed += 1;
+        }
         if self.rng.one_in(6) {
             match self.rewind(store)? {
                 Some(again) => store = again,
@@ -133,7 +144,14 @@ impl Harness {
     }
 
     fn end_of_cycle(&mut self) -> Result<(), String> {
+        let unharmed = self.disk.is_on() && self.disk.failed_flushes() == self.failed_flushes && !self.lie_planned;
+        if unharmed && self.rng.one_in(3) {
+            self.disk.forget_failure();
+            self.outcome.killed += 1;
+            return Ok(());
+        }
         self.disk.power_cycle(&mut self.rng);
+        self.failed_flushes = self.disk.failed_flushes();
         self.outcome.crashes += 1;
         if self.setting.dishonest && self.rng.one_in(15) {
             self.rot();
@@ -370,6 +388,7 @@ impl Harness {
             ));
         }
         self.outcome.torn_recoveries += u64::from(!store.recovery().fallen_back.is_empty());
+        self.outcome.cut_off += u64::from(store.recovery().fallen_back.iter().any(|why| why.contains("was cut off")));
         self.verify(&store, Generation(stands), false)?;
         let kept = store.generations();
         if kept.len() < 2 && stands > self.sound_from {

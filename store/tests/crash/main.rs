@@ -31,6 +31,7 @@ fn every_committed_generation_survives_repeated_crashes() {
     let outcome = run(seed, number("SEMPER_CYCLES", 20_000), Setting::default());
     println!("seed {seed}: {outcome:#?}");
     assert!(outcome.crashes > 0 && outcome.commits > 0 && outcome.torn_recoveries > 0);
+    assert!(outcome.killed > 0 && outcome.cut_off > 0 && outcome.sealed > 0);
     assert!(outcome.shrunk > 0 && outcome.grown > 0 && outcome.stayed > 0);
 }
 

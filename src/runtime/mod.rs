@@ -381,7 +381,9 @@ impl Runtime {
         // Amid a replay the newest generation is what there is, and the journal has the rest.
         let last =
             if self.kernel.is_replaying() { Ok(self.store.generation()) } else { self.checkpointer.final_checkpoint() };
-        if let Err(e) = self.store.seal() {
+        if last.is_ok()
+            && let Err(e) = self.store.seal()
+        {
             tracing::warn!("what rots of the last generation will not be told from what was cut off: {e}");
         }
         self.kernel.close();

@@ -150,8 +150,8 @@ impl Commit {
     }
 
     /// Asks for one flush instead of two, if the commit stays small and the store has no mirror. After a crash that generation counts only if all
-    /// that it added is found; what rots of it before the next commit is then not told from what never came, and the generation before
-    /// stands.
+    /// that it added is found; what rots of it before the next commit, or [`crate::Store::seal`], is then not told from what
+    /// never came, and the generation before stands.
     pub fn set_one_flush(&mut self) {
         self.one_flush = true;
     }

@@ -106,9 +106,11 @@ impl Store {
             total: root.used.saturating_sub(FIRST_PLACE),
         };
         check.roots();
-        let told = self.recovery().fallen_back.iter().filter(|told| !check.report.notes.contains(told));
-        let told: Vec<String> = told.cloned().collect();
-        check.report.notes.extend(told);
+        for told in &self.recovery().fallen_back {
+            if !check.report.notes.contains(told) {
+                check.report.notes.push(told.clone());
+            }
+        }
         for kept in root.kept.iter().filter(of) {
             check.generation(kept);
         }

@@ -220,7 +220,7 @@ impl Commit {
     }
 
     fn make_root(&self, shared: &Shared, tree: TreeRef, outcome: &Outcome) -> Root {
-        let mut root = shared.current().root.clone();
+        let mut root = shared.current().root.next();
         let newest = root.newest();
         let kept = Kept {
             generation: self.generation,
@@ -230,7 +230,6 @@ impl Commit {
             nodes: newest.nodes + outcome.nodes_added - outcome.nodes_removed,
             attributes: self.attributes.unwrap_or(newest.attributes),
         };
-        root.sequence += 1;
         root.highest = self.generation;
         root.kept.insert(0, kept);
         shared.holds().drop_superseded(&mut root);

@@ -254,13 +254,11 @@ pub(crate) fn reopen(shared: &Shared, options: &OpenOptions) -> Result<Store, Er
 }
 
 fn finish(parts: Parts, options: &OpenOptions) -> Result<Store, Error> {
-    if !parts.read_only {
-        // What a process wrote that was killed before it flushed is read, but only from the host's memory: nothing is to rest on that.
-        parts.disk.flush().map_err(|e| Error::io("flush the store", e))?;
-    }
     let found = if parts.read_only {
         recover_beside(&*parts.disk)?
     } else {
+        // What a process wrote that was killed before it flushed is read, but only from the host's memory: nothing is to rest on that.
+        parts.disk.flush().map_err(|e| Error::io("flush the store", e))?;
         // Who names a generation knows what is noted about it.
         let left = match (&parts.mirrored, options.newest) {
             (Some(mirrored), None) => damage::read(mirrored),

@@ -5,7 +5,7 @@ use crate::crash::crash_point;
 use crate::error::Error;
 use crate::ids::Generation;
 use crate::recover::look_at;
-use crate::root::{Kept, Root};
+use crate::root::Kept;
 use crate::store::Store;
 
 impl Store {
@@ -32,8 +32,7 @@ impl Store {
         let base = shared.current();
         let target = self.at(to, |_, kept| Ok(kept.clone()))?;
         look_at(&*shared.disk, &base.root, &target, base.root.places)?;
-        let mut root = Root { unflushed: false, ..base.root.clone() };
-        root.sequence += 1;
+        let mut root = base.root.next();
         root.highest += 1;
         let generation = root.highest;
         root.kept.insert(0, Kept { generation, committed_at: now(), ..target });

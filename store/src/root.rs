@@ -119,6 +119,11 @@ impl Root {
         self.kept.iter().find(|kept| kept.generation == generation.0)
     }
 
+    /// The root that is written after this one, to be changed: what this one lists was flushed with it.
+    pub fn next(&self) -> Self {
+        Self { sequence: self.sequence + 1, unflushed: false, ..self.clone() }
+    }
+
     /// The oldest version that can say what it says.
     const fn version(&self) -> u32 {
         match self {

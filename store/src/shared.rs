@@ -287,13 +287,12 @@ impl Shared {
     /// Writes the root in force, as `change` makes it, to both slots, so that nothing else is listed anywhere.
     pub fn settle(&self, change: impl FnOnce(&mut Root)) -> Result<(), Error> {
         let start = self.current();
-        // What it lists was flushed when its root was.
-        let mut root = Root { unflushed: false, ..start.root.clone() };
+        let mut root = start.root.clone();
         change(&mut root);
         let mut slot = start.slot;
         for _ in 0..2 {
             slot = 1 - slot;
-            root.sequence += 1;
+            root = root.next();
             self.write_root(&root, slot)?;
             self.publish(Snapshot { root: root.clone(), slot });
         }

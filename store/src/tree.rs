@@ -158,12 +158,11 @@ impl Reader<'_> {
     }
 
     /// Checks, on the disk, each block of a tree that its generation added, which may be so many.
-    pub fn look_at_births(&self, tree: TreeRef, most: u64) -> Result<(), Error> {
+    pub fn look_at_births(&self, tree: TreeRef, mut most: u64) -> Result<(), Error> {
         if tree.height == 0 {
             return Ok(());
         }
-        let mut left = most;
-        self.look_at_births_below(tree.root, tree.height - 1, &mut left)
+        self.look_at_births_below(tree.root, tree.height - 1, &mut most)
     }
 
     fn look_at_births_below(&self, block: BlockRef, level: u8, left: &mut u64) -> Result<(), Error> {

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::harness::format::{Block, Generation, generations, roots, spoil, tear};
-use crate::harness::{Case, Libc, Session, c_program, native_c_program, wait_for};
+use crate::harness::{Background, Case, Libc, Session, c_program, native_c_program, wait_for};
 
 /// A program whose runtime was killed, with its output in a file.
 struct Killed {
@@ -29,14 +28,14 @@ impl Killed {
         let killed = Killed { session: Session::new(), case };
         let mut command = killed.case.start(&killed.session);
         command.stdin(Stdio::null()).stdout(File::create(killed.out()).unwrap()).stderr(Stdio::null());
-        let mut runtime = command.spawn().unwrap();
+        let mut runtime = Background(command.spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(60);
         while !fs::read_to_string(killed.out()).unwrap().contains(line) {
-            assert!(Instant::now() < deadline && runtime.try_wait().unwrap().is_none(), "it never says {line}");
+            assert!(Instant::now() < deadline && runtime.0.try_wait().unwrap().is_none(), "it never says {line}");
             std::thread::sleep(Duration::from_millis(5));
         }
-        kill(Pid::from_raw(i32::try_from(runtime.id()).unwrap()), signal).unwrap();
-        wait_for(&mut runtime);
+        runtime.signal(signal);
+        runtime.wait();
         let now = killed.generations();
         assert!(ready(&now), "not as the test needs it: {:?}", now.iter().map(|g| g.number).collect::<Vec<_>>());
         killed

@@ -43,6 +43,12 @@ fn store_of(ask: impl Fn(&mut Commit)) -> (Arc<SimDisk>, Vec<World>) {
     (disk, worlds)
 }
 
+/// Of those that the last commit added.
+fn rot_a_new_page(disk: &SimDisk) {
+    let page = disk.written_pages().into_iter().rev().nth(20).unwrap();
+    disk.rot(page * PAGE_SIZE as u64, 1);
+}
+
 fn holds(store: &Store, generation: Generation, worlds: &[World]) -> bool {
     let world = &worlds[usize::try_from(generation.0).unwrap()];
     matches!(compare(store, generation, world), Ok(None))
@@ -211,8 +217,7 @@ fn a_generation_with_one_flush_counts_only_if_all_of_it_is_there() {
 fn a_sealed_generation_that_rots_is_damaged_and_was_not_cut_off() {
     let (disk, worlds) = store_of(Commit::set_one_flush);
     Store::open_on(disk.clone(), &options()).unwrap().seal().unwrap();
-    let page = disk.written_pages().into_iter().rev().nth(20).unwrap();
-    disk.rot(page * PAGE_SIZE as u64, 1);
+    rot_a_new_page(&disk);
     let store = Store::open_on(disk, &options()).unwrap();
     assert_eq!((store.generation(), &store.recovery().fallen_back), (Generation(3), &Vec::new()));
     assert!(compare(&store, Generation(3), &worlds[3]).is_err_and(|e| matches!(e, Error::Corrupt(_))));
@@ -225,8 +230,7 @@ fn what_was_given_up_does_not_come_back_when_settling_is_cut_off() {
     let (disk, worlds) = store_of(Commit::set_one_flush);
     // Slot 1 has the newest root. The other one is torn, and a page of the newest generation rots.
     disk.rot(2000, 1);
-    let page = disk.written_pages().into_iter().rev().nth(20).unwrap();
-    disk.rot(page * PAGE_SIZE as u64, 1);
+    rot_a_new_page(&disk);
     let store = Store::open_on(disk.clone(), &options()).unwrap();
     assert_eq!(store.generation(), Generation(2));
     let settled = disk.flushes();
@@ -243,8 +247,7 @@ fn what_was_given_up_does_not_come_back_when_settling_is_cut_off() {
 #[test]
 fn a_check_tells_of_what_was_cut_off() {
     let (disk, _) = store_of(Commit::set_one_flush);
-    let page = disk.written_pages().into_iter().rev().nth(20).unwrap();
-    disk.rot(page * PAGE_SIZE as u64, 1);
+    rot_a_new_page(&disk);
     let report = Store::open_on(disk, &options()).unwrap().check(&mut |_| ());
     assert!(report.notes.len() == 1 && report.notes[0].starts_with("generation 3 was cut off"), "{report:?}");
 }
